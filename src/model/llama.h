@@ -1,0 +1,37 @@
+/* The llama family: Llama, SmolLM2, Qwen2 (biases), Mistral.  Defined once, over operators and a cache. */
+#ifndef PITH_LLAMA_H
+#define PITH_LLAMA_H
+
+#include "stream/cache/cache.h"
+#include "stream/weights/weights.h"
+
+typedef struct pith_llama_layer {
+    float *attn_norm, *ffn_norm;                      /* [n_embd] */
+    pith_operator *q, *k, *v, *o, *gate, *up, *down;
+    float *q_bias, *k_bias, *v_bias;                  /* NULL: none */
+} pith_llama_layer;
+
+typedef struct pith_llama {
+    pith_settings s;
+    pith_operator *embedding;                         /* [n_vocab, n_embd] */
+    float *embedding_scale;                           /* [n_embd] multiplied onto a looked-up row, NULL: none (rotated and scaled codecs) */
+    pith_operator *output;                            /* = embedding when tied */
+    float *output_norm;
+    pith_llama_layer *layers;
+    float *rope_cos, *rope_sin;                       /* [n_ctx_ready, rope_dims/2], grown as needed */
+    size_t n_rope;
+    size_t ram_bytes;                                 /* of all operators */
+    pith_tap_fn *tap;                                 /* listens at operator inputs when set */
+    void *tap_user;
+} pith_llama;
+
+/** Build from weights: takes the operators out of `w`; `w` may be freed after. */
+pith_status pith_llama_new(pith_ctx *ctx, pith_weights *w, pith_llama **model);
+void pith_llama_free(pith_ctx *ctx, pith_llama *model);
+/** Run n tokens at positions cache->n …, appending to the cache.
+ *  logits: NULL, or [n_logits, n_vocab] for the last n_logits tokens.
+ *  @return PITH_E_LIMIT beyond the cache, PITH_E_ARGUMENT for an id out of range. */
+pith_status pith_llama_forward(pith_ctx *ctx, pith_llama *model, pith_cache *cache, const int32_t *ids, size_t n, size_t n_logits, float *logits);
+pith_status pith_llama_cache(pith_ctx *ctx, const pith_llama *model, pith_cache_type type, size_t capacity, pith_cache **cache);
+
+#endif

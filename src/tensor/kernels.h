@@ -1,0 +1,47 @@
+/* The kernels: one scalar reference (kern_ref.c defines the result), then a file per instruction set
+ * that overwrites entries of the table it does better.  Chosen once per context by its pith_cpu. */
+#ifndef PITH_KERNELS_H
+#define PITH_KERNELS_H
+
+#include "tensor/qmat.h"
+
+typedef struct pith_kernels {
+    const char *name; /* "avx512-vnni" … for doctor and bench */
+
+    /* y[r - 16*tile0] for rows of tiles tile0..tile1-1: one row of activations (a->row i_row) */
+    void (*qmat_vec)(const pith_qmat *w, size_t tile0, size_t tile1, const pith_q8 *a, size_t i_row, float *y);
+    /* y[i * ldy + (row - 16*tile0)] for rows i0..i1-1 of activations; y rows have room for whole tiles or
+     * are clipped at n_rows: writes only rows < w->n_rows */
+    void (*qmat_mat)(const pith_qmat *w, size_t tile0, size_t tile1, const pith_q8 *a, size_t i0, size_t i1, float *y, size_t ldy);
+    /* quantise rows i0..i1-1 of x [.., n_cols], row stride ldx */
+    void (*q8_rows)(pith_q8 *a, size_t i0, size_t i1, const float *x, size_t ldx, size_t n_cols);
+
+    /* f16/bf16/f32 weights [rows, cols] row-major with f32 activations: y[r - r0] = sum_c w[r,c] x[c] */
+    void (*f16_vec)(const uint16_t *w, size_t r0, size_t r1, size_t cols, const float *x, float *y);
+    void (*bf16_vec)(const uint16_t *w, size_t r0, size_t r1, size_t cols, const float *x, float *y);
+    void (*f32_vec)(const float *w, size_t r0, size_t r1, size_t cols, const float *x, float *y);
+    void (*f16_to_f32)(const uint16_t *src, float *dst, size_t n);
+    void (*f32_to_f16)(const float *src, uint16_t *dst, size_t n);
+    void (*bf16_to_f32)(const uint16_t *src, float *dst, size_t n);
+
+    float (*dot)(const float *a, const float *b, size_t n);
+    void (*axpy)(float *y, const float *x, float a, size_t n);                     /* y += a x */
+    void (*rmsnorm)(float *y, const float *x, const float *gain, size_t n, float eps); /* y = x / rms(x) * gain; in place allowed */
+    /* in place softmax of x * scale over n values; returns nothing; max subtracted */
+    void (*softmax)(float *x, size_t n, float scale);
+    void (*silu_mul)(float *y, const float *gate, const float *up, size_t n);      /* y = silu(gate) * up */
+    /* rotate one head [d] in place by cos/sin [d/2]; interleaved: pairs (2i, 2i+1), else (i, i + d/2) */
+    void (*rope)(float *x, const float *cos, const float *sin, size_t d, bool interleaved);
+
+    /* Attention of one query head over n keys: q [d] f32; k, v rows of d values at strides (in values) in
+     * the cache's type; scratch [n] f32; out [d] f32.  Scores scaled by `scale`. q8: int8 with one f32 scale per row. */
+    void (*attend_f32)(const float *q, const float *k, const float *v, size_t stride, size_t n, size_t d, float scale, float *scratch, float *out);
+    void (*attend_f16)(const float *q, const uint16_t *k, const uint16_t *v, size_t stride, size_t n, size_t d, float scale, float *scratch, float *out);
+    void (*attend_q8)(const float *q, const int8_t *k, const float *k_scale, const int8_t *v, const float *v_scale, size_t stride, size_t n, size_t d, float scale, float *scratch, float *out);
+} pith_kernels;
+
+/** The table for a processor; constant tables, nothing to free. */
+const pith_kernels *pith_kernels_for(const pith_cpu *cpu);
+const pith_kernels *pith_kernels_get(const pith_ctx *ctx);
+
+#endif

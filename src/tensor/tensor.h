@@ -1,0 +1,60 @@
+/* Types of values and their storage, shapes, and conversions to f32. */
+#ifndef PITH_TENSOR_H
+#define PITH_TENSOR_H
+
+#include "base/base.h"
+
+/* name, pinned number (in .pith files; the first 40 are GGUF's own), values a block, bytes a block.
+ * Source of numbers and sizes: the GGUF specification (ggml-org/ggml, docs/gguf.md). */
+#define PITH_DTYPES(X) \
+    X(F32, 0, 1, 4) X(F16, 1, 1, 2) X(Q4_0, 2, 32, 18) X(Q4_1, 3, 32, 20) \
+    X(Q5_0, 6, 32, 22) X(Q5_1, 7, 32, 24) X(Q8_0, 8, 32, 34) X(Q8_1, 9, 32, 36) \
+    X(Q2_K, 10, 256, 84) X(Q3_K, 11, 256, 110) X(Q4_K, 12, 256, 144) X(Q5_K, 13, 256, 176) X(Q6_K, 14, 256, 210) X(Q8_K, 15, 256, 292) \
+    X(IQ2_XXS, 16, 256, 66) X(IQ2_XS, 17, 256, 74) X(IQ3_XXS, 18, 256, 98) X(IQ1_S, 19, 256, 50) X(IQ4_NL, 20, 32, 18) \
+    X(IQ3_S, 21, 256, 110) X(IQ2_S, 22, 256, 82) X(IQ4_XS, 23, 256, 136) \
+    X(I8, 24, 1, 1) X(I16, 25, 1, 2) X(I32, 26, 1, 4) X(I64, 27, 1, 8) X(F64, 28, 1, 8) \
+    X(IQ1_M, 29, 256, 56) X(BF16, 30, 1, 2) X(TQ1_0, 34, 256, 54) X(TQ2_0, 35, 256, 66) X(MXFP4, 39, 32, 17) \
+    X(NVFP4, 40, 64, 36) X(Q1_0, 41, 128, 18) X(Q2_0, 42, 64, 18) \
+    X(U8, 64, 1, 1) X(U16, 65, 1, 2) X(U32, 66, 1, 4) X(U64, 67, 1, 8) X(BOOL, 68, 1, 1) \
+    X(F8_E4M3, 69, 1, 1) X(F8_E5M2, 70, 1, 1)
+
+typedef enum pith_dtype {
+#define X(name, number, n, bytes) PITH_##name = number,
+    PITH_DTYPES(X)
+#undef X
+} pith_dtype;
+
+typedef struct pith_dtype_info {
+    const char *name;      /* "Q4_0" */
+    size_t block_len;      /* values in a block, along the last (contiguous) dimension */
+    size_t block_bytes;
+} pith_dtype_info;
+
+/** NULL when `dtype` is not one of the list: it may come straight from a file. */
+const pith_dtype_info *pith_dtype_get(uint32_t dtype);
+/** By name, case-insensitive; false when there is none. */
+bool pith_dtype_by_name(const char *name, pith_dtype *dtype);
+/** Bytes of n values (n a multiple of the block); false on overflow or a broken block. */
+bool pith_dtype_bytes(pith_dtype dtype, size_t n, size_t *bytes);
+
+#define PITH_MAX_DIMS 8
+
+/* A view: row-major, dims[n_dims - 1] is contiguous.  (GGUF lists dimensions the other way round; its
+ * reader turns them.)  Owns nothing. */
+typedef struct pith_tensor {
+    const void *data;
+    pith_dtype dtype;
+    int n_dims;
+    size_t dims[PITH_MAX_DIMS];
+} pith_tensor;
+
+size_t pith_tensor_count(const pith_tensor *t);                     /* values */
+size_t pith_tensor_cols(const pith_tensor *t);                      /* the last dimension; 1 for a scalar */
+
+/* f16 and bf16, round to nearest even; NaN stays NaN */
+float pith_f16_to_f32(uint16_t h);
+uint16_t pith_f32_to_f16(float f);
+static inline float pith_bf16_to_f32(uint16_t b) { uint32_t u = (uint32_t)b << 16; float f; memcpy(&f, &u, 4); return f; }
+uint16_t pith_f32_to_bf16(float f);
+
+#endif

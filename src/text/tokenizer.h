@@ -1,0 +1,50 @@
+/* Text to token ids and back. */
+#ifndef PITH_TOKENIZER_H
+#define PITH_TOKENIZER_H
+
+#include "format/model_file.h"
+
+typedef struct pith_tokenizer pith_tokenizer;
+
+typedef struct pith_ids {
+    int32_t *ids;
+    size_t n, cap;
+} pith_ids;
+void pith_ids_free(pith_ctx *ctx, pith_ids *ids);
+
+/** Build from a vocabulary (which may be freed afterwards).  An unknown pre-tokenizer is one warning
+ *  line and GPT-2's is used. */
+pith_status pith_tokenizer_new(pith_ctx *ctx, const pith_vocab *vocab, pith_tokenizer **tok);
+void pith_tokenizer_free(pith_ctx *ctx, pith_tokenizer *tok);
+/** From a Hugging Face tokenizer.json (and tokenizer_config.json beside it, may be NULL) into a vocabulary whose arrays live in
+ *  `arena`; JSON text need not be NUL-terminated. Used by the safetensors reader. */
+/* (declared in format/hf_tokenizer.h) */
+
+typedef enum pith_tokenize_flags {
+    PITH_TOKENIZE_PLAIN = 0,
+    PITH_TOKENIZE_SPECIAL = 1,   /* recognise special tokens written in the text */
+    PITH_TOKENIZE_BOS_EOS = 2    /* add what the model's file says to add */
+} pith_tokenize_flags;
+/** Append the ids of text[0..len) to `ids` (grown as needed).  Any bytes are accepted. */
+pith_status pith_tokenize(pith_ctx *ctx, const pith_tokenizer *tok, const char *text, size_t len, unsigned flags, pith_ids *ids);
+/** Bytes of one token into buf; returns their number (may exceed cap: nothing written then).  Control tokens give
+ *  their name when `special`, else nothing.  out-of-range ids give nothing. */
+size_t pith_token_text(const pith_tokenizer *tok, int32_t id, bool special, char *buf, size_t cap);
+size_t pith_tokenizer_size(const pith_tokenizer *tok);
+int32_t pith_tokenizer_find(const pith_tokenizer *tok, const char *name, size_t len); /* -1: none */
+int32_t pith_tokenizer_bos(const pith_tokenizer *tok);
+/** Whether generation ends at this token (eos, end of turn, …). */
+bool pith_token_ends(const pith_tokenizer *tok, int32_t id);
+
+typedef struct pith_message {
+    const char *role;            /* "system", "user", "assistant" */
+    const char *content;
+} pith_message;
+/** The prompt that the model's chat template makes of a conversation, as text with special tokens
+ *  (tokenise with PITH_TOKENIZE_SPECIAL).  Known families: chatml (SmolLM2 with its default system
+ *  message, Qwen2), llama 3, llama 2, mistral; recognised by the template's text.  An unknown template: PITH_E_UNSUPPORTED and a
+ *  sentence; a caller may then send the plain prompt, after saying so.
+ *  *text is NUL-terminated, caller frees with pith_free. */
+pith_status pith_chat_format(pith_ctx *ctx, const pith_tokenizer *tok, const pith_message *messages, size_t n_messages, bool open_reply, char **text);
+
+#endif
