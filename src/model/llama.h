@@ -20,18 +20,29 @@ typedef struct pith_llama {
     pith_llama_layer *layers;
     float *rope_cos, *rope_sin;                       /* [n_ctx_ready, rope_dims/2], grown as needed */
     size_t n_rope;
+    float *rope_freq;                                 /* [rope_dims/2] radians a position, scaling applied */
+    float rope_magnitude;                             /* of the rotated vectors: 1 but for YaRN */
+    size_t n_batch;                                   /* tokens that pass the layers at once in prefill: 512 */
     size_t ram_bytes;                                 /* of all operators */
     pith_tap_fn *tap;                                 /* listens at operator inputs when set */
     void *tap_user;
 } pith_llama;
 
-/** Build from weights: takes the operators out of `w`; `w` may be freed after. */
+/** Build from weights: takes the operators out of `w`; `w` may be freed after.
+ *  @return PITH_E_UNSUPPORTED for another architecture or tensors that this definition would ignore,
+ *  PITH_E_FORMAT for settings or shapes that do not fit together, PITH_E_MEMORY. */
 pith_status pith_llama_new(pith_ctx *ctx, pith_weights *w, pith_llama **model);
 void pith_llama_free(pith_ctx *ctx, pith_llama *model);
 /** Run n tokens at positions cache->n …, appending to the cache.
  *  logits: NULL, or [n_logits, n_vocab] for the last n_logits tokens.
  *  @return PITH_E_LIMIT beyond the cache, PITH_E_ARGUMENT for an id out of range. */
 pith_status pith_llama_forward(pith_ctx *ctx, pith_llama *model, pith_cache *cache, const int32_t *ids, size_t n, size_t n_logits, float *logits);
+/** The same in two halves: the last n_out hidden states after the output norm, [n_out, n_embd], and the
+ *  logits [n, n_vocab] of n of them.  For those who cannot hold all logits at once. */
+pith_status pith_llama_hidden(pith_ctx *ctx, pith_llama *model, pith_cache *cache, const int32_t *ids, size_t n, size_t n_out, float *hidden);
+pith_status pith_llama_logits(pith_ctx *ctx, pith_llama *model, const float *hidden, size_t n, float *logits);
+/** A plain cache for this model; capacity in positions, 0 for all that the model was trained for.
+ *  @return PITH_E_LIMIT beyond that, PITH_E_MEMORY */
 pith_status pith_llama_cache(pith_ctx *ctx, const pith_llama *model, pith_cache_type type, size_t capacity, pith_cache **cache);
 
 #endif

@@ -10,7 +10,8 @@ typedef enum pith_cache_type { PITH_CACHE_F32, PITH_CACHE_F16, PITH_CACHE_Q8 } p
 
 typedef struct pith_cache_kind {
     const char *name;
-    /* k, v: [n, n_kv_heads, head_dim] f32, keys already rotated. PITH_E_LIMIT when full. */
+    /* k, v: [n, n_kv_heads, head_dim] f32, keys already rotated: positions cache->n … of this layer.
+     * cache->n moves on with the last layer. PITH_E_LIMIT when full. */
     pith_status (*append)(pith_ctx *ctx, pith_cache *c, size_t layer, const float *k, const float *v, size_t n);
     /* q: [n, n_heads, head_dim]; query i stands at position pos0 + i and sees positions max(0, pos0+i-window+1)..pos0+i (window 0: all).
      * out like q.  Parallel over heads and queries inside. */

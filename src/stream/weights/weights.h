@@ -11,9 +11,11 @@ struct pith_weights {
     const pith_vocab *vocab;
     size_t file_bytes;
     size_t n_weights;               /* values in all tensors, for bits_per_weight */
-    /* the operator of a 2-D tensor; the model owns it. PITH_E_FORMAT with the name when it is not there. */
+    /* the operator of a 2-D tensor; the caller owns it, also after the weights are freed.
+     * PITH_E_FORMAT with the name when it is not there. */
     pith_status (*matrix)(pith_ctx *ctx, pith_weights *w, const char *name, pith_operator **op);
     bool (*has)(pith_weights *w, const char *name);
+    /* n values of a tensor of n values, as f32; PITH_E_FORMAT, PITH_E_SHAPE */
     pith_status (*vector)(pith_ctx *ctx, pith_weights *w, const char *name, float *dst, size_t n);
     void (*free)(pith_ctx *ctx, pith_weights *w);
 };
@@ -25,6 +27,8 @@ typedef struct pith_weights_options {
 
 /** Open whatever `path` is ("-": a .pith from standard input). */
 pith_status pith_weights_open(pith_ctx *ctx, const char *path, const pith_weights_options *options, pith_weights **w);
+/** The .pith source; pith_weights_open calls it. */
+pith_status pith_weights_open_pith(pith_ctx *ctx, const char *path, const pith_weights_options *options, pith_weights **w);
 void pith_weights_free(pith_ctx *ctx, pith_weights *w);
 
 #endif
