@@ -98,12 +98,14 @@ typedef struct block_head {
     size_t size;
 } block_head;
 
+#define MAX_BLOCK ((size_t)1 << (sizeof(size_t) > 4 ? 46 : 31)) /* half of what a processor can address: surely a mistake */
+
 static block_head *head_of(void *ptr) { return (block_head *)((uint8_t *)ptr - sizeof(block_head)); }
 
 void *pith_alloc(pith_ctx *ctx, size_t size)
 {
     size_t total;
-    if (!pith_add(PITH_MAX(size, 1), PITH_ALIGN + sizeof(block_head), &total)) total = SIZE_MAX;
+    if (!pith_add(PITH_MAX(size, 1), PITH_ALIGN + sizeof(block_head), &total) || total > MAX_BLOCK) total = SIZE_MAX;
     size_t used = atomic_fetch_add(&ctx->memory_used, size) + size;
     size_t limit = ctx->options.memory_limit;
     uint8_t *base = NULL;

@@ -99,14 +99,16 @@ static _Atomic(char *) pending[N_PENDING];
 struct pith_out {
     pith_ctx *ctx;
     int fd, slot;
-    char *path, *temporary;   /* temporary is NULL for standard output */
+    char *path, *temporary;   /* temporary is NULL for pipes and devices */
     uint64_t offset;          /* bytes accepted so far */
+    bool failed;              /* a write was lost: closing must not put the file in place */
     size_t n_buffered;
     uint8_t buffer[OUT_BUFFER];
 };
 
 static pith_status out_error(pith_out *out, const char *what)
 {
+    out->failed = true;
     return pith_fail(out->ctx, PITH_E_IO, "%s: %s: %s", out->path, what, strerror(errno));
 }
 
@@ -116,23 +118,32 @@ pith_status pith_out_open(pith_ctx *ctx, const char *path, pith_out **result)
     if (!out) return PITH_E_MEMORY;
     *out = (pith_out){.ctx = ctx, .fd = -1, .slot = -1};
     bool is_stdout = strcmp(path, "-") == 0;
-    out->path = pith_strdup(ctx, is_stdout ? "standard output" : path);
-    if (!out->path) goto no_memory;
-    if (is_stdout) {
-        out->fd = STDOUT_FILENO;
-        *result = out;
-        return PITH_OK;
-    }
-    size_t len = strlen(path) + 32;
-    out->temporary = pith_alloc(ctx, len);
-    if (!out->temporary) goto no_memory;
-    snprintf(out->temporary, len, "%s.%ld.partial", path, (long)getpid());
     struct stat st;
-    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
+    bool exists = !is_stdout && stat(path, &st) == 0;
+    if (exists && S_ISDIR(st.st_mode)) {
         pith_status status = pith_fail(ctx, PITH_E_IO, "%s: is a folder; name a file to write", path);
         pith_out_discard(out);
         return status;
     }
+    /* A link stays a link: what it points to is replaced. */
+    char *real = exists ? realpath(path, NULL) : NULL;
+    out->path = pith_strdup(ctx, is_stdout ? "standard output" : real ? real : path);
+    free(real);
+    if (!out->path) goto no_memory;
+    if (is_stdout || (exists && !S_ISREG(st.st_mode))) { /* a device or a pipe is written as it is, never replaced */
+        out->fd = is_stdout ? STDOUT_FILENO : open(path, O_WRONLY | O_CLOEXEC);
+        if (out->fd < 0) {
+            pith_status status = out_error(out, "cannot open");
+            pith_out_discard(out);
+            return status;
+        }
+        *result = out;
+        return PITH_OK;
+    }
+    size_t len = strlen(out->path) + 32;
+    out->temporary = pith_alloc(ctx, len);
+    if (!out->temporary) goto no_memory;
+    snprintf(out->temporary, len, "%s.%ld.partial", out->path, (long)getpid());
     out->fd = open(out->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (out->fd < 0 && errno == EEXIST && unlink(out->temporary) == 0)
         out->fd = open(out->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
@@ -141,6 +152,7 @@ pith_status pith_out_open(pith_ctx *ctx, const char *path, pith_out **result)
         pith_out_discard(out);
         return status;
     }
+    if (exists) (void)!fchmod(out->fd, st.st_mode & 0777); /* as open to others as the file it replaces */
     for (int i = 0; i < N_PENDING && out->slot < 0; i++) {
         char *empty = NULL;
         if (atomic_compare_exchange_strong(&pending[i], &empty, out->temporary)) out->slot = i;
@@ -198,6 +210,8 @@ pith_status pith_out_patch(pith_out *out, uint64_t offset, const void *data, siz
 {
     if (!out->temporary) return pith_fail(out->ctx, PITH_E_IO, "%s: cannot go back in a pipe", out->path);
     PITH_TRY(flush(out));
+    size_t end;
+    if (!pith_add(offset, len, &end) || end > out->offset) return pith_fail(out->ctx, PITH_E_INTERNAL, "%s: patch beyond what is written", out->path);
     for (const uint8_t *p = data; len > 0;) {
         ssize_t n = pwrite(out->fd, p, len, (off_t)offset);
         if (n < 0 && errno == EINTR) continue;
@@ -212,7 +226,7 @@ pith_status pith_out_patch(pith_out *out, uint64_t offset, const void *data, siz
 static void out_free(pith_out *out)
 {
     if (out->slot >= 0) atomic_store(&pending[out->slot], NULL);
-    if (out->fd >= 0 && out->temporary) close(out->fd);
+    if (out->fd >= 0 && out->fd != STDOUT_FILENO) close(out->fd);
     pith_free(out->ctx, out->temporary);
     pith_free(out->ctx, out->path);
     pith_free(out->ctx, out);
@@ -220,7 +234,7 @@ static void out_free(pith_out *out)
 
 pith_status pith_out_close(pith_out *out)
 {
-    pith_status status = flush(out);
+    pith_status status = out->failed ? PITH_E_IO : flush(out);
     if (status == PITH_OK && out->temporary) {
         if (fsync(out->fd) != 0 && errno != EINVAL && errno != ENOSYS) status = out_error(out, "cannot flush to the disk");
         else if (rename(out->temporary, out->path) != 0) status = out_error(out, "cannot put the finished file in place");

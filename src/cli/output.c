@@ -1,5 +1,6 @@
 /* Results for people and for programs. */
 #include <math.h>
+#include <stdlib.h>
 
 #include "cli/cli.h"
 
@@ -79,20 +80,21 @@ void pith_table_free(pith_table *table)
 
 pith_status pith_table_row(pith_table *table, const char *format, ...)
 {
-    va_list list, again;
+    va_list list;
     va_start(list, format);
-    va_copy(again, list);
-    int len = vsnprintf(NULL, 0, format, list);
+    char *text = NULL;
+    int len = vasprintf(&text, format, list);
     va_end(list);
+    if (len < 0) return pith_fail(table->ctx, PITH_E_MEMORY, "out of memory while writing a table");
     table_row *row = pith_arena_take(table->arena, sizeof *row);
     char *cells = pith_arena_take(table->arena, (size_t)len + 1);
     if (row && cells) {
-        vsnprintf(cells, (size_t)len + 1, format, again);
+        memcpy(cells, text, (size_t)len + 1);
         *row = (table_row){.cells = cells};
         *table->last = row;
         table->last = &row->next;
     }
-    va_end(again);
+    free(text);
     return row && cells ? PITH_OK : PITH_E_MEMORY;
 }
 
