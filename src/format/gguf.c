@@ -65,8 +65,7 @@ static pith_status get_str(reader *r, pith_str *s)
     return PITH_OK;
 }
 
-/* Bytes of a scalar; 0 for strings and arrays. */
-static size_t type_bytes(pith_gguf_type type)
+size_t pith_gguf_type_bytes(pith_gguf_type type)
 {
     static const uint8_t sizes[PITH_GGUF_N_TYPES] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
     return sizes[type];
@@ -84,7 +83,7 @@ static pith_status get_type(reader *r, pith_gguf_type *type)
 /* Walk over n values of a type, checking all that is inside. */
 static pith_status skip_values(reader *r, pith_gguf_type type, uint64_t n, int depth)
 {
-    size_t size = type_bytes(type);
+    size_t size = pith_gguf_type_bytes(type);
     if (size) {
         if (n > left(r) / size) return corrupt(r, "%llu values of %zu bytes, %zu bytes left in the file", (unsigned long long)n, size, left(r));
         r->pos += (size_t)n * size;

@@ -13,6 +13,9 @@ typedef enum pith_gguf_type {
     PITH_GGUF_N_TYPES
 } pith_gguf_type;
 
+/** Bytes of a scalar; 0 for texts and arrays. */
+size_t pith_gguf_type_bytes(pith_gguf_type type);
+
 /* A key, checked to lie inside the file with all it holds. */
 typedef struct pith_gguf_key {
     pith_str name;
@@ -50,5 +53,39 @@ pith_status pith_gguf_meta(pith_arena *arena, const pith_gguf *g, size_t *n_meta
 pith_status pith_gguf_open(pith_ctx *ctx, pith_model_file *file);
 /** Open a file held in memory, which stays the caller's and must outlive the result (tests, fuzzing). */
 pith_status pith_gguf_open_memory(pith_ctx *ctx, const char *path, const void *data, size_t len, pith_model_file **file);
+
+/* ---- writing ---------------------------------------------------------------------------------- */
+
+/* Keys and the tensor table first, then the tensors' bytes in the order declared:
+ *     pith_gguf_writer_open, _put_* and _settings, _vocab, _keys_of, _declare in any order; _data until
+ *     all tensors are whole; _close.
+ * The file is GGUF v3, little-endian, alignment 32; it appears under its name only at _close.  After an
+ * error the caller still owes a _discard. */
+typedef struct pith_gguf_writer pith_gguf_writer;
+
+pith_status pith_gguf_writer_open(pith_ctx *ctx, const char *path, pith_gguf_writer **w);
+/** One key.  @return PITH_E_ARGUMENT for a key already there or after the first byte of data, PITH_E_MEMORY */
+pith_status pith_gguf_put_u32(pith_gguf_writer *w, const char *key, uint32_t v);
+pith_status pith_gguf_put_f32(pith_gguf_writer *w, const char *key, float v);
+pith_status pith_gguf_put_bool(pith_gguf_writer *w, const char *key, bool v);
+pith_status pith_gguf_put_str(pith_gguf_writer *w, const char *key, pith_str s);
+/** A list of n values of a scalar type, little-endian in memory, or of texts. */
+pith_status pith_gguf_put_array(pith_gguf_writer *w, const char *key, pith_gguf_type item_type, const void *values, size_t n);
+pith_status pith_gguf_put_strs(pith_gguf_writer *w, const char *key, const pith_str *strings, size_t n);
+/** The keys that say what `settings` and `vocab` say.  Llama 3's scaling has no keys: declare the F32 tensor
+ *  rope_freqs.weight [rope_dims/2] with pith_llama3_factors.  No architecture: nothing is written. */
+pith_status pith_gguf_put_settings(pith_gguf_writer *w, const pith_settings *settings);
+pith_status pith_gguf_put_vocab(pith_gguf_writer *w, const pith_vocab *vocab);
+/** All keys of a GGUF file as they are, but for those already put, its alignment and its parts' numbers. */
+pith_status pith_gguf_put_keys_of(pith_gguf_writer *w, const pith_model_file *from);
+/** A tensor; dims row-major (the last is contiguous), at most four.
+ *  @return PITH_E_UNSUPPORTED for a type GGUF does not have, PITH_E_SHAPE for broken blocks, PITH_E_LIMIT for
+ *  names over 63 bytes (llama.cpp's limit), PITH_E_ARGUMENT for a name already there */
+pith_status pith_gguf_declare(pith_gguf_writer *w, const char *name, pith_dtype dtype, int n_dims, const size_t *dims);
+/** The next bytes of the tensors, in pieces of any size that do not reach over a tensor's end. */
+pith_status pith_gguf_data(pith_gguf_writer *w, const void *data, size_t len);
+/** Finish and put the file in place; frees `w` also on error.  @return PITH_E_ARGUMENT when bytes are missing */
+pith_status pith_gguf_writer_close(pith_gguf_writer *w);
+void pith_gguf_writer_discard(pith_gguf_writer *w); /* NULL is allowed */
 
 #endif

@@ -362,7 +362,6 @@ static void put_text(text_out *t, const char *s, size_t n)
 /* One value; returns the position behind it. */
 static const uint8_t *put_value(text_out *t, pith_gguf_type type, const uint8_t *p)
 {
-    static const uint8_t sizes[PITH_GGUF_N_TYPES] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
     char text[40];
     int n = 0;
     pith_gguf_key one = {.type = type, .item_type = type, .n = 1, .data = p};
@@ -382,7 +381,7 @@ static const uint8_t *put_value(text_out *t, pith_gguf_type type, const uint8_t 
     else if (type == PITH_GGUF_U64) n = snprintf(text, sizeof text, "%llu", (unsigned long long)pith_le64(p));
     else if (value_int(&one, 0, &v)) n = snprintf(text, sizeof text, "%lld", (long long)v);
     put_text(t, text, (size_t)n);
-    return p + sizes[type];
+    return p + pith_gguf_type_bytes(type);
 }
 
 static void put_key(text_out *t, const pith_gguf_key *k)

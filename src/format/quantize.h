@@ -1,0 +1,31 @@
+/* Encoding to block types: what its files share. */
+#ifndef PITH_QUANTIZE_H
+#define PITH_QUANTIZE_H
+
+#include <math.h>
+
+#include "format/model_file.h"
+
+/** One block: x [block_len] finite, w [block_len] weights of the squared errors or NULL (all 1).
+ *  @return false when a scale does not fit its field (values beyond about 65504 x the largest level). */
+typedef bool pith_block_encoder(const float *x, const float *w, uint8_t *dst);
+
+/** The encoder of a type, NULL when there is none. */
+pith_block_encoder *pith_encoder_legacy(pith_dtype dtype);
+pith_block_encoder *pith_encoder_k(pith_dtype dtype);
+
+/** Store v as f16; false when it is not finite there. */
+static inline bool pith_put_f16(uint8_t *p, float v)
+{
+    uint16_t h = pith_f32_to_f16(v);
+    pith_put16(p, h);
+    return (h & 0x7c00) != 0x7c00;
+}
+
+/** The scale s and levels q in lo..hi with the least sum of w (x - s q)^2 among candidates around the extreme value's
+ *  own scale, each improved by least squares.  n <= 256.  Returns 0 with q = 0 when all x are 0. */
+float pith_fit_scale(const float *x, const float *w, size_t n, int lo, int hi, int8_t *q);
+/** Likewise with a minimum: x ~ s q + m, q in 0..hi.  With `below_zero`, m <= 0 (what K types can store). */
+float pith_fit_scale_min(const float *x, const float *w, size_t n, int hi, bool below_zero, uint8_t *q, float *min);
+
+#endif
