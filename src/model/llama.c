@@ -154,8 +154,7 @@ static pith_status make_rope(pith_ctx *ctx, pith_weights *w, pith_llama *m)
             ramp = PITH_MIN(PITH_MAX(ramp, 0), 1); /* 0: as it is, 1: divided by factor */
             m->rope_freq[i] = (float)((1 - ramp) * f + ramp * f / factor);
         }
-        double own = s->rope_attn_factor > 0 ? (double)s->rope_attn_factor : 1;
-        m->rope_magnitude = (float)(own * (factor > 1 ? 0.1 * log(factor) + 1 : 1));
+        m->rope_magnitude = s->rope_attn_factor > 0 ? s->rope_attn_factor : factor > 1 ? (float)(0.1 * log(factor) + 1) : 1;
     }
     return PITH_OK;
 }
