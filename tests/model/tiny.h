@@ -267,4 +267,10 @@ static inline double tiny_distance(const double *a, const float *b, size_t n)
     return isnan(error) ? INFINITY : sqrt(error / sum);
 }
 
+static inline void tiny_ids(int32_t *ids, size_t n, uint32_t n_vocab, uint64_t seed)
+{
+    pith_rng rng = {.seed = seed};
+    for (size_t i = 0; i < n; i++) ids[i] = (int32_t)pith_rng_below(&rng, n_vocab);
+}
+
 #endif
