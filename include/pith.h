@@ -88,6 +88,117 @@ PITH_API const char *pith_error(const pith_ctx *ctx);
 /** "0.1.0" */
 PITH_API const char *pith_version(void);
 
+/* ---- models ----------------------------------------------------------------------------------- */
+
+/* A model ready to run, with its tokenizer.  It uses its context; free it before the context. */
+typedef struct pith_model pith_model;
+
+typedef struct pith_model_options {
+    bool exact;    /* keep the file's values to the last bit (f16 or f32): a reference to measure against */
+    bool strict;   /* a damaged .pith is an error; else it runs at the quality that is left and says so */
+} pith_model_options;
+
+/** Open a .pith file, a GGUF file, a .safetensors file or a model folder; "-" reads a .pith from
+ *  standard input, which may end early.  options may be NULL.
+ *  @return PITH_E_IO, PITH_E_FORMAT, PITH_E_CORRUPT, PITH_E_UNSUPPORTED, PITH_E_MEMORY */
+PITH_API pith_status pith_model_open(pith_ctx *ctx, const char *path, const pith_model_options *options, pith_model **model);
+/** NULL is allowed. */
+PITH_API void pith_model_free(pith_model *model);
+
+typedef struct pith_model_info {
+    char architecture[32];        /* "llama" */
+    uint32_t n_layers, n_embd, n_heads, n_kv_heads, n_vocab, n_context;
+    uint64_t n_weights;           /* values in all tensors */
+    uint64_t file_bytes;          /* read from the file */
+    uint64_t ram_bytes;           /* held, or mapped, by the weights while running */
+    double bits_per_weight;       /* of the file */
+    double load_s;                /* seconds that opening took */
+    bool has_tokenizer, has_chat; /* chat: a template that pith knows */
+} pith_model_info;
+PITH_API void pith_model_describe(const pith_model *model, pith_model_info *info);
+
+/** Token ids of a text of len bytes, any bytes.  *ids is the caller's: pith_release(ctx, ids).
+ *  @return PITH_E_UNSUPPORTED when the model has no tokenizer, PITH_E_MEMORY */
+PITH_API pith_status pith_model_tokenize(pith_model *model, const char *text, size_t len, int32_t **ids, size_t *n);
+/** Free what the library handed out.  NULL is allowed. */
+PITH_API void pith_release(pith_ctx *ctx, void *ptr);
+
+/* ---- generating text -------------------------------------------------------------------------- */
+
+typedef enum pith_kv_type { PITH_KV_F16, PITH_KV_F32, PITH_KV_Q8 } pith_kv_type;
+
+/* A conversation with a model: its cache of keys and values.  Several may use one model, one at a time.
+ * Text that a new prompt shares with the last one is not computed again. */
+typedef struct pith_session pith_session;
+
+/** n_context: positions there is room for; 0: the model's own limit.
+ *  @return PITH_E_LIMIT beyond the model's limit, PITH_E_UNSUPPORTED without tokenizer, PITH_E_MEMORY */
+PITH_API pith_status pith_session_new(pith_model *model, size_t n_context, pith_kv_type cache, pith_session **session);
+/** NULL is allowed. */
+PITH_API void pith_session_free(pith_session *session);
+
+typedef struct pith_reply_options {
+    size_t max_tokens;            /* 0: until the context is full */
+    float temperature;            /* 0: always the likeliest token */
+    int top_k;                    /* only the k likeliest; 0: off */
+    float top_p;                  /* the likeliest that reach this probability together; 1: off */
+    float min_p;                  /* at least this share of the likeliest one's probability; 0: off */
+    float repeat_penalty;         /* 1: off */
+    int repeat_last;              /* tokens that the penalty looks back over */
+    uint64_t seed;                /* same seed, same reply */
+    const char *const *stop;      /* [n_stop] strings that end the reply, not part of it */
+    size_t n_stop;
+    /** Receives the reply in whole UTF-8 characters as it comes; false stops. */
+    bool (*text)(void *user, const char *text, size_t len);
+    void *user;
+} pith_reply_options;
+/** Values that most want: temperature 0.8, top_k 40, top_p 0.95, min_p 0.05, no penalty, seed 0. */
+PITH_API void pith_reply_defaults(pith_reply_options *options);
+
+typedef struct pith_reply {
+    size_t n_prompt;              /* tokens of the prompt */
+    size_t n_reused;              /* of them still in the cache */
+    size_t n_generated;
+    double prefill_s, decode_s;
+    const char *ended_by;         /* "end token", "stop string", "limit", "context full", "caller" */
+} pith_reply;
+
+typedef struct pith_message {
+    const char *role;             /* "system", "user", "assistant" */
+    const char *content;
+} pith_message;
+
+/** Reply to a conversation, in the form of the model's chat template.
+ *  @return PITH_E_UNSUPPORTED (no template that pith knows), PITH_E_LIMIT (does not fit the context),
+ *  PITH_E_CANCELLED, PITH_E_MEMORY; *reply then says what was done so far */
+PITH_API pith_status pith_session_reply(pith_session *session, const pith_message *messages, size_t n_messages,
+                                        const pith_reply_options *options, pith_reply *reply);
+/** Go on with a text as it is. */
+PITH_API pith_status pith_session_complete(pith_session *session, const char *text, size_t len, const pith_reply_options *options, pith_reply *reply);
+
+/* ---- measuring -------------------------------------------------------------------------------- */
+
+typedef struct pith_measure_options {
+    size_t n_context;             /* tokens a chunk; 0: 512 */
+    size_t n_chunks;              /* 0: all of the text */
+    bool all_tokens;              /* score all tokens but each chunk's first; else the second half, as llama.cpp does */
+} pith_measure_options;
+
+typedef struct pith_measure {
+    size_t n_chunks, n_scored;
+    double perplexity, perplexity_stderr;
+    bool has_reference;           /* what follows is set only with a reference */
+    double kl_mean, kl_stderr, kl_p99;    /* nats a token, KL(reference || model) */
+    double top1_agreement;        /* 0..1 */
+    double reference_perplexity;
+    double prefill_tokens_per_second;     /* always set */
+} pith_measure;
+
+/** How well a model predicts a text, and how far it is from a reference (NULL: none).
+ *  @return PITH_E_ARGUMENT when the text is shorter than one chunk or the vocabularies differ */
+PITH_API pith_status pith_model_measure(pith_model *model, pith_model *reference, const char *text, size_t len,
+                                        const pith_measure_options *options, pith_measure *measure);
+
 #ifdef __cplusplus
 }
 #endif

@@ -36,11 +36,7 @@ int32_t pith_tokenizer_bos(const pith_tokenizer *tok);
 /** Whether generation ends at this token (eos, end of turn, …). */
 bool pith_token_ends(const pith_tokenizer *tok, int32_t id);
 
-typedef struct pith_message {
-    const char *role;            /* "system", "user", "assistant" */
-    const char *content;
-} pith_message;
-/** The prompt that the model's chat template makes of a conversation, as text with special tokens
+/** The prompt (pith_message: pith.h) that the model's chat template makes of a conversation, as text with special tokens
  *  (tokenise with PITH_TOKENIZE_SPECIAL).  Known families: chatml (SmolLM2 with its default system
  *  message, Qwen2), llama 3, llama 2, mistral; recognised by the template's text.  An unknown template: PITH_E_UNSUPPORTED and a
  *  sentence; a caller may then send the plain prompt, after saying so.
