@@ -1,12 +1,22 @@
-/* The compute form of a low-bit matrix: rows interleaved by 16 in blocks of 32 columns, each block of
- * 16 x 32 values with its own width of 1 to 8 bits (0: all values are zero).  One layout serves the 32-block formats of GGUF
- * (a scale, and maybe a minimum, per row and block) and our own codec (a scale per row).
+/* The compute form of a low-bit matrix: rows interleaved by 16 (a tile) in blocks of 32 columns, each
+ * block of 16 x 32 values with its own width of 1 to 8 bits (0: every value is zero).  One layout serves
+ * the 32-block formats of GGUF (a scale, and maybe a minimum, per row and block) and our own codec (a
+ * scale per row).
  *
- * Products are taken with activations quantised to 8 bits in the same blocks of 32 columns, integers
- * accumulated exactly within a block:
- *     y[r] = sum_b  a_scale[b] * ( w_scale[r,b] * sum_j a[b,j] * (u[r,b,j] - zero[b] + shift[r])
- *                                 + w_min[r,b] * sum_j a[b,j] )
- * with u the stored unsigned value and zero[b] = 2^(bits-1) (0 when the matrix has minima). */
+ * Products are taken with activations quantised to 8 bits in the same blocks of 32 columns.  With u the
+ * stored unsigned value and zero = 2^(bits-1) (0 when bits is 0 or the matrix has minima), the integer
+ *     dot[r,b] = sum_j a[b,j] * (u[r,b,j] - zero[b])
+ * is exact, and blocks are added in order, b = 0, 1, ..., each step one fused multiply-add in f32:
+ *     row:    y = fma(dot, a_scale[b], y);                    last, y = scale[r] * fma(shift[r], a_total, y)
+ *     block:  y = fma(dot * scale[r,b], a_scale[b], y)
+ *     min:    as block, then y = fma(min[r,b], a_sum[b], y)
+ * This order is the definition: every instruction set, and qmat_vec and qmat_mat alike, give the same bits.
+ *
+ * Bytes of a block of w bits: 64*w.  w = 8: column c of row r is byte 64*(c/4) + 4*r + c%4, so that each
+ * 64 bytes (a "group") hold 4 columns of 16 rows, what one 512-bit u8 x s8 dot product consumes.
+ * w < 8: planes of 4, 2 and 1 bits, as many as w has binary digits, the larger plane first and holding the
+ * lower bits of u.  A plane of p bits is 64*p bytes: group g is in bits p*(g/p) .. p*(g/p)+p-1 of the bytes
+ * 64*(g%p) .. 64*(g%p)+63, in the same order within the 64. */
 #ifndef PITH_QMAT_H
 #define PITH_QMAT_H
 
@@ -16,8 +26,8 @@
 #define PITH_TILE_COLS 32
 
 typedef enum pith_qscale {
-    PITH_QSCALE_ROW,    /* f32 scale and shift per row: value = scale * (q + shift) */
-    PITH_QSCALE_BLOCK,  /* f16 scale per row and block */
+    PITH_QSCALE_ROW,      /* f32 scale and shift per row: value = scale * (u - zero + shift) */
+    PITH_QSCALE_BLOCK,    /* f16 scale per row and block: value = scale * (u - zero) */
     PITH_QSCALE_BLOCK_MIN /* f16 scale and f16 minimum per row and block: value = scale * u + min */
 } pith_qscale;
 
@@ -27,19 +37,22 @@ typedef struct pith_qmat {
     pith_qscale scale_mode;
     uint8_t *bits;                   /* [n_tiles, n_blocks] width of each block, 0..8 */
     size_t *tile_offset;             /* [n_tiles + 1] bytes into data, multiples of 64 */
-    uint8_t *data;                   /* per tile, per block: [16 f16 scales [16 f16 minima]] payload */
-    float *row_scale, *row_shift;    /* [n_tiles * 16], PITH_QSCALE_ROW only */
+    uint8_t *data;                   /* per tile: scales [n_blocks][16] f16 (block), or scales and minima
+                                        [n_blocks][2][16] f16 (min), zeros up to a multiple of 64; then the
+                                        payloads of its blocks, each 64-byte aligned */
+    float *row_scale, *row_shift;    /* [n_tiles * 16], PITH_QSCALE_ROW only; value = scale * (u - zero + shift) */
 } pith_qmat;
 
-/** Empty matrix with room for blocks of the given widths (bits [n_tiles, n_blocks], copied).
- *  Payload of a block of w bits: 64*w bytes, planes of 4, 2 and 1 bits (w = 7: 4, 2, 1; w = 8: one plane
- *  of bytes).  Ownership: caller frees with pith_qmat_free. */
+/** Zeroed matrix with room for blocks of the given widths (bits [n_tiles, n_blocks], copied).
+ *  @return PITH_E_SHAPE (no rows or columns), PITH_E_ARGUMENT (a width above 8), PITH_E_MEMORY, PITH_E_LIMIT
+ *  (the size overflows).  Ownership: caller frees with pith_qmat_free. */
 pith_status pith_qmat_new(pith_ctx *ctx, size_t n_rows, size_t n_cols, pith_qscale mode, const uint8_t *bits, pith_qmat *m);
-void pith_qmat_free(pith_ctx *ctx, pith_qmat *m);
+void pith_qmat_free(pith_ctx *ctx, pith_qmat *m);   /* *m becomes all zero; freeing that is allowed */
 size_t pith_qmat_bytes(const pith_qmat *m);      /* everything held, for ram_bytes */
 
-/** Write one block: u[16][32] unsigned values below 2^bits; scale and min [16] f16 or NULL in row mode.
- *  Pure but for the block written: blocks may be written in parallel. */
+/** Write one block: u[16][32] unsigned values below 2^bits (higher bits are ignored); scale [16] f16 (NULL
+ *  in row mode) and min [16] f16 (NULL but in min mode).  Rows and columns beyond the matrix should be 0.
+ *  Touches this block only: blocks may be written in parallel. */
 void pith_qmat_put_block(pith_qmat *m, size_t tile, size_t block, const uint8_t u[16][32], const uint16_t *scale, const uint16_t *min);
 /** The reverse of put_block. */
 void pith_qmat_get_block(const pith_qmat *m, size_t tile, size_t block, uint8_t u[16][32], uint16_t *scale, uint16_t *min);
@@ -47,20 +60,27 @@ void pith_qmat_get_block(const pith_qmat *m, size_t tile, size_t block, uint8_t 
 void pith_qmat_row(const pith_qmat *m, size_t row, float *dst);
 
 /** From a GGUF tensor of Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 bit for bit (same values; nothing requantised).
- *  @return PITH_E_UNSUPPORTED for other types, PITH_E_SHAPE if cols % 32. */
+ *  Sources: the block layouts of the GGUF documentation.  Leading dimensions are rows.
+ *  @return PITH_E_UNSUPPORTED for other types, PITH_E_SHAPE if cols % 32, PITH_E_MEMORY. */
 pith_status pith_qmat_from_blocks(pith_ctx *ctx, const pith_tensor *t, pith_qmat *m);
-/** From f32 rows, requantised to 8 bits in blocks of 32 (max |x| / 127, as Q8_0): the run form of types
- *  without kernels of their own. row_fn fills dst[n_cols] with row r; called from several threads. */
+/** From f32 rows, requantised to 8 bits in blocks of 32 (scale max|x| / 127 rounded to f16, as Q8_0): the
+ *  run form of types without kernels of their own.  row_fn fills dst[n_cols] with row r; called from
+ *  several threads.  @return PITH_E_NONFINITE when a value is not finite or its scale exceeds f16. */
 typedef void pith_row_fn(void *arg, size_t row, float *dst);
 pith_status pith_qmat_from_rows_q8(pith_ctx *ctx, size_t n_rows, size_t n_cols, pith_row_fn *row_fn, void *arg, pith_qmat *m);
 
-/* Activations quantised to 8 bits in blocks of 32: q = round(x / scale), scale = max|x| / 127. */
+/* Activations quantised to 8 bits in blocks of 32: scale = max|x| / 127, q = x * (127 / max|x|) rounded to
+ * nearest even, -127..127.  max|x| below 1e-30: scale and q are 0.  A block with a value that is not
+ * finite: scale is NaN and q is 0, so that the NaN reaches every result. */
 typedef struct pith_q8 {
     size_t n, n_blocks;              /* rows (tokens), blocks a row */
-    int8_t *q;                       /* [n, n_blocks * 32], 64-byte aligned rows; padding is zero */
+    int8_t *q;                       /* [n, n_blocks * 32], 64-byte aligned; columns beyond n_cols are zero */
+    int32_t *isum;                   /* [n, n_blocks] sum of q */
     float *scale;                    /* [n, n_blocks] */
-    int32_t *sum;                    /* [n, n_blocks] sum of q */
+    float *sum;                      /* [n, n_blocks] scale * isum */
+    float *total;                    /* [n] sums of a row added in order */
 } pith_q8;
+/** 0 when the size overflows. */
 size_t pith_q8_bytes(size_t n, size_t n_cols);
 /** Lay out a pith_q8 over memory of pith_q8_bytes (64-byte aligned). */
 void pith_q8_init(pith_q8 *a, size_t n, size_t n_cols, void *memory);

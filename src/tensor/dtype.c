@@ -1,0 +1,45 @@
+/* The table of value types and what follows from it: names, sizes, counts. */
+#include <strings.h>
+
+#include "tensor/tensor.h"
+
+static const struct {
+    uint32_t number;
+    pith_dtype_info info;
+} dtypes[] = {
+#define X(name, number, n, bytes) {number, {#name, n, bytes}},
+    PITH_DTYPES(X)
+#undef X
+};
+
+const pith_dtype_info *pith_dtype_get(uint32_t dtype)
+{
+    for (size_t i = 0; i < PITH_COUNT(dtypes); i++)
+        if (dtypes[i].number == dtype) return &dtypes[i].info;
+    return NULL;
+}
+
+bool pith_dtype_by_name(const char *name, pith_dtype *dtype)
+{
+    for (size_t i = 0; i < PITH_COUNT(dtypes); i++) {
+        if (strcasecmp(dtypes[i].info.name, name) != 0) continue;
+        *dtype = (pith_dtype)dtypes[i].number;
+        return true;
+    }
+    return false;
+}
+
+bool pith_dtype_bytes(pith_dtype dtype, size_t n, size_t *bytes)
+{
+    const pith_dtype_info *info = pith_dtype_get((uint32_t)dtype);
+    return info && n % info->block_len == 0 && pith_mul(n / info->block_len, info->block_bytes, bytes);
+}
+
+size_t pith_tensor_count(const pith_tensor *t)
+{
+    size_t count = 1;
+    for (int i = 0; i < t->n_dims; i++) count *= t->dims[i];
+    return count;
+}
+
+size_t pith_tensor_cols(const pith_tensor *t) { return t->n_dims > 0 ? t->dims[t->n_dims - 1] : 1; }
