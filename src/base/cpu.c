@@ -49,7 +49,7 @@ static void processor_name(char name[64])
 #if defined(__x86_64__)
     uint32_t r[12];
     char text[49] = {0};
-    if (__get_cpuid_max(0x80000000, NULL) < 0x80000004) return;
+    if ((uint32_t)__get_cpuid_max(0x80000000, NULL) < 0x80000004) return;
     for (uint32_t i = 0; i < 3; i++) __get_cpuid(0x80000002 + i, &r[4 * i], &r[4 * i + 1], &r[4 * i + 2], &r[4 * i + 3]);
     memcpy(text, r, 48);
     char *start = text;
@@ -66,13 +66,14 @@ pith_status pith_cpu_detect(pith_ctx *ctx, const char *wanted, pith_cpu *cpu)
     processor_name(cpu->name);
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    cpu->avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    uint32_t a, b, c, d;
+    bool f16c = __get_cpuid(1, &a, &b, &c, &d) && (c >> 29 & 1); /* clang 14 cannot ask for it by name */
+    cpu->avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && f16c;
     cpu->avx512 = cpu->avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                   __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
     cpu->avx512_vnni = cpu->avx512 && __builtin_cpu_supports("avx512vnni");
     cpu->avx512_bf16 = cpu->avx512 && __builtin_cpu_supports("avx512bf16");
     cpu->avx512_vbmi = cpu->avx512 && __builtin_cpu_supports("avx512vbmi");
-    uint32_t a, b, c, d;
     cpu->avx_vnni = cpu->avx2 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
     if (cpu->avx2) cpu->isa = PITH_ISA_AVX2;
     if (cpu->avx512) cpu->isa = PITH_ISA_AVX512;
