@@ -39,6 +39,32 @@ typedef struct pith_str {
     size_t len;
 } pith_str;
 
+/* One step of making text ready for the tokenizer, as a tokenizer.json lists them; `from` and `to` where named. */
+typedef enum pith_text_step_kind {
+    PITH_STEP_NFC, PITH_STEP_NFD, PITH_STEP_NFKC, PITH_STEP_NFKD, PITH_STEP_LOWERCASE, PITH_STEP_STRIP_ACCENTS,
+    PITH_STEP_STRIP,            /* white space at the ends; flags */
+    PITH_STEP_REPLACE,          /* every `from` by `to` */
+    PITH_STEP_REPLACE_RUNS,     /* every run of two or more spaces by `to` */
+    PITH_STEP_PREPEND,          /* `to` before a text that is not empty */
+    PITH_STEP_CHARSMAP,         /* SentencePiece's precompiled map, pith_vocab.charsmap */
+    PITH_STEP_BERT,             /* BERT's normaliser; flags */
+    PITH_STEP_METASPACE,        /* spaces become U+2581; flags: one goes before the text unless it has one */
+    PITH_STEP_WORDS,            /* runs of white space cut words, each gets one U+2581 before it */
+    PITH_STEP_PREFIX_SPACE      /* a space before text that does not begin with one */
+} pith_text_step_kind;
+enum { PITH_STRIP_LEFT = 1, PITH_STRIP_RIGHT = 2 };
+enum { PITH_BERT_CLEAN = 1, PITH_BERT_CJK = 2, PITH_BERT_ACCENTS = 4, PITH_BERT_LOWER = 8 };
+enum { PITH_METASPACE_ALWAYS = 1, PITH_METASPACE_FIRST = 2 /* only at the start of the whole text */ };
+typedef struct pith_text_step {
+    pith_text_step_kind kind;
+    unsigned flags;
+    pith_str from, to;
+} pith_text_step;
+
+/* How a token that is looked for in the text takes it (pith_vocab.added). */
+enum { PITH_ADDED = 1, PITH_ADDED_LSTRIP = 2 /* takes white space before it */, PITH_ADDED_RSTRIP = 4, PITH_ADDED_WORD = 8 /* not inside a word */,
+    PITH_ADDED_NORMALIZED = 16 /* looked for after the steps */ };
+
 /* A tokenizer as its file describes it.  Strings may point into the mapped file. */
 typedef struct pith_vocab {
     pith_vocab_kind kind;
@@ -52,6 +78,14 @@ typedef struct pith_vocab {
     bool add_bos, add_eos, add_space_prefix, remove_extra_spaces, lowercase, ignore_merges;
     pith_str chat_template;         /* Jinja text; empty: none */
     pith_str charsmap;              /* SentencePiece's precompiled normaliser; empty: none */
+    /* what a tokenizer.json says beyond GGUF; all zero: derived from the fields above */
+    size_t n_steps;
+    pith_text_step *steps;          /* [n_steps]; NULL: by kind and flags */
+    uint8_t *added;                 /* [n_tokens] PITH_ADDED_*; NULL: every control, user and unknown token, plain */
+    pith_str pattern;               /* BPE: the regular expression that cuts words; used when `pre` is not known; empty: none */
+    pith_str word_prefix;           /* WordPiece: before a piece inside a word; empty: "##", or GGUF's U+2581 before first pieces */
+    uint32_t max_word_chars;        /* WordPiece: longer words are unknown; 0: 100 */
+    bool keep_unknown;              /* SPM: one unknown token a character, not one a run */
 } pith_vocab;
 
 typedef enum pith_file_kind { PITH_FILE_UNKNOWN, PITH_FILE_GGUF, PITH_FILE_SAFETENSORS, PITH_FILE_PITH } pith_file_kind;
