@@ -25,8 +25,8 @@
  *   x = freq[s] * (x div M) + r;  if x < 2^16:  x = x * 2^16 + next word.
  *
  * Lanes take words in element order.  After the last element every state is 2^16 and no word is
- * left; anything else is damage, and most damage ends so.  Segments of a model with one symbol only (freq = 4096) read nothing and
- * change nothing.  The writer does the reverse from the last element to the first, from states of 2^16:
+ * left; anything else is damage, and most damage ends so.  Segments of a model with one symbol only
+ * (freq = 4096) read nothing and change nothing.  The writer does the reverse from the last element to the first, from states of 2^16:
  *
  *   if x >= freq[s] * 2^(32 - k):  put x mod 2^16 before the words put so far, x = x div 2^16;
  *   x = (x div freq[s]) * M + slot of symbol s and rank (x mod freq[s]).
@@ -48,7 +48,7 @@
  * SYMBOLS: u8 first, u8 last (the lowest and highest symbol with freq > 0), then, when first < last, bits,
  *   lowest bit of a byte first, zero bits up to a whole byte.  For the symbols first..last-1 in turn:
  *     4 bits L: 1..12: freq = 2^(L-1) + the next L-1 bits;
- *               0: 4 more bits z: this and the next z symbols have freq 0.
+ *               0: 4 more bits z: this and the next z symbols have freq 0 (z as large as can be).
  *   freq[last] is what is missing from 4096.
  * BINARY: u8 n - 1 (n contexts, 1..64), then a code c (1..255) for each:
  *     P(c) = c^2 for c <= 128, 32768 - (256 - c)^2 above;  freq[0] = P(c), freq[1] = 32768 - freq[0].
@@ -64,7 +64,7 @@
 
 #define PITH_RANS_LANES 32
 #define PITH_RANS_CONTEXTS 64      /* at most */
-#define PITH_RANS_STATE_BYTES 128  /* what a stream costs beyond its information: 112 bytes, on average less 12 */
+#define PITH_RANS_STATE_BYTES 128  /* of a stream; a state carries 0 to 16 bits of its 32, so about 96 are overhead */
 #define PITH_RANS_MODEL_BYTES 512  /* pith_rans_model_write never needs more */
 
 typedef enum pith_rans_kind { PITH_RANS_SYMBOLS, PITH_RANS_BINARY, PITH_RANS_TERNARY } pith_rans_kind; /* numbers are in files */
@@ -98,12 +98,12 @@ pith_status pith_rans_model_write(const pith_rans_model *model, uint8_t *dst, si
 pith_status pith_rans_model_read(const uint8_t *src, size_t len, pith_rans_model *model, size_t *used);
 
 /** Bits that elements with these counts take under the model (the stream's size is the sum over segments plus
- *  about 100 bytes): INFINITY when something counted has freq 0.  The same value on every machine. */
+ *  64 to 128 bytes): INFINITY when something counted has freq 0.  The same value on every machine. */
 double pith_rans_model_bits(const pith_rans_model *model, const uint64_t counts[256]);
 
 /* ---- writing ---------------------------------------------------------------------------------- */
 
-/* Tables to write with a model.  Built in about 10 us, 12 KB. */
+/* Tables to write with a model.  Built in at most 6 us; 12 KB. */
 typedef struct pith_rans_encoder {
     uint8_t bits;                            /* k */
     bool has_contexts, alias;
@@ -135,7 +135,7 @@ pith_status pith_rans_encode(pith_isa isa, const pith_rans_segment *segments, si
 
 /* ---- reading ---------------------------------------------------------------------------------- */
 
-/* Tables to read with a model.  Built in about 2 us, 17 KB. */
+/* Tables to read with a model.  Built in at most 5 us; 17 KB. */
 typedef struct pith_rans_decoder {
     pith_rans_kind kind;
     bool alias;
