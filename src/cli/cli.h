@@ -80,6 +80,7 @@ struct pith_cli {
     pith_globals globals;
     pith_terminal *terminal;
     pith_ctx *ctx;
+    pith_options options;  /* that ctx was made with, for commands that need another */
     bool usage_error;   /* exit 2 rather than 1 */
 };
 
@@ -100,6 +101,10 @@ bool pith_args_parse(const pith_command *command, int argc, char **argv, void *a
 bool pith_size_parse(const char *text, uint64_t *bytes);
 /** The candidate nearest to `word` by edit distance, or NULL when none is near. */
 const char *pith_nearest(const char *word, const char *(*candidate)(void *arg, size_t i), void *arg);
+
+/** Whether SIGINT came since the last call; takes it back, so that work can go on (a chat where ^C ends one
+ *  reply). */
+bool pith_cli_take_interrupt(void);
 
 /** Say that options do not go together: `return pith_cli_usage(cli, "...")` exits with 2. */
 pith_status pith_cli_usage(pith_cli *cli, const char *format, ...) PITH_PRINTF(2, 3);

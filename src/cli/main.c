@@ -77,6 +77,14 @@ static bool cancelled(void *user)
     return caught != 0;
 }
 
+bool pith_cli_take_interrupt(void)
+{
+    if (caught != SIGINT) return false;
+    alarm(0);
+    caught = 0;
+    return true;
+}
+
 static void set_signals(void)
 {
     static const int stops[] = {SIGINT, SIGTERM, SIGHUP, SIGALRM};
@@ -116,7 +124,7 @@ static int run_command(const pith_command *command, pith_globals *globals, void 
         .log_level = globals->quiet ? PITH_LOG_ERROR : globals->verbose > 1 ? PITH_LOG_DEBUG : globals->verbose ? PITH_LOG_INFO : PITH_LOG_WARN,
         .log = pith_terminal_log, .progress = pith_terminal_progress, .cancelled = cancelled, .user = &terminal,
     };
-    pith_cli cli = {.globals = *globals, .terminal = &terminal};
+    pith_cli cli = {.globals = *globals, .terminal = &terminal, .options = options};
     /* Worker threads inherit a blocked mask: handlers run on this thread only. */
     sigset_t all, before;
     sigfillset(&all);
