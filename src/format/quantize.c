@@ -4,94 +4,107 @@
 
 #include <float.h>
 
+#define LANES 8 /* sums are kept in this many lanes, which fixes their order and lets them vectorise */
+
 static int clamp(int v, int lo, int hi) { return v < lo ? lo : v > hi ? hi : v; }
-static float inverse(float d) { float i = 1.0f / d; return d == 0 || !isfinite(i) ? 0.0f : i; }
+
+static float lane_sum(const float *a) { return ((a[0] + a[4]) + (a[1] + a[5])) + ((a[2] + a[6]) + (a[3] + a[7])); }
 
 /* ---- searches --------------------------------------------------------------------------------- */
 
-float pith_fit_scale(const float *x, const float *w, size_t n, int lo, int hi, int8_t *q)
+/* sums of w x q and w q^2 for the levels of 1/scale = inv */
+static void scale_sums(const float *restrict x, const float *restrict w, size_t n, float lo, float hi, float inv, float *xq, float *qq)
+{
+    float a[LANES] = {0}, b[LANES] = {0};
+    for (size_t i = 0; i < n; i += LANES)
+        for (size_t k = 0; k < LANES; k++) {
+            float q = pith_level(x[i + k] * inv, lo, hi), wq = w[i + k] * q;
+            a[k] += wq * x[i + k];
+            b[k] += wq * q;
+        }
+    *xq = lane_sum(a);
+    *qq = lane_sum(b);
+}
+
+float pith_fit_scale(const float *x, const float *w, size_t n, float lo, float hi)
 {
     float extreme = 0;
     for (size_t i = 0; i < n; i++)
         if (fabsf(x[i]) > fabsf(extreme)) extreme = x[i];
-    memset(q, 0, n);
-    if (inverse(extreme) == 0) return 0;
-    /* The extreme is put near the longer end (lo), somewhat inside or outside of the range. */
-    float best_scale = 0, best_gain = 0;
+    float per_extreme = pith_inverse(extreme), best_scale = 0, best_gain = 0;
+    if (per_extreme == 0) return 0;
+    /* the extreme is put near the longer end (lo), somewhat inside or outside of the range */
     for (int step = -9; step <= 9; step++) {
-        float inv = inverse(extreme) * ((float)lo - 0.1f * (float)step);
-        for (int round = 0; round < 2; round++) {
-            float xq = 0, qq = 0;
-            for (size_t i = 0; i < n; i++) {
-                float level = (float)clamp((int)lrintf(x[i] * inv), lo, hi), wi = w ? w[i] : 1.0f;
-                xq += wi * x[i] * level;
-                qq += wi * level * level;
-            }
-            if (qq <= 0) break;
-            /* with the best scale xq/qq the error is sum w x^2 - xq^2/qq */
+        float inv = per_extreme * (lo - 0.1f * (float)step);
+        for (int round = 0; round < 2 && inv != 0; round++) {
+            float xq, qq;
+            scale_sums(x, w, n, lo, hi, inv, &xq, &qq);
+            if (!(qq > 0)) break;
+            /* with the best scale for these levels, xq/qq, the error is sum w x^2 - xq^2/qq */
             float scale = xq / qq, gain = xq * scale;
             if (gain > best_gain) {
                 best_gain = gain;
                 best_scale = scale;
             }
-            inv = inverse(scale);
-            if (inv == 0) break;
+            inv = pith_inverse(scale);
         }
     }
-    float inv = inverse(best_scale);
-    for (size_t i = 0; i < n; i++) q[i] = (int8_t)clamp((int)lrintf(x[i] * inv), lo, hi);
     return best_scale;
 }
 
-float pith_fit_scale_min(const float *x, const float *w, size_t n, int hi, bool below_zero, uint8_t *q, float *min)
+typedef struct min_sums {
+    float q, qq, xq;
+} min_sums;
+
+static min_sums scale_min_sums(const float *restrict x, const float *restrict w, size_t n, float hi, float inv, float from)
 {
-    float least = x[0], most = x[0], sum_w = 0, sum_x = 0;
+    float a[LANES] = {0}, b[LANES] = {0}, c[LANES] = {0};
+    for (size_t i = 0; i < n; i += LANES)
+        for (size_t k = 0; k < LANES; k++) {
+            float q = pith_level((x[i + k] - from) * inv, 0, hi), wq = w[i + k] * q;
+            a[k] += wq;
+            b[k] += wq * q;
+            c[k] += wq * x[i + k];
+        }
+    return (min_sums){lane_sum(a), lane_sum(b), lane_sum(c)};
+}
+
+float pith_fit_scale_min(const float *x, const float *w, size_t n, float hi, bool below_zero, float *min)
+{
+    float least = x[0], most = x[0], sum_w = 0, sum_x = 0, sum_xx = 0;
     for (size_t i = 0; i < n; i++) {
-        float wi = w ? w[i] : 1.0f;
         least = fminf(least, x[i]);
         most = fmaxf(most, x[i]);
-        sum_w += wi;
-        sum_x += wi * x[i];
+        sum_w += w[i];
+        sum_x += w[i] * x[i];
+        sum_xx += w[i] * x[i] * x[i];
     }
     if (below_zero && least > 0) least = 0;
-    memset(q, 0, n);
     *min = least;
-    if (inverse(most - least) == 0 || sum_w <= 0) return 0;
+    if (pith_inverse(most - least) == 0 || !(sum_w > 0)) return 0;
     float best_error = FLT_MAX, best_scale = 0, best_min = least;
-    for (int step = -6; step <= 10; step++) {
-        float inv = ((float)hi + 0.1f * (float)step) / (most - least), from = least;
-        for (int round = 0; round < 2; round++) {
-            float sum_q = 0, sum_qq = 0, sum_xq = 0;
-            for (size_t i = 0; i < n; i++) {
-                float level = (float)clamp((int)lrintf((x[i] - from) * inv), 0, hi), wi = w ? w[i] : 1.0f;
-                sum_q += wi * level;
-                sum_qq += wi * level * level;
-                sum_xq += wi * level * x[i];
-            }
-            float det = sum_w * sum_qq - sum_q * sum_q;
+    for (int step = -5; step <= 9; step++) {
+        float inv = (hi + 0.1f * hi / 15.0f * (float)step) / (most - least), from = least;
+        for (int round = 0; round < 2 && inv > 0; round++) {
+            min_sums s = scale_min_sums(x, w, n, hi, inv, from);
+            float det = sum_w * s.qq - s.q * s.q;
             if (!(det > 0)) break;
-            float scale = (sum_w * sum_xq - sum_x * sum_q) / det, m = (sum_qq * sum_x - sum_q * sum_xq) / det;
+            float scale = (sum_w * s.xq - sum_x * s.q) / det, m = (s.qq * sum_x - s.q * s.xq) / det;
             if (below_zero && m > 0) {
                 m = 0;
-                scale = sum_xq / sum_qq;
+                scale = s.xq / s.qq;
             }
-            float inv_new = inverse(scale), error = 0;
-            if (inv_new <= 0) break;
-            for (size_t i = 0; i < n; i++) {
-                float level = (float)clamp((int)lrintf((x[i] - m) * inv_new), 0, hi), e = x[i] - m - scale * level;
-                error += (w ? w[i] : 1.0f) * e * e;
-            }
+            /* the error with these levels, from the sums alone */
+            float error = sum_xx + scale * scale * s.qq + m * m * sum_w - 2 * scale * s.xq - 2 * m * sum_x + 2 * scale * m * s.q;
             if (error < best_error) {
                 best_error = error;
                 best_scale = scale;
                 best_min = m;
             }
-            inv = inv_new;
+            inv = pith_inverse(scale);
             from = m;
         }
     }
-    float inv = inverse(best_scale);
-    for (size_t i = 0; i < n; i++) q[i] = (uint8_t)clamp((int)lrintf((x[i] - best_min) * inv), 0, hi);
     *min = best_min;
     return best_scale;
 }
@@ -114,28 +127,31 @@ static void put_fifth_bits(uint8_t *dst, const uint8_t *u)
 static float levels_signed(const float *x, const float *w, int half, uint8_t *u)
 {
     if (w) {
-        int8_t q[32];
-        float d = pith_fit_scale(x, w, 32, -half, half - 1, q);
-        for (int i = 0; i < 32; i++) u[i] = (uint8_t)(q[i] + half);
+        float d = pith_fit_scale(x, w, 32, (float)-half, (float)(half - 1)), inv = pith_inverse(d);
+        for (int i = 0; i < 32; i++) u[i] = (uint8_t)(int)(pith_level(x[i] * inv, (float)-half, (float)(half - 1)) + (float)half);
         return d;
     }
     float extreme = 0;
     for (int i = 0; i < 32; i++)
         if (fabsf(x[i]) > fabsf(extreme)) extreme = x[i];
-    float d = extreme / (float)-half, inv = inverse(d);
+    float d = extreme / (float)-half, inv = pith_inverse(d);
     for (int i = 0; i < 32; i++) u[i] = (uint8_t)clamp((int)(x[i] * inv + ((float)half + 0.5f)), 0, 2 * half - 1);
     return d;
 }
 
 static float levels_min(const float *x, const float *w, int hi, uint8_t *u, float *min)
 {
-    if (w) return pith_fit_scale_min(x, w, 32, hi, false, u, min);
+    if (w) {
+        float d = pith_fit_scale_min(x, w, 32, (float)hi, false, min), inv = pith_inverse(d);
+        for (int i = 0; i < 32; i++) u[i] = (uint8_t)(int)pith_level((x[i] - *min) * inv, 0, (float)hi);
+        return d;
+    }
     float least = x[0], most = x[0];
     for (int i = 1; i < 32; i++) {
         least = fminf(least, x[i]);
         most = fmaxf(most, x[i]);
     }
-    float d = (most - least) / (float)hi, inv = inverse(d);
+    float d = (most - least) / (float)hi, inv = pith_inverse(d);
     for (int i = 0; i < 32; i++) u[i] = (uint8_t)clamp((int)((x[i] - least) * inv + 0.5f), 0, hi);
     *min = least;
     return d;
@@ -180,7 +196,7 @@ static bool q8_0(const float *x, const float *w, uint8_t *dst)
     (void)w; /* at 8 bits a search gains nothing that can be measured */
     float most = 0;
     for (int i = 0; i < 32; i++) most = fmaxf(most, fabsf(x[i]));
-    float d = most / 127.0f, inv = inverse(d);
+    float d = most / 127.0f, inv = pith_inverse(d);
     for (int i = 0; i < 32; i++) dst[2 + i] = (uint8_t)(int8_t)clamp((int)roundf(x[i] * inv), -127, 127);
     return pith_put_f16(dst, d);
 }
@@ -189,12 +205,37 @@ static bool q8_0(const float *x, const float *w, uint8_t *dst)
 
 static const int8_t iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 
+/* halfway between neighbours, and how far apart they are */
+static const float iq4_bounds[15] = {-115.5f, -93.5f, -74, -57, -42, -28.5f, -16, -4.5f, 7, 19, 31.5f, 45.5f, 61, 79, 101};
+static const float iq4_gaps[15] = {23, 21, 18, 16, 14, 13, 12, 11, 12, 13, 13, 15, 16, 20, 24};
+
 static int iq4_nearest(float v)
 {
-    int lo = 0;
-    for (int step = 8; step > 0; step /= 2)
-        if (v > 0.5f * (float)(iq4_values[lo + step - 1] + iq4_values[lo + step])) lo += step;
-    return lo;
+    int level = 0;
+    for (int k = 0; k < 15; k++) level += v > iq4_bounds[k];
+    return level;
+}
+
+/* sums of w x l and w l^2 for the nearest levels l of x * inv */
+static void iq4_sums(const float *x, const float *w, float inv, float *xl, float *ll)
+{
+    float v[32], level[32], a[LANES] = {0}, b[LANES] = {0};
+    for (int i = 0; i < 32; i++) {
+        v[i] = x[i] * inv;
+        level[i] = iq4_values[0];
+    }
+    for (int k = 0; k < 15; k++) {
+        float bound = iq4_bounds[k], gap = iq4_gaps[k];
+        for (int i = 0; i < 32; i++) level[i] += v[i] > bound ? gap : 0.0f;
+    }
+    for (int i = 0; i < 32; i += LANES)
+        for (int k = 0; k < LANES; k++) {
+            float wl = (w ? w[i + k] : 1.0f) * level[i + k];
+            a[k] += wl * x[i + k];
+            b[k] += wl * level[i + k];
+        }
+    *xl = lane_sum(a);
+    *ll = lane_sum(b);
 }
 
 static bool iq4_nl(const float *x, const float *w, uint8_t *dst)
@@ -202,26 +243,18 @@ static bool iq4_nl(const float *x, const float *w, uint8_t *dst)
     float extreme = 0, best_gain = 0, best = 0;
     for (int i = 0; i < 32; i++)
         if (fabsf(x[i]) > fabsf(extreme)) extreme = x[i];
-    float per_extreme = inverse(extreme);
-    for (int step = -12; step <= 12 && per_extreme != 0; step++) {
-        /* the extreme goes to the longer end, or with the other sign to the shorter one */
-        for (int side = 0; side < 2; side++) {
-            float inv = per_extreme * (float)(side ? iq4_values[15] : iq4_values[0]) * (1.0f + 0.02f * (float)step);
-            float xq = 0, qq = 0;
-            for (int i = 0; i < 32; i++) {
-                float level = (float)iq4_values[iq4_nearest(x[i] * inv)], wi = w ? w[i] : 1.0f;
-                xq += wi * x[i] * level;
-                qq += wi * level * level;
-            }
-            if (qq > 0 && xq * xq / qq > best_gain) {
-                best_gain = xq * xq / qq;
-                best = xq / qq;
-            }
-        }
+    float per_extreme = pith_inverse(extreme);
+    /* the extreme goes to the longer end, or with the other sign to the shorter one, or somewhat beside */
+    for (int step = 0; step < 26 && per_extreme != 0; step++) {
+        float inv = per_extreme * (float)iq4_values[step % 2 ? 15 : 0] * (0.76f + 0.04f * (float)(step / 2)), xl, ll;
+        iq4_sums(x, w, inv, &xl, &ll);
+        if (!(ll > 0) || !(xl * xl / ll > best_gain)) continue;
+        best_gain = xl * xl / ll;
+        best = xl / ll;
     }
     uint8_t u[32];
     bool fits = pith_put_f16(dst, best);
-    float inv = inverse(pith_f16_to_f32(pith_le16(dst)));
+    float inv = pith_inverse(pith_f16_to_f32(pith_le16(dst)));
     for (int i = 0; i < 32; i++) u[i] = (uint8_t)iq4_nearest(x[i] * inv);
     put_nibbles(dst + 2, u);
     return fits;

@@ -22,10 +22,24 @@ static inline bool pith_put_f16(uint8_t *p, float v)
     return (h & 0x7c00) != 0x7c00;
 }
 
-/** The scale s and levels q in lo..hi with the least sum of w (x - s q)^2 among candidates around the extreme value's
- *  own scale, each improved by least squares.  n <= 256.  Returns 0 with q = 0 when all x are 0. */
-float pith_fit_scale(const float *x, const float *w, size_t n, int lo, int hi, int8_t *q);
+/** 1/d, or 0 where that is not finite. */
+static inline float pith_inverse(float d)
+{
+    float i = 1.0f / d;
+    return d == 0 || !isfinite(i) ? 0.0f : i;
+}
+
+/** Nearest whole number (ties to even) within lo..hi.  Adding 1.5 * 2^23 leaves no bits below one; unlike lrintf it vectorises. */
+static inline float pith_level(float v, float lo, float hi)
+{
+    v = (v + 12582912.0f) - 12582912.0f;
+    return v < lo ? lo : v > hi ? hi : v;
+}
+
+/** The scale s whose levels q = nearest(x / s) in lo..hi give the least sum of w (x - s q)^2, among candidates around
+ *  the extreme value's own scale, each improved by least squares.  n is a multiple of 8.  0 when all x are 0. */
+float pith_fit_scale(const float *x, const float *w, size_t n, float lo, float hi);
 /** Likewise with a minimum: x ~ s q + m, q in 0..hi.  With `below_zero`, m <= 0 (what K types can store). */
-float pith_fit_scale_min(const float *x, const float *w, size_t n, int hi, bool below_zero, uint8_t *q, float *min);
+float pith_fit_scale_min(const float *x, const float *w, size_t n, float hi, bool below_zero, float *min);
 
 #endif
