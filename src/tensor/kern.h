@@ -33,6 +33,11 @@ extern const pith_kernels pith_kernels_neon, pith_kernels_neon_dot;
 #define PITH_EXP_Q3 0x1.123a6cp-7f
 #define PITH_EXP_Q4 0x1.6a2352p-10f
 
+/* What a row of plain numbers may be stored as. */
+typedef enum kind { KIND_F32, KIND_F16, KIND_BF16, KIND_I8 } kind;
+
+#define INLINE static inline __attribute__((always_inline))
+
 /* Activations: |max| below this is taken for zero (127 / max must stay finite). */
 #define PITH_Q8_TINY 1e-30f
 

@@ -10,7 +10,6 @@ enum { WITH_VNNI = 1 };
 #else
 enum { WITH_VNNI = 0 };
 #endif
-#define INLINE static inline __attribute__((always_inline))
 
 /* acc[r] += sum of 4 products of the bytes of lane r: u unsigned below 2^bits, a signed in -127..127.
  * Exact: without VNNI pairs are added in 16 bits, and 2 * 127 * 127 fits but 2 * 255 * 127 does not. */
@@ -197,6 +196,7 @@ typedef struct mat_chunk {
     float scale[2][CHUNK][16], min[2][CHUNK][16];
     int32_t zero[2][CHUNK];             /* minus zero */
     int32_t start[2][MAT_ROWS][CHUNK];  /* minus zero * sum of a, for the rows in hand */
+    bool wide[2][CHUNK];                /* values need 8 bits */
 } __attribute__((aligned(64))) mat_chunk;
 
 INLINE void unpack_store(const uint8_t *payload, const unsigned bits, uint8_t *dst)
@@ -226,10 +226,28 @@ static void chunk_fill(mat_chunk *c, int t, const pith_qmat *w, size_t tile, siz
         }
         p += 64u * bits[b];
         c->zero[t][b] = -kern_zero(w, bits[b]);
+        c->wide[t][b] = bits[b] == 8;
         if (step) _mm512_store_ps(c->scale[t][b], _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)(scales + b * step))));
         if (step == 64) _mm512_store_ps(c->min[t][b], _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)(scales + b * step + 32))));
     }
     *payload = p;
+}
+
+/* Integer products of block b of the chunk with n_rows rows of activations from q, lda blocks apart. */
+INLINE void block_products(const mat_chunk *c, size_t b, const int n_rows, const int n_tiles, const unsigned bits, const int8_t *q, size_t lda, __m512i acc[2][MAT_ROWS])
+{
+#pragma GCC unroll 8
+    for (int g = 0; g < 8; g++) {
+        __m512i u[2];
+#pragma GCC unroll 2
+        for (int t = 0; t < n_tiles; t++) u[t] = _mm512_load_si512(c->u[t][b] + 64 * g);
+#pragma GCC unroll 6
+        for (int r = 0; r < n_rows; r++) {
+            __m512i x = load4(q + (size_t)r * lda * PITH_TILE_COLS + 4 * g);
+#pragma GCC unroll 2
+            for (int t = 0; t < n_tiles; t++) acc[t][r] = dot4(acc[t][r], u[t], x, bits);
+        }
+    }
 }
 
 /* n_rows rows of activations from row i by n_tiles tiles, over the n blocks of a chunk from block b0. */
@@ -247,18 +265,9 @@ INLINE void mat_kernel(mat_chunk *c, const int n_rows, const int n_tiles, const 
         for (int r = 0; r < n_rows; r++)
 #pragma GCC unroll 2
             for (int t = 0; t < n_tiles; t++) acc[t][r] = _mm512_set1_epi32(c->start[t][r][b]);
-#pragma GCC unroll 8
-        for (int g = 0; g < 8; g++) {
-            __m512i u[2];
-#pragma GCC unroll 2
-            for (int t = 0; t < n_tiles; t++) u[t] = _mm512_load_si512(c->u[t][b] + 64 * g);
-#pragma GCC unroll 6
-            for (int r = 0; r < n_rows; r++) {
-                __m512i x = load4(q + ((size_t)r * lda + b) * PITH_TILE_COLS + 4 * g);
-#pragma GCC unroll 2
-                for (int t = 0; t < n_tiles; t++) acc[t][r] = dot4(acc[t][r], u[t], x, 8);
-            }
-        }
+        const int8_t *qb = q + b * PITH_TILE_COLS;
+        if (WITH_VNNI || c->wide[0][b] || (n_tiles > 1 && c->wide[1][b])) block_products(c, b, n_rows, n_tiles, 8, qb, lda, acc);
+        else block_products(c, b, n_rows, n_tiles, 7, qb, lda, acc);
 #pragma GCC unroll 2
         for (int t = 0; t < n_tiles; t++) {
             __m512 scale = mode == PITH_QSCALE_ROW ? _mm512_setzero_ps() : _mm512_load_ps(c->scale[t][b]);
@@ -375,9 +384,30 @@ static void avx512_q8_rows(pith_q8 *a, size_t i0, size_t i1, const float *x, siz
     }
 }
 
-/* ---- sums ------------------------------------------------------------------------------------- */
+/* ---- registers of 16 values -------------------------------------------------------------------- */
 
-INLINE float sum16(__m512 s)
+typedef __m512 v16;
+enum { VALUE_QUERIES = 3, VEC_ROWS = 4 };
+
+INLINE v16 v_set(float x) { return _mm512_set1_ps(x); }
+INLINE v16 v_add(v16 a, v16 b) { return _mm512_add_ps(a, b); }
+INLINE v16 v_sub(v16 a, v16 b) { return _mm512_sub_ps(a, b); }
+INLINE v16 v_mul(v16 a, v16 b) { return _mm512_mul_ps(a, b); }
+INLINE v16 v_div(v16 a, v16 b) { return _mm512_div_ps(a, b); }
+INLINE v16 v_fma(v16 a, v16 b, v16 c) { return _mm512_fmadd_ps(a, b, c); }
+INLINE v16 v_fms(v16 a, v16 b, v16 c) { return _mm512_fmsub_ps(a, b, c); }
+INLINE v16 v_fnma(v16 a, v16 b, v16 c) { return _mm512_fnmadd_ps(a, b, c); }
+INLINE v16 v_max(v16 a, v16 b) { return _mm512_max_ps(a, b); }
+INLINE v16 v_below(v16 x, v16 bound, v16 then, v16 otherwise) { return _mm512_mask_mov_ps(otherwise, _mm512_cmp_ps_mask(x, bound, _CMP_LT_OQ), then); }
+INLINE v16 v_above(v16 x, v16 bound, v16 then, v16 otherwise) { return _mm512_mask_mov_ps(otherwise, _mm512_cmp_ps_mask(x, bound, _CMP_GT_OQ), then); }
+INLINE v16 v_round(v16 x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+INLINE v16 v_times_2_to(v16 x, v16 n)
+{
+    return _mm512_mul_ps(x, _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23)));
+}
+INLINE float v_top(v16 x) { return _mm512_reduce_max_ps(x); }
+
+INLINE float v_sum(v16 s)
 {
     __m256 h = _mm256_add_ps(_mm512_castps512_ps256(s), _mm512_extractf32x8_ps(s, 1));
     __m128 x = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
@@ -385,31 +415,37 @@ INLINE float sum16(__m512 s)
     return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
 }
 
-static float avx512_dot(const float *a, const float *b, size_t n)
+/* The same tree for 16 registers together: each step adds the halves of two registers into one, and the
+ * rows are taken so that the sums come out in order. */
+INLINE v16 v_sum_rows(v16 s[16])
 {
-    __m512 s = _mm512_setzero_ps();
-    size_t i = 0;
-    for (; i + 16 <= n; i += 16) s = _mm512_fmadd_ps(_mm512_loadu_ps(a + i), _mm512_loadu_ps(b + i), s);
-    if (i < n) s = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(mask_below(n - i), a + i), _mm512_maskz_loadu_ps(mask_below(n - i), b + i), s);
-    return sum16(s);
-}
-
-static void avx512_axpy(float *y, const float *x, float a, size_t n)
-{
-    for (size_t i = 0; i < n; i += 16) {
-        __mmask16 m = mask_below(n - i);
-        _mm512_mask_storeu_ps(y + i, m, _mm512_fmadd_ps(_mm512_set1_ps(a), _mm512_maskz_loadu_ps(m, x + i), _mm512_maskz_loadu_ps(m, y + i)));
+    v16 e[8], f[4], g[2];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) { /* halves of rows (0,4) (8,12) (1,5) (9,13) ... */
+        v16 a = s[i / 2 + i % 2 * 8], b = s[i / 2 + i % 2 * 8 + 4];
+        e[i] = v_add(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
     }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) f[i] = v_add(_mm512_shuffle_f32x4(e[2 * i], e[2 * i + 1], 0x88), _mm512_shuffle_f32x4(e[2 * i], e[2 * i + 1], 0xdd));
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; i++) {
+        __m512d a = _mm512_castps_pd(f[2 * i]), b = _mm512_castps_pd(f[2 * i + 1]);
+        g[i] = v_add(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)), _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
+    }
+    return v_add(_mm512_shuffle_ps(g[0], g[1], 0x88), _mm512_shuffle_ps(g[0], g[1], 0xdd));
 }
 
-/* ---- plain matrices --------------------------------------------------------------------------- */
-
-/* What a row may hold; how to load 16 values, or those under a mask, as f32. */
-typedef enum kind { KIND_F32, KIND_F16, KIND_BF16, KIND_I8 } kind;
-INLINE size_t kind_size(const kind k) { return k == KIND_F32 ? 4 : k == KIND_I8 ? 1 : 2; }
-
-INLINE __m512 load_kind(const void *p, const kind k, __mmask16 m)
+/* Whole registers are told from parts by a branch: masks cost more than what they would save. */
+INLINE v16 v_load(const kind k, const void *p, size_t n)
 {
+    if (n >= 16)
+        switch (k) {
+        case KIND_F32: return _mm512_loadu_ps(p);
+        case KIND_F16: return _mm512_cvtph_ps(_mm256_loadu_si256(p));
+        case KIND_BF16: return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p)), 16));
+        default: return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p)));
+        }
+    __mmask16 m = mask_below(n);
     switch (k) {
     case KIND_F32: return _mm512_maskz_loadu_ps(m, p);
     case KIND_F16: return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(m, p));
@@ -417,207 +453,21 @@ INLINE __m512 load_kind(const void *p, const kind k, __mmask16 m)
     default: return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(m, p)));
     }
 }
-
-/* Dot products of `count` rows (at most 4, `stride` bytes apart) with x. */
-INLINE void rows_dot(const uint8_t *w, size_t stride, const int count, const kind k, const float *x, size_t n, float *y)
+INLINE void v_store(float *p, v16 x, size_t n)
 {
-    __m512 s[4];
-    for (int r = 0; r < count; r++) s[r] = _mm512_setzero_ps();
-    size_t c = 0;
-    for (; c + 16 <= n; c += 16) {
-        __m512 xc = _mm512_loadu_ps(x + c);
-        for (int r = 0; r < count; r++) s[r] = _mm512_fmadd_ps(load_kind(w + (size_t)r * stride + c * kind_size(k), k, 0xffff), xc, s[r]);
-    }
-    if (c < n) {
-        __mmask16 m = mask_below(n - c);
-        __m512 xc = _mm512_maskz_loadu_ps(m, x + c);
-        for (int r = 0; r < count; r++) s[r] = _mm512_fmadd_ps(load_kind(w + (size_t)r * stride + c * kind_size(k), k, m), xc, s[r]);
-    }
-    for (int r = 0; r < count; r++) y[r] = sum16(s[r]);
+    if (n >= 16) _mm512_storeu_ps(p, x);
+    else _mm512_mask_storeu_ps(p, mask_below(n), x);
+}
+INLINE void v_store_f16(uint16_t *p, v16 x, size_t n)
+{
+    _mm256_mask_storeu_epi16(p, mask_below(n), _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 
-INLINE void matrix_vec(const void *w, size_t stride, size_t n_rows, const kind k, const float *x, size_t cols, float *y)
-{
-    const uint8_t *p = w;
-    size_t r = 0;
-    for (; r + 4 <= n_rows; r += 4) rows_dot(p + r * stride, stride, 4, k, x, cols, y + r);
-    for (; r < n_rows; r++) rows_dot(p + r * stride, stride, 1, k, x, cols, y + r);
-}
-
-static void avx512_f16_vec(const uint16_t *w, size_t r0, size_t r1, size_t cols, const float *x, float *y)
-{
-    matrix_vec(w + r0 * cols, 2 * cols, r1 - r0, KIND_F16, x, cols, y);
-}
-
-static void avx512_bf16_vec(const uint16_t *w, size_t r0, size_t r1, size_t cols, const float *x, float *y)
-{
-    matrix_vec(w + r0 * cols, 2 * cols, r1 - r0, KIND_BF16, x, cols, y);
-}
-
-static void avx512_f32_vec(const float *w, size_t r0, size_t r1, size_t cols, const float *x, float *y)
-{
-    matrix_vec(w + r0 * cols, 4 * cols, r1 - r0, KIND_F32, x, cols, y);
-}
-
-static void avx512_f16_to_f32(const uint16_t *src, float *dst, size_t n)
-{
-    for (size_t i = 0; i < n; i += 16) _mm512_mask_storeu_ps(dst + i, mask_below(n - i), load_kind(src + i, KIND_F16, mask_below(n - i)));
-}
-
-static void avx512_bf16_to_f32(const uint16_t *src, float *dst, size_t n)
-{
-    for (size_t i = 0; i < n; i += 16) _mm512_mask_storeu_ps(dst + i, mask_below(n - i), load_kind(src + i, KIND_BF16, mask_below(n - i)));
-}
-
-static void avx512_f32_to_f16(const float *src, uint16_t *dst, size_t n)
-{
-    for (size_t i = 0; i < n; i += 16) {
-        __m512 x = _mm512_maskz_loadu_ps(mask_below(n - i), src + i);
-        _mm256_mask_storeu_epi16(dst + i, mask_below(n - i), _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-    }
-}
-
-/* ---- elementwise ------------------------------------------------------------------------------ */
-
-INLINE __m512 exp16(__m512 x)
-{
-    const __m512 lowest = _mm512_set1_ps(PITH_EXP_MIN), highest = _mm512_set1_ps(PITH_EXP_MAX);
-    __m512 inside = _mm512_min_ps(_mm512_max_ps(x, lowest), highest);
-    __m512i power = _mm512_cvtps_epi32(_mm512_mul_ps(inside, _mm512_set1_ps(PITH_EXP_LOG2E)));
-    __m512 n = _mm512_cvtepi32_ps(power);
-    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(PITH_EXP_LN2_LOW), _mm512_fnmadd_ps(n, _mm512_set1_ps(PITH_EXP_LN2_HIGH), x));
-    __m512 q = _mm512_fmadd_ps(_mm512_set1_ps(PITH_EXP_Q4), r, _mm512_set1_ps(PITH_EXP_Q3));
-    q = _mm512_fmadd_ps(q, r, _mm512_set1_ps(PITH_EXP_Q2));
-    q = _mm512_fmadd_ps(q, r, _mm512_set1_ps(PITH_EXP_Q1));
-    q = _mm512_fmadd_ps(q, r, _mm512_set1_ps(PITH_EXP_Q0));
-    __m512 e = _mm512_add_ps(_mm512_set1_ps(1), _mm512_fmadd_ps(q, _mm512_mul_ps(r, r), r));
-    e = _mm512_mul_ps(e, _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(power, _mm512_set1_epi32(127)), 23)));
-    e = _mm512_mask_mov_ps(e, _mm512_cmp_ps_mask(x, lowest, _CMP_LT_OQ), _mm512_setzero_ps());
-    return _mm512_mask_mov_ps(e, _mm512_cmp_ps_mask(x, highest, _CMP_GT_OQ), _mm512_set1_ps(INFINITY));
-}
-
-static void avx512_rmsnorm(float *y, const float *x, const float *gain, size_t n, float eps)
-{
-    const __m512 inverse = _mm512_set1_ps(1 / sqrtf(avx512_dot(x, x, n) / (float)n + eps));
-    for (size_t i = 0; i < n; i += 16) {
-        __mmask16 m = mask_below(n - i);
-        __m512 v = _mm512_mul_ps(_mm512_maskz_loadu_ps(m, x + i), inverse);
-        _mm512_mask_storeu_ps(y + i, m, _mm512_mul_ps(v, _mm512_maskz_loadu_ps(m, gain + i)));
-    }
-}
-
-static void avx512_softmax(float *x, size_t n, float scale)
-{
-    __m512 max = _mm512_set1_ps(-INFINITY), s = _mm512_setzero_ps();
-    for (size_t i = 0; i < n; i += 16) {
-        __mmask16 m = mask_below(n - i);
-        __m512 v = _mm512_mul_ps(_mm512_maskz_loadu_ps(m, x + i), _mm512_set1_ps(scale));
-        _mm512_mask_storeu_ps(x + i, m, v);
-        max = _mm512_mask_max_ps(max, m, v, max);
-    }
-    const __m512 top = _mm512_set1_ps(_mm512_reduce_max_ps(max));
-    for (size_t i = 0; i < n; i += 16) {
-        __mmask16 m = mask_below(n - i);
-        __m512 e = exp16(_mm512_sub_ps(_mm512_maskz_loadu_ps(m, x + i), top));
-        _mm512_mask_storeu_ps(x + i, m, e);
-        s = _mm512_mask_add_ps(s, m, s, e);
-    }
-    const __m512 inverse = _mm512_set1_ps(1 / sum16(s));
-    for (size_t i = 0; i < n; i += 16) {
-        __mmask16 m = mask_below(n - i);
-        _mm512_mask_storeu_ps(x + i, m, _mm512_mul_ps(_mm512_maskz_loadu_ps(m, x + i), inverse));
-    }
-}
-
-static void avx512_silu_mul(float *y, const float *gate, const float *up, size_t n)
-{
-    for (size_t i = 0; i < n; i += 16) {
-        __mmask16 m = mask_below(n - i);
-        __m512 g = _mm512_maskz_loadu_ps(m, gate + i);
-        __m512 e = exp16(_mm512_xor_ps(g, _mm512_set1_ps(-0.0f)));
-        g = _mm512_div_ps(g, _mm512_add_ps(_mm512_set1_ps(1), e));
-        _mm512_mask_storeu_ps(y + i, m, _mm512_mul_ps(g, _mm512_maskz_loadu_ps(m, up + i)));
-    }
-}
-
-static void avx512_rope(float *x, const float *cos, const float *sin, size_t d, bool interleaved)
-{
-    size_t half = d / 2;
-    for (size_t i = 0; i < half; i += 16) {
-        __mmask16 m = mask_below(half - i);
-        __m512 c = _mm512_maskz_loadu_ps(m, cos + i), s = _mm512_maskz_loadu_ps(m, sin + i);
-        if (!interleaved) {
-            __m512 a = _mm512_maskz_loadu_ps(m, x + i), b = _mm512_maskz_loadu_ps(m, x + half + i);
-            _mm512_mask_storeu_ps(x + i, m, _mm512_fmsub_ps(a, c, _mm512_mul_ps(b, s)));
-            _mm512_mask_storeu_ps(x + half + i, m, _mm512_fmadd_ps(a, s, _mm512_mul_ps(b, c)));
-            continue;
-        }
-        /* two registers of pairs -> 16 firsts, 16 seconds, and back */
-        const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-        const __m512i odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
-        const __m512i low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-        const __m512i high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-        size_t n = 2 * (half - i);
-        __mmask16 m0 = mask_below(n), m1 = n > 16 ? mask_below(n - 16) : 0;
-        __m512 x0 = _mm512_maskz_loadu_ps(m0, x + 2 * i), x1 = _mm512_maskz_loadu_ps(m1, x + 2 * i + 16);
-        __m512 a = _mm512_permutex2var_ps(x0, even, x1), b = _mm512_permutex2var_ps(x0, odd, x1);
-        __m512 p = _mm512_fmsub_ps(a, c, _mm512_mul_ps(b, s)), r = _mm512_fmadd_ps(a, s, _mm512_mul_ps(b, c));
-        _mm512_mask_storeu_ps(x + 2 * i, m0, _mm512_permutex2var_ps(p, low, r));
-        _mm512_mask_storeu_ps(x + 2 * i + 16, m1, _mm512_permutex2var_ps(p, high, r));
-    }
-}
-
-/* ---- attention -------------------------------------------------------------------------------- */
-
-/* out[c] = sum over j of weight[j] * v[j][c], 64 columns at a time in registers. */
-INLINE void weighted_sum(const void *v, size_t stride, const kind k, const float *weight, const float *v_scale, size_t n, size_t d, float *out)
-{
-    const uint8_t *p = v;
-    for (size_t c = 0; c < d; c += 64) {
-        __mmask16 m[4];
-        __m512 s[4];
-        for (size_t i = 0; i < 4; i++) {
-            m[i] = c + 16 * i < d ? mask_below(d - c - 16 * i) : 0;
-            s[i] = _mm512_setzero_ps();
-        }
-        for (size_t j = 0; j < n; j++) {
-            __m512 wj = _mm512_set1_ps(k == KIND_I8 ? weight[j] * v_scale[j] : weight[j]);
-            for (size_t i = 0; i < 4; i++) s[i] = _mm512_fmadd_ps(wj, load_kind(p + j * stride + (c + 16 * i) * kind_size(k), k, m[i]), s[i]);
-        }
-        for (size_t i = 0; i < 4; i++) _mm512_mask_storeu_ps(out + c + 16 * i, m[i], s[i]);
-    }
-}
-
-static void avx512_attend_f32(const float *q, const float *k, const float *v, size_t stride, size_t n, size_t d, float scale, float *scratch, float *out)
-{
-    matrix_vec(k, 4 * stride, n, KIND_F32, q, d, scratch);
-    avx512_softmax(scratch, n, scale);
-    weighted_sum(v, 4 * stride, KIND_F32, scratch, NULL, n, d, out);
-}
-
-static void avx512_attend_f16(const float *q, const uint16_t *k, const uint16_t *v, size_t stride, size_t n, size_t d, float scale, float *scratch, float *out)
-{
-    matrix_vec(k, 2 * stride, n, KIND_F16, q, d, scratch);
-    avx512_softmax(scratch, n, scale);
-    weighted_sum(v, 2 * stride, KIND_F16, scratch, NULL, n, d, out);
-}
-
-static void avx512_attend_q8(const float *q, const int8_t *k, const float *k_scale, const int8_t *v, const float *v_scale, size_t stride, size_t n, size_t d, float scale, float *scratch, float *out)
-{
-    matrix_vec(k, stride, n, KIND_I8, q, d, scratch);
-    for (size_t j = 0; j < n; j++) scratch[j] *= k_scale[j];
-    avx512_softmax(scratch, n, scale);
-    weighted_sum(v, stride, KIND_I8, scratch, v_scale, n, d, out);
-}
+#include "tensor/kern_lanes.h"
 
 #ifdef PITH_KERN_VNNI
 const pith_kernels pith_kernels_avx512_vnni = {.name = "avx512-vnni",
 #else
 const pith_kernels pith_kernels_avx512 = {.name = "avx512",
 #endif
-    .qmat_vec = avx512_qmat_vec, .qmat_mat = avx512_qmat_mat, .q8_rows = avx512_q8_rows,
-    .f16_vec = avx512_f16_vec, .bf16_vec = avx512_bf16_vec, .f32_vec = avx512_f32_vec,
-    .f16_to_f32 = avx512_f16_to_f32, .f32_to_f16 = avx512_f32_to_f16, .bf16_to_f32 = avx512_bf16_to_f32,
-    .dot = avx512_dot, .axpy = avx512_axpy, .rmsnorm = avx512_rmsnorm, .softmax = avx512_softmax, .silu_mul = avx512_silu_mul,
-    .rope = avx512_rope, .attend_f32 = avx512_attend_f32, .attend_f16 = avx512_attend_f16, .attend_q8 = avx512_attend_q8,
-};
+    .qmat_vec = avx512_qmat_vec, .qmat_mat = avx512_qmat_mat, .q8_rows = avx512_q8_rows, .gemm = pith_gemm_avx512, LANES_ENTRIES};

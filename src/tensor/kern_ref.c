@@ -247,10 +247,28 @@ static void ref_attend_q8(const float *q, const int8_t *k, const float *k_scale,
     }
 }
 
+static void ref_attend_heads_f32(const float *q, size_t n_q, const float *k, const float *v, size_t stride, size_t n, size_t d, float scale, float *scratch, float *out)
+{
+    for (size_t i = 0; i < n_q; i++) ref_attend_f32(q + i * d, k, v, stride, n, d, scale, scratch + i * n, out + i * d);
+}
+
+static void ref_attend_heads_f16(const float *q, size_t n_q, const uint16_t *k, const uint16_t *v, size_t stride, size_t n, size_t d, float scale, float *scratch, float *out)
+{
+    for (size_t i = 0; i < n_q; i++) ref_attend_f16(q + i * d, k, v, stride, n, d, scale, scratch + i * n, out + i * d);
+}
+
+static void ref_attend_heads_q8(const float *q, size_t n_q, const int8_t *k, const float *k_scale, const int8_t *v, const float *v_scale, size_t stride, size_t n, size_t d, float scale, float *scratch, float *out)
+{
+    for (size_t i = 0; i < n_q; i++) ref_attend_q8(q + i * d, k, k_scale, v, v_scale, stride, n, d, scale, scratch + i * n, out + i * d);
+}
+
 const pith_kernels pith_kernels_ref = {
     .name = "scalar", .qmat_vec = ref_qmat_vec, .qmat_mat = ref_qmat_mat, .q8_rows = ref_q8_rows,
     .f16_vec = ref_f16_vec, .bf16_vec = ref_bf16_vec, .f32_vec = ref_f32_vec,
     .f16_to_f32 = ref_f16_to_f32, .f32_to_f16 = ref_f32_to_f16, .bf16_to_f32 = ref_bf16_to_f32,
     .dot = ref_dot, .axpy = ref_axpy, .rmsnorm = ref_rmsnorm, .softmax = ref_softmax, .silu_mul = ref_silu_mul,
-    .rope = ref_rope, .attend_f32 = ref_attend_f32, .attend_f16 = ref_attend_f16, .attend_q8 = ref_attend_q8,
+    .rope = ref_rope,
+    .attend_heads_f32 = ref_attend_heads_f32, .attend_heads_f16 = ref_attend_heads_f16, .attend_heads_q8 = ref_attend_heads_q8,
+    .attend_f32 = ref_attend_f32, .attend_f16 = ref_attend_f16, .attend_q8 = ref_attend_q8,
+    .gemm = pith_gemm_ref,
 };

@@ -450,7 +450,7 @@ static attention attention_new(size_t n, size_t d, size_t stride, size_t n_queri
 {
     size_t count = n * stride + 1;
     attention a = {n, d, stride, malloc(n_queries * d * 4 + 4), malloc(count * 4), malloc(count * 4), malloc(n * 4 + 4), malloc(n * 4 + 4),
-                   malloc(n_queries * (n + 16) * 4 + 4), malloc(count * 2), malloc(count * 2), malloc(count), malloc(count)};
+                   malloc(n_queries * n * 4 + 4), malloc(count * 2), malloc(count * 2), malloc(count), malloc(count)};
     fill(a.q, n_queries * d, 1);
     fill(a.k_scale, n, 0.02f);
     fill(a.v_scale, n, 0.02f);
@@ -497,6 +497,32 @@ static void attention_tables(void **state)
             }
 }
 
+/* Heads together: as each alone. */
+static void attention_of_heads(void **state)
+{
+    (void)state;
+    static const size_t counts[] = {1, 15, 16, 33}, dims[] = {20, 64, 128, 272}, queries[] = {1, 2, 3, 5, 8};
+    for (size_t t = 0; t <= n_tables; t++)
+        for (size_t i = 0; i < PITH_COUNT(counts); i++)
+            for (size_t j = 0; j < PITH_COUNT(dims); j++)
+                for (size_t m = 0; m < PITH_COUNT(queries); m++) {
+                    const pith_kernels *k = t < n_tables ? tables[t] : ref;
+                    size_t n_q = queries[m], d = dims[j];
+                    attention a = attention_new(counts[i], d, d + 3, n_q);
+                    for (int type = 0; type < 3; type++) {
+                        pair p = pair_new(n_q * d);
+                        attention one = a;
+                        for (size_t h = 0; h < n_q; h++, one.q += d) attend(ref, &one, type, p.expected + GUARD + h * d);
+                        float scale = 1 / sqrtf((float)d), *out = p.got + GUARD;
+                        if (type == 0) k->attend_heads_f32(a.q, n_q, a.k, a.v, a.stride, a.n, d, scale, a.scratch, out);
+                        else if (type == 1) k->attend_heads_f16(a.q, n_q, a.k16, a.v16, a.stride, a.n, d, scale, a.scratch, out);
+                        else k->attend_heads_q8(a.q, n_q, a.k8, a.k_scale, a.v8, a.v_scale, a.stride, a.n, d, scale, a.scratch, out);
+                        pair_check(p, k, type == 0 ? "attend_heads_f32" : type == 1 ? "attend_heads_f16" : "attend_heads_q8", n_q, d);
+                    }
+                    attention_free(&a);
+                }
+}
+
 static void attention_is_right(void **state)
 {
     (void)state;
@@ -541,6 +567,7 @@ int main(void)
         cmocka_unit_test(products), cmocka_unit_test(every_lane), cmocka_unit_test(products_mean_what_they_say),
         cmocka_unit_test(quantised_activations), cmocka_unit_test(plain_matrices), cmocka_unit_test(conversions_of_everything),
         cmocka_unit_test(elementwise), cmocka_unit_test(elementwise_is_right), cmocka_unit_test(attention_tables),
+        cmocka_unit_test(attention_of_heads),
         cmocka_unit_test(attention_is_right)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

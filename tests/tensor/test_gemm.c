@@ -1,0 +1,89 @@
+/* Dense products: every instruction set gives the scalar's bits, and the scalar gives the product. */
+#include <math.h>
+
+#include "test.h"
+#include "tensor/gemm.h"
+
+#define GUARD 1e30f
+
+typedef struct shape {
+    size_t m, n, k;
+} shape;
+
+static const shape shapes[] = {{1, 1, 1}, {6, 64, 160}, {7, 65, 161}, {5, 15, 3}, {13, 33, 150}, {2, 48, 199}, {12, 31, 0}, {1, 128, 64}, {6, 17, 170}, {11, 100, 7}};
+
+static float *values(size_t n, uint64_t stream)
+{
+    float *x = malloc(n * sizeof *x);
+    pith_rng rng = {.seed = 3, .stream = stream};
+    for (size_t i = 0; i < n; i++) x[i] = pith_rng_normal(&rng);
+    return x;
+}
+
+static void check(pith_gemm_fn *gemm)
+{
+    for (size_t s = 0; s < PITH_COUNT(shapes); s++) {
+        size_t m = shapes[s].m, n = shapes[s].n, k = shapes[s].k, lda = k + 3, ldb = n + 5, ldc = n + 2;
+        float *a = values(m * lda + 1, 1), *b = values(k * ldb + 1, 2), *start = values(m * ldc + 1, 3);
+        for (int add = 0; add < 2; add++) {
+            size_t bytes = (m * ldc + 1) * sizeof(float);
+            float *expected = malloc(bytes), *c = malloc(bytes);
+            memcpy(expected, start, bytes);
+            memcpy(c, start, bytes);
+            /* one value off the start: no alignment is asked for */
+            pith_gemm_ref(m, n, k, a + 1, lda, b + 1, ldb, expected + 1, ldc, add);
+            gemm(m, n, k, a + 1, lda, b + 1, ldb, c + 1, ldc, add);
+            if (memcmp(expected, c, bytes)) fail_msg("%zu x %zu x %zu, add %d: not the scalar's bytes", m, n, k, add);
+            for (size_t i = 0; i < m; i++) {
+                for (size_t j = 0; j < n; j++) {
+                    double sum = add ? (double)start[1 + i * ldc + j] : 0, size = fabs(sum);
+                    for (size_t p = 0; p < k; p++) {
+                        double product = (double)a[1 + i * lda + p] * (double)b[1 + p * ldb + j];
+                        sum += product;
+                        size += fabs(product);
+                    }
+                    assert_true(fabs((double)c[1 + i * ldc + j] - sum) <= size * (double)(k + 1) * 0x1p-24);
+                }
+            }
+            free(expected), free(c);
+        }
+        free(a), free(b), free(start);
+    }
+}
+
+static void test_products(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = test_ctx(1);
+    const pith_cpu *cpu = pith_ctx_cpu(ctx);
+    check(pith_gemm_ref);
+#if defined(__x86_64__)
+    if (cpu->avx2) check(pith_gemm_avx2);
+    if (cpu->avx512) check(pith_gemm_avx512);
+#elif defined(__aarch64__)
+    if (cpu->neon) check(pith_gemm_neon);
+#endif
+    (void)cpu;
+    pith_ctx_free(ctx);
+}
+
+static void test_transpose(void **state)
+{
+    (void)state;
+    static const size_t sizes[][2] = {{1, 1}, {16, 16}, {17, 33}, {5, 64}, {64, 5}, {1, 40}};
+    for (size_t s = 0; s < PITH_COUNT(sizes); s++) {
+        size_t rows = sizes[s][0], cols = sizes[s][1], lds = cols + 3, ldd = rows + 2;
+        float *src = values(rows * lds, 4), *dst = malloc(cols * ldd * sizeof *dst);
+        for (size_t i = 0; i < cols * ldd; i++) dst[i] = GUARD;
+        pith_transpose(src, rows, cols, lds, dst, ldd);
+        for (size_t c = 0; c < cols; c++)
+            for (size_t r = 0; r < ldd; r++) assert_true(dst[c * ldd + r] == (r < rows ? src[r * lds + c] : GUARD));
+        free(src), free(dst);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_products), cmocka_unit_test(test_transpose)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
