@@ -25,7 +25,7 @@ static const pith_arg options[] = {
 };
 
 static const pith_example examples[] = {
-    {"pith bench model.pith", "with 1, 2, … threads up to the number of cores"},
+    {"pith bench model.pith", "with 1, 2, 4 threads and so on, up to the number of cores"},
     {"pith bench model.gguf --threads 4 --json", "with four threads only"},
     {0},
 };
@@ -169,7 +169,7 @@ static pith_status run(pith_cli *cli, void *args)
 const pith_command pith_command_bench = {
     .name = "bench",
     .summary = "time a model: reading a prompt, writing tokens, share of the memory bandwidth",
-    .description = "Times reading a prompt at once and writing tokens one by one, with 1, 2, 4, … threads up to the number of cores, or with --threads "
+    .description = "Times reading a prompt at once and writing tokens one by one, with 1, 2, 4 threads and so on up to the number of cores, or with --threads "
                    "only. Before each it measures how fast as many threads read memory; writing a token reads all weights "
                    "once, so the share of that speed tells how near to the machine's limit it is (above 100%: weights in the cache).",
     .positionals = positionals, .options = options, .examples = examples,

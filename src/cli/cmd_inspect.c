@@ -278,7 +278,7 @@ static pith_status run(pith_cli *cli, void *args)
     if (!arena) return PITH_E_MEMORY;
     pith_status status = PITH_OK;
     if (is_pith) {
-        PITH_GOTO(pith_reader_open(ctx, a->file, &reader), done);
+        PITH_GOTO(pith_reader_open(ctx, a->file, 0, &reader), done);
         reading = true;
         PITH_GOTO(from_reader(arena, &reader, &page), done);
     } else {

@@ -54,12 +54,13 @@ static void fill(FILE *out, int width, int indent, int column, const char *text)
 
 static bool takes_value(const pith_arg *o) { return o->type != PITH_ARG_FLAG && o->type != PITH_ARG_COUNT; }
 
-/* "help text (least 1, default 0.8)" into buf */
+/* "help text (0 to 100; default 0.8)" into buf */
 static const char *option_help(const pith_arg *o, char *buf, size_t size)
 {
-    char extra[160] = "";
+    char extra[320] = "";
     size_t n = 0;
-    if (o->choices) n += (size_t)snprintf(extra + n, sizeof extra - n, "; one of %s", o->choices);
+    for (const char *c = o->choices; c && *c; c += strcspn(c, "|") + (c[strcspn(c, "|")] != 0))
+        n += (size_t)snprintf(extra + n, sizeof extra - n, "%s%.*s", c == o->choices ? "; one of " : ", ", (int)strcspn(c, "|"), c);
     if ((o->min != 0 || o->max != 0) && o->max < 0x1p62) n += (size_t)snprintf(extra + n, sizeof extra - n, "; %.15g to %.15g", o->min, o->max);
     if (o->type == PITH_ARG_TEXTS) n += (size_t)snprintf(extra + n, sizeof extra - n, "; may be repeated");
     if (o->fallback) n += (size_t)snprintf(extra + n, sizeof extra - n, "; default %s", o->fallback);

@@ -10,7 +10,7 @@
 const pith_arg pith_global_options[] = {
     {"threads", 't', PITH_ARG_INT, "N", offsetof(pith_globals, threads), .min = 1, .max = 1024,
      .help = "threads to work with; one a physical core when not given"},
-    {"memory", 0, PITH_ARG_SIZE, "SIZE", offsetof(pith_globals, memory), .min = 1e6, .max = 0x1p62,
+    {"memory", 0, PITH_ARG_SIZE, "SIZE", offsetof(pith_globals, memory), .min = 65536, .max = 0x1p62,
      .help = "fail rather than hold more than this in memory; mapped files are not counted"},
     {"json", 0, PITH_ARG_FLAG, NULL, offsetof(pith_globals, json), .help = "print the result as JSON"},
     {"verbose", 'v', PITH_ARG_COUNT, NULL, offsetof(pith_globals, verbose), .help = "say more; twice: everything"},

@@ -8,6 +8,7 @@
 
 #define LINE_EVERY_S 5.0
 #define MAX_BAR 40
+#define SHOW_AFTER_S 0.5 /* short work shows nothing */
 
 void pith_terminal_init(pith_terminal *terminal, bool progress)
 {
@@ -33,10 +34,10 @@ void pith_terminal_clear(pith_terminal *terminal)
 
 void pith_terminal_log(void *user, pith_log_level level, const char *line)
 {
-    static const char *const words[] = {"error: ", "warning: ", "", ""}, *const colours[] = {"\033[1;31m", "\033[1;33m", "", "\033[2m"};
+    static const char *const words[] = {"error: ", "warning: ", "", ""}, *const colours[] = {"\033[1;31m", "\033[1;33m", "", ""};
     pith_terminal *t = user;
     pith_terminal_clear(t);
-    if (t->colour) fprintf(t->out, "pith: %s%s\033[0m%s\n", colours[level], words[level], line);
+    if (t->colour && *words[level]) fprintf(t->out, "pith: %s%s\033[0m%s\n", colours[level], words[level], line);
     else fprintf(t->out, "pith: %s%s\n", words[level], line);
 }
 
@@ -47,13 +48,13 @@ void pith_terminal_progress(void *user, const char *what, uint64_t done, uint64_
     bool known = total > 0 && done <= total;
     double share = known ? (double)done / (double)total : 0;
     char left[48] = "";
+    double now = pith_now_s();
+    bool new_work = !t->last_what || strcmp(t->last_what, what) != 0;
+    if (new_work) t->start_s = t->last_line_s = now;
+    t->last_what = done >= total ? NULL : what;
     if (left_s >= 0 && done < total) snprintf(left, sizeof left, ", %s left", pith_text_duration(left_s).s);
     if (!t->is_terminal) {
-        double now = pith_now_s();
-        bool new_work = !t->last_what || strcmp(t->last_what, what) != 0;
-        if (new_work) t->last_line_s = now;
-        t->last_what = done >= total ? NULL : what;
-        if (new_work || now - t->last_line_s < LINE_EVERY_S) return;
+        if (now - t->last_line_s < LINE_EVERY_S) return;
         t->last_line_s = now;
         fprintf(t->out, "pith: %s: %.0f%%%s\n", what, 100 * share, left);
         return;
@@ -62,6 +63,7 @@ void pith_terminal_progress(void *user, const char *what, uint64_t done, uint64_
         pith_terminal_clear(t);
         return;
     }
+    if (now - t->start_s < SHOW_AFTER_S) return;
     /* what [#####-----]  42%, 12 s left */
     int room = pith_terminal_width(STDERR_FILENO, 80) - (int)strlen(what) - (int)strlen(left) - 10;
     int bar = PITH_MIN(room, MAX_BAR), filled = bar > 0 ? (int)(share * bar) : 0;

@@ -9,6 +9,7 @@ typedef struct pith_terminal {
     FILE *out;               /* standard error */
     bool is_terminal, colour, progress;
     bool bar_shown;          /* a bar stands on the current line */
+    double start_s;          /* when the work that progress is about began */
     double last_line_s;      /* when the last plain progress line was printed */
     const char *last_what;
 } pith_terminal;

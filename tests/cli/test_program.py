@@ -1,0 +1,445 @@
+"""The program from outside: help, errors, exit codes, JSON, completion, signals, and each command on a tiny model.
+
+usage: test_program.py PITH MAKE_TINY [unittest arguments]
+"""
+import json
+import math
+import os
+import pathlib
+import pty
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+PITH = os.path.abspath(sys.argv[1])
+MAKE_TINY = os.path.abspath(sys.argv[2])
+FOLDER = pathlib.Path(tempfile.mkdtemp(prefix="pith-cli-"))
+MODEL = FOLDER / "tiny.gguf"
+TEXT = FOLDER / "text.txt"
+
+
+def pith(*arguments, stdin=b"", **more):
+    """Run the program; the result has stdout, stderr as text, and returncode."""
+    env = dict(os.environ, **more.pop("env", {}))
+    r = subprocess.run([PITH, *map(str, arguments)], input=stdin, capture_output=True, env=env, timeout=120, **more)
+    r.stdout, r.stderr = r.stdout.decode("utf-8", "replace"), r.stderr.decode("utf-8", "replace")
+    return r
+
+
+def commands():
+    text = pith("--help").stdout
+    block = text.split("commands:\n")[1].split("\n\n")[0]
+    return [m.group(1) for m in re.finditer(r"^  (\w+) ", block, re.M)]
+
+
+def read_gguf(path):
+    """Tensors of a GGUF file as {name: (type, dims, bytes)}, by the specification alone."""
+    data = pathlib.Path(path).read_bytes()
+    sizes = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+    at = 0
+
+    def take(fmt):
+        nonlocal at
+        values = struct.unpack_from("<" + fmt, data, at)
+        at += struct.calcsize("<" + fmt)
+        return values[0]
+
+    def text():
+        nonlocal at
+        n = take("Q")
+        at += n
+        return data[at - n:at].decode()
+
+    def skip(kind):
+        nonlocal at
+        if kind == 8:
+            text()
+        elif kind == 9:
+            item, n = take("I"), take("Q")
+            for _ in range(n):
+                skip(item)
+        else:
+            at += sizes[kind]
+
+    assert take("I") == 0x46554747 and take("I") == 3
+    n_tensors, n_keys = take("Q"), take("Q")
+    for _ in range(n_keys):
+        text()
+        skip(take("I"))
+    table = []
+    for _ in range(n_tensors):
+        name, n_dims = text(), take("I")
+        table.append((name, [take("Q") for _ in range(n_dims)], take("I"), take("Q")))
+    start = (at + 31) // 32 * 32
+    ends = sorted(t[3] for t in table) + [len(data) - start]
+    return {name: (kind, dims, data[start + offset:start + ends[ends.index(offset) + 1]]) for name, dims, kind, offset in table}
+
+
+def floats(raw, n):
+    return list(struct.unpack(f"<{n}f", raw[:4 * n]))
+
+
+class Help(unittest.TestCase):
+    def test_lists(self):
+        self.assertIn("run", commands())
+        self.assertEqual(pith().returncode, 2)
+        self.assertIn("commands:", pith().stderr)
+        self.assertRegex(pith("--version").stdout, r"^pith \d+\.\d+\.\d+\n$")
+
+    def test_every_command(self):
+        for name in commands():
+            a, b = pith("help", name), pith(name, "--help")
+            self.assertEqual((a.returncode, b.returncode), (0, 0), name)
+            self.assertEqual(a.stdout, b.stdout)
+            self.assertTrue(a.stdout.startswith(f"usage: pith {name} "), name)
+            self.assertLessEqual(max(len(line) for line in a.stdout.splitlines() if not line.startswith(("usage", "  pith", "  head"))), 80, name)
+            for part in ("options of every command", "--threads", "exit status"):
+                self.assertIn(part, a.stdout)
+
+    def test_man_page(self):
+        page = pith("help", "--man").stdout
+        self.assertTrue(page.startswith(".TH PITH 1"))
+        for name in commands():
+            self.assertIn(f".SS pith {name}", page)
+        if not shutil.which("groff"):
+            self.skipTest("no groff")
+        r = subprocess.run(["groff", "-man", "-ww", "-Tutf8"], input=page.encode(), capture_output=True)
+        self.assertEqual((r.returncode, r.stderr), (0, b""))
+        self.assertIn(b"EXIT STATUS", re.sub(rb"\x1b\[[0-9;]*m|.\x08", b"", r.stdout))
+
+    def test_completion(self):
+        script = pith("help", "--completion", "bash").stdout
+        self.assertEqual(subprocess.run(["bash", "-n"], input=script.encode()).returncode, 0)
+
+        def complete(*words):
+            line = script + f'\ncompopt() {{ :; }}\nCOMP_WORDS=({" ".join(words)})\nCOMP_CWORD={len(words) - 1}\n_pith\nprintf "%s\\n" "${{COMPREPLY[@]}}"\n'
+            return subprocess.run(["bash", "-c", line], capture_output=True).stdout.decode().split()
+
+        self.assertEqual(complete("pith", "ins"), ["inspect"])
+        self.assertIn("--temperature", complete("pith", "run", "--te"))
+        self.assertEqual(complete("pith", "run", "--cache", "''"), ["f16", "f32", "q8"])
+        self.assertIn("--threads", complete("pith", "eval", "--t"))
+        zsh = pith("help", "--completion", "zsh").stdout
+        self.assertTrue(zsh.startswith("#compdef pith"))
+        if shutil.which("zsh"):
+            self.assertEqual(subprocess.run(["zsh", "-n"], input=zsh.encode()).returncode, 0)
+
+
+class Usage(unittest.TestCase):
+    def assert_usage(self, arguments, *parts):
+        r = pith(*arguments)
+        self.assertEqual(r.returncode, 2, f"{arguments}: {r.stderr}")
+        self.assertEqual(r.stdout, "")
+        for part in parts:
+            self.assertIn(part, r.stderr)
+
+    def test_errors(self):
+        self.assert_usage(["rnu", "x"], 'unknown command "rnu"', 'did you mean "run"')
+        self.assert_usage(["frobnicate"], "unknown command")
+        self.assert_usage(["run", "--temprature", "1", "x"], "unknown option --temprature", "did you mean --temperature?", "pith help run")
+        self.assert_usage(["run", "-Z", "x"], "unknown option -Z")
+        self.assert_usage(["run"], "MODEL is missing")
+        self.assert_usage(["run", MODEL, "a", "b"], 'unexpected argument "b"')
+        self.assert_usage(["run", MODEL, "--top-k"], "--top-k needs a value: K")
+        self.assert_usage(["run", MODEL, "--top-k", "many"], '"many" is not a whole number')
+        self.assert_usage(["run", MODEL, "--top-k", "4x"], "not a whole number")
+        self.assert_usage(["run", MODEL, "--top-k", "99999999999999999999"], "not a whole number")
+        self.assert_usage(["run", MODEL, "--top-p=1.5"], "not between")
+        self.assert_usage(["run", MODEL, "--temperature", "nan"], "not a number")
+        self.assert_usage(["run", MODEL, "--cache", "f8"], "not one of f16|f32|q8")
+        self.assert_usage(["run", MODEL, "--raw=yes"], "takes no value")
+        self.assert_usage(["run", MODEL, "--memory", "60XB"], "not a size")
+        self.assert_usage(["run", MODEL, "--threads", "0"], "not between 1 and 1024")
+        self.assert_usage(["run", MODEL, "-p", "a", TEXT], "given twice")
+        self.assert_usage(["run", "-"], "standard input")
+        self.assert_usage(["eval", MODEL], "--text is missing")
+        self.assert_usage(["convert", MODEL, FOLDER / "x.onnx"], "must end in .gguf or .safetensors")
+        self.assert_usage(["help", "evla"], 'did you mean "eval"')
+        self.assert_usage(["--thraeds", "1", "run"], "did you mean --threads?")
+
+    def test_failures(self):
+        for arguments, part in [(["run", "/no/such/file", "-p", "x"], "/no/such/file"), (["inspect", TEXT], str(TEXT)),
+                                (["eval", MODEL, "--text", "/no/such/text"], "/no/such/text"), (["inspect", "/dev/null"], "/dev/null"),
+                                (["convert", MODEL, "/no/such/folder/x.gguf"], "/no/such/folder")]:
+            r = pith(*arguments)
+            self.assertEqual((r.returncode, r.stdout), (1, ""), arguments)
+            self.assertIn(part, r.stderr)
+            self.assertIn("error: ", r.stderr)
+        r = pith("run", MODEL, "-p", "x", "--raw", env={"PITH_CPU": "quantum"})
+        self.assertEqual(r.returncode, 1)
+        self.assertIn("quantum", r.stderr)
+
+    def test_options_anywhere(self):
+        for arguments in (["-t1", "inspect", MODEL, "--json"], ["inspect", "--json", MODEL, "--threads=1"], ["--json", "inspect", "--", MODEL]):
+            r = pith(*arguments)
+            self.assertEqual(r.returncode, 0, r.stderr)
+            json.loads(r.stdout)
+
+    def test_full_disk(self):
+        with open("/dev/full", "wb") as full:
+            r = subprocess.run([PITH, "inspect", MODEL], stdout=full, stderr=subprocess.PIPE)
+        self.assertEqual(r.returncode, 1)
+        self.assertIn(b"standard output", r.stderr)
+
+    def test_closed_pipe(self):
+        r = subprocess.run(f"{PITH} help --man | head -c 1; exit ${{PIPESTATUS[0]}}", shell=True, executable="/bin/bash", capture_output=True)
+        self.assertEqual((r.returncode, r.stderr), (0, b""))
+
+
+class Running(unittest.TestCase):
+    def run_json(self, *arguments, **more):
+        r = pith("run", MODEL, "--json", "--raw", "--temperature", 0, "-n", 12, *arguments, **more)
+        self.assertEqual(r.returncode, 0, r.stderr)
+        return json.loads(r.stdout)
+
+    def test_sources_of_the_prompt(self):
+        (FOLDER / "prompt").write_text("Hello")
+        want = self.run_json("-p", "Hello")
+        self.assertEqual(want["generated_tokens"], 12)
+        self.assertGreater(want["prompt_tokens"], 0)
+        for other in (self.run_json(FOLDER / "prompt"), self.run_json("-", stdin=b"Hello"), self.run_json(stdin=b"Hello"),
+                      self.run_json("-p", "Hello", "--threads", 1), self.run_json("-p", "Hello", env={"PITH_CPU": "scalar"})):
+            self.assertEqual(other["text"], want["text"])
+        plain = pith("run", MODEL, "--raw", "--temperature", 0, "-n", 12, "-p", "Hello")
+        self.assertEqual(plain.stdout, want["text"] + "\n")
+        self.assertIn("cut after 12 tokens", plain.stderr)
+
+    def test_stop_and_seed(self):
+        text = self.run_json("-p", "Hello", "-n", 30)["text"]
+        word = text[len(text) // 2:len(text) // 2 + 3]
+        stopped = self.run_json("-p", "Hello", "-n", 30, "--stop", word)
+        self.assertEqual(stopped["ended_by"], "stop string")
+        self.assertEqual(stopped["text"], text[:text.index(word)])
+        texts = {self.run_json("-p", "Hello", "--temperature", 2, "--seed", s)["text"] for s in (1, 2, 3)}
+        self.assertGreater(len(texts), 1)
+        again = [self.run_json("-p", "Hello", "--temperature", 2, "--seed", 5)["text"] for _ in range(2)]
+        self.assertEqual(again[0], again[1])
+
+    def test_odd_prompts(self):
+        for prompt in (b"", b"\xff\xfe\x00broken", "🦄 ünï".encode(), b"a" * 100):
+            self.assertEqual(self.run_json("-", stdin=prompt)["ended_by"], "limit", prompt)
+
+    def test_limits(self):
+        info = json.loads(pith("inspect", MODEL, "--json").stdout)["settings"]
+        r = pith("run", MODEL, "--raw", "-p", "x", "--context", info["n_context"] + 1)
+        self.assertEqual(r.returncode, 1)
+        self.assertIn(str(info["n_context"]), r.stderr)
+        r = pith("run", MODEL, "--raw", "-", stdin=b"word " * 5000)
+        self.assertEqual(r.returncode, 1)
+        self.assertIn("tokens", r.stderr)
+        full = self.run_json("-p", "Hello", "-n", 0, "--context", 40)
+        self.assertEqual(full["ended_by"], "context full")
+        for cache in ("f32", "f16", "q8"):
+            self.assertEqual(self.run_json("-p", "Hello", "--cache", cache)["generated_tokens"], 12)
+        r = pith("run", MODEL, "--raw", "-p", "x", "--memory", "100kB")
+        self.assertEqual(r.returncode, 1)
+        self.assertIn("memory", r.stderr)
+
+
+class Measuring(unittest.TestCase):
+    def test_eval(self):
+        r = pith("eval", MODEL, "--text", TEXT, "--context", 64, "--reference", MODEL, "--json")
+        self.assertEqual(r.returncode, 0, r.stderr)
+        j = json.loads(r.stdout)
+        for key in ("perplexity", "kl_mean", "kl_p99", "top1_agreement", "bits_per_weight", "file_bytes", "ram_bytes", "prefill_tokens_per_second",
+                    "decode_tokens_per_second", "n_chunks", "perplexity_stderr"):
+            self.assertTrue(math.isfinite(j[key]), key)
+        self.assertEqual(j["file_bytes"], MODEL.stat().st_size)
+        self.assertLess(j["kl_mean"], 1e-3)
+        self.assertGreaterEqual(j["top1_agreement"], 0.9)
+        self.assertEqual(j["n_scored"], j["n_chunks"] * 31 if j["n_scored"] % 31 == 0 else j["n_scored"])
+        other = FOLDER / "other.gguf"
+        subprocess.run([MAKE_TINY, other, "seed", "99"], check=True)
+        k = json.loads(pith("eval", MODEL, "--text", TEXT, "--context", 64, "--chunks", 2, "--all-tokens", "--reference", other, "--json", "--no-speed").stdout)
+        self.assertGreater(k["kl_mean"], 0.01)
+        self.assertEqual((k["n_chunks"], k["n_scored"]), (2, 126))
+        self.assertNotIn("decode_tokens_per_second", k)
+        r = pith("eval", MODEL, "--text", "-", stdin=b"short")
+        self.assertEqual(r.returncode, 1)
+        self.assertIn("tokens", r.stderr)
+        self.assertIn("perplexity", pith("eval", MODEL, "--text", TEXT, "--context", 64, "--chunks", 1).stdout)
+
+    def test_bench(self):
+        r = pith("bench", MODEL, "--prompt", 16, "--decode", 4, "--runs", 1, "--json", "--threads", 2)
+        self.assertEqual(r.returncode, 0, r.stderr)
+        (only,) = json.loads(r.stdout)["threads"]
+        self.assertEqual(only["threads"], 2)
+        self.assertGreater(only["memory_bytes_per_second"], 1e8)
+        self.assertIn("threads", pith("bench", MODEL, "--prompt", 16, "--decode", 4, "--runs", 1, "--threads", 1).stdout)
+
+    def test_doctor(self):
+        r = pith("doctor", "--json")
+        self.assertEqual(r.returncode, 0, r.stderr)
+        j = json.loads(r.stdout)
+        self.assertEqual(j["self_test"]["scalar"], "ok")
+        self.assertNotIn("differs", j["self_test"].values())
+        limited = json.loads(pith("doctor", "--json", env={"PITH_CPU": "scalar"}).stdout)
+        self.assertEqual(limited["isa"], "scalar")
+        self.assertIn("bit by bit", pith("doctor").stdout)
+
+    def test_inspect(self):
+        j = json.loads(pith("inspect", MODEL, "--json", "--values", "--keys").stdout)
+        self.assertEqual((j["kind"], j["settings"]["n_layers"], j["file_bytes"]), ("GGUF", 2, MODEL.stat().st_size))
+        truth = read_gguf(MODEL)
+        self.assertEqual({t["name"] for t in j["tensors"]}, set(truth))
+        for t in j["tensors"]:
+            kind, dims, raw = truth[t["name"]]
+            n = math.prod(dims)
+            self.assertEqual(t["shape"], dims[::-1])
+            if kind == 0:
+                x = floats(raw, n)
+                self.assertAlmostEqual(t["max"], max(map(abs, x)), places=6)
+                self.assertAlmostEqual(t["rms"], math.sqrt(sum(v * v for v in x) / n), places=6)
+        page = FOLDER / "page.html"
+        self.assertEqual(pith("inspect", MODEL, "--html", page).returncode, 0)
+        html = page.read_text()
+        self.assertEqual(html.count("<svg"), html.count("</svg>"))
+        self.assertIn("blk.0.attn_q.weight", html)
+        self.assertNotIn("http", html.replace("http-equiv", ""))
+        self.assertIn("bits per weight", pith("inspect", MODEL).stdout)
+
+
+class Converting(unittest.TestCase):
+    def convert(self, source, target, *options):
+        r = pith("convert", source, target, *options)
+        self.assertEqual(r.returncode, 0, r.stderr)
+        return r
+
+    def test_same(self):
+        self.convert(MODEL, FOLDER / "same.gguf")
+        self.assertEqual(read_gguf(FOLDER / "same.gguf"), read_gguf(MODEL))
+
+    def test_types(self):
+        want = json.loads(pith("run", MODEL, "--json", "--raw", "--temperature", 0, "-p", "Hello", "-n", 4).stdout)["text"]
+        for name, number, bits in (("F16", 1, 16), ("BF16", 30, 16), ("Q8_0", 8, 8.5), ("Q4_0", 2, 4.5), ("Q5_1", 7, 6)):
+            target = FOLDER / f"{name}.gguf"
+            r = self.convert(MODEL, target, "--type", name)
+            self.assertNotIn("warning", r.stderr)
+            for tensor, (kind, dims, raw) in read_gguf(target).items():
+                self.assertEqual(kind, number if len(dims) > 1 else 0, tensor)
+                if len(dims) > 1:
+                    self.assertLess(len(raw) - math.prod(dims) * bits / 8, 32)
+            j = json.loads(pith("run", target, "--json", "--raw", "--temperature", 0, "-p", "Hello", "-n", 4).stdout)
+            if name == "F16":
+                self.assertEqual(j["text"], want)
+        r = self.convert(MODEL, FOLDER / "q4k.gguf", "--type", "Q4_K", "--embedding", "Q8_0")
+        self.assertIn("not whole blocks of Q4_K: they become Q5_0", r.stderr)
+        kinds = {n: k for n, (k, d, _) in read_gguf(FOLDER / "q4k.gguf").items() if len(d) > 1}
+        self.assertEqual((kinds["token_embd.weight"], kinds["blk.0.ffn_down.weight"], kinds["blk.0.attn_q.weight"]), (8, 12, 6))
+        self.assertEqual(pith("convert", MODEL, FOLDER / "t1.gguf", "--type", "Q4_0", "--threads", 1).returncode, 0)
+        self.assertEqual((FOLDER / "t1.gguf").read_bytes(), (FOLDER / "Q4_0.gguf").read_bytes())
+
+    def test_safetensors_and_back(self):
+        folder = FOLDER / "hf"
+        folder.mkdir(exist_ok=True)
+        self.convert(MODEL, folder / "model.safetensors")
+        raw = (folder / "model.safetensors").read_bytes()
+        (n,) = struct.unpack_from("<Q", raw)
+        table = json.loads(raw[8:8 + n])
+        source = read_gguf(MODEL)
+        # the query rows of each head: pairs (2i, 2i+1) there, halves (i, i + d/2) here
+        s = json.loads(pith("inspect", MODEL, "--json").stdout)["settings"]
+        begin, end = table["model.layers.0.self_attn.q_proj.weight"]["data_offsets"]
+        cols, d = s["n_embd"], s["head_dim"]
+        here, there = floats(raw[8 + n + begin:8 + n + end], (end - begin) // 4), floats(source["blk.0.attn_q.weight"][2], (end - begin) // 4)
+        for head in range(s["n_heads"]):
+            for i in range(d // 2):
+                for half in range(2):
+                    a, b = head * d + half * d // 2 + i, head * d + 2 * i + half
+                    self.assertEqual(here[a * cols:(a + 1) * cols], there[b * cols:(b + 1) * cols])
+        (folder / "config.json").write_text(json.dumps({
+            "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": s["n_embd"], "intermediate_size": s["n_ff"],
+            "num_hidden_layers": s["n_layers"], "num_attention_heads": s["n_heads"], "num_key_value_heads": s["n_kv_heads"], "head_dim": s["head_dim"],
+            "vocab_size": s["n_vocab"], "max_position_embeddings": s["n_context"], "rms_norm_eps": s["norm_eps"], "rope_theta": s["rope_base"],
+            "tie_word_embeddings": "output.weight" not in source}))
+        self.convert(folder, FOLDER / "back.gguf")
+        self.assertEqual({k: v[1:] for k, v in read_gguf(FOLDER / "back.gguf").items()}, {k: v[1:] for k, v in source.items()})
+        r = pith("run", FOLDER / "back.gguf", "-p", "x", "--raw")
+        self.assertEqual(r.returncode, 1)
+        self.assertIn("no tokenizer", r.stderr)
+        r = pith("convert", MODEL, FOLDER / "q.safetensors", "--type", "Q8_0")
+        self.assertEqual(r.returncode, 1)
+        self.assertIn("safetensors has no type Q8_0", r.stderr)
+        self.assertFalse((FOLDER / "q.safetensors").exists())
+
+    def test_refuses_nonsense(self):
+        data = MODEL.read_bytes()
+        for name, bad in (("cut", data[:len(data) // 2]), ("head", data[:100]), ("other", b"GARBAGE" * 100), ("empty", b"")):
+            path = FOLDER / f"bad-{name}.gguf"
+            path.write_bytes(bad)
+            for command in (["inspect", path], ["convert", path, FOLDER / "never.gguf"], ["run", path, "-p", "x"]):
+                r = pith(*command)
+                self.assertEqual((r.returncode, r.stdout), (1, ""), (name, command))
+                self.assertIn(path.name, r.stderr)
+        self.assertFalse((FOLDER / "never.gguf").exists())
+
+
+class Terminal(unittest.TestCase):
+    def talk(self, lines, *arguments, env=None):
+        """A conversation on a pseudo-terminal: what it shows."""
+        pid, fd = pty.fork()
+        if pid == 0:
+            os.environ.update(env or {}, TERM="xterm")
+            os.execv(PITH, [PITH, "run", str(MODEL), *map(str, arguments)])
+        shown, end = b"", time.time() + 60
+        for line in lines:
+            while shown.count(b"\n> ") + shown.startswith(b"> ") < 1 and time.time() < end:
+                shown += os.read(fd, 4096)
+            if line is None:
+                break
+            os.write(fd, line)
+            before, shown = shown, b""
+            self.log = getattr(self, "log", b"") + before
+        try:
+            while time.time() < end:
+                shown += os.read(fd, 4096)
+        except OSError:
+            pass  # the other side is gone
+        _, status = os.waitpid(pid, 0)
+        return self.log + shown, os.waitstatus_to_exitcode(status)
+
+    def test_conversation(self):
+        if not json.loads(pith("inspect", MODEL, "--json").stdout)["tokenizer"]["chat_template"]:
+            r = pith("run", MODEL, "-p", "hi", "-n", 3)
+            self.assertIn("no chat template", r.stderr)
+            self.skipTest("the tiny model has no chat template")
+        shown, code = self.talk([b"hello\r", b"/clear\r", b"again\r", b"\x04"], "-n", 5, "--temperature", 0)
+        self.assertEqual(code, 0, shown)
+        self.assertIn(b"Type a message", shown)
+
+    def test_interrupt(self):
+        # a prompt that never comes: blocked in a read, ended by the first signal all the same
+        child = subprocess.Popen([PITH, "run", MODEL, "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        time.sleep(0.3)
+        child.send_signal(signal.SIGINT)
+        self.assertEqual(child.wait(10), 130)
+        for f in (child.stdin, child.stdout, child.stderr):
+            f.close()
+        # in the middle of work: no half-written file
+        child = subprocess.Popen([PITH, "eval", MODEL, "--text", TEXT, "--context", "32"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        time.sleep(0.02)
+        child.send_signal(signal.SIGTERM)
+        self.assertIn(child.wait(10), (0, 143, -15))  # done already, stopped by us, or before the handler stood
+        for f in (child.stdout, child.stderr):
+            f.close()
+        self.assertEqual(list(FOLDER.glob("*.partial")), [])
+
+
+def main():
+    subprocess.run([MAKE_TINY, MODEL, "seed", "5"], check=True)  # a seed with which replies are long
+    TEXT.write_text("The quick brown fox jumps over the lazy dog, and then it does so again. " * 60)
+    try:
+        result = unittest.main(argv=[sys.argv[0], *sys.argv[3:]], exit=False).result
+    finally:
+        shutil.rmtree(FOLDER)
+    return 0 if result.wasSuccessful() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
