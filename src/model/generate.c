@@ -130,10 +130,6 @@ static pith_status reply_loop(pith_ctx *ctx, pith_llama *model, const pith_token
     const pith_generate_options *o = r->o;
     for (;;) {
         int32_t id;
-        if (o->max_tokens && result->n_generated == o->max_tokens) {
-            result->ended_by = "limit";
-            return PITH_OK;
-        }
         PITH_TRY(pith_sample_checked(ctx, &o->sampling, logits, model->s.n_vocab, recent->ids, recent->n, result->n_generated, &id));
         if (pith_token_ends(tok, id)) {
             result->ended_by = "end token";
@@ -146,8 +142,8 @@ static pith_status reply_loop(pith_ctx *ctx, pith_llama *model, const pith_token
             result->ended_by = r->refused ? "caller" : "stop string";
             return PITH_OK;
         }
-        if (cache->n == cache->capacity) {
-            result->ended_by = "context full";
+        if (result->n_generated == o->max_tokens || cache->n == cache->capacity) {
+            result->ended_by = result->n_generated == o->max_tokens ? "limit" : "context full";
             return PITH_OK;
         }
         PITH_TRY(pith_llama_forward(ctx, model, cache, &id, 1, 1, logits));

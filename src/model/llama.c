@@ -64,6 +64,23 @@ static pith_status take_vector(pith_ctx *ctx, pith_weights *w, const char *name,
     return *v ? w->vector(ctx, w, name, *v, n) : PITH_E_MEMORY;
 }
 
+static pith_status take_transform(pith_ctx *ctx, pith_weights *w, pith_llama *m)
+{
+    size_t e = m->s.n_embd;
+    float *x;
+    pith_status status = take_vector(ctx, w, "output.transform", e * e, &x);
+    pith_tensor t = {.data = x, .dtype = PITH_F32, .n_dims = 2, .dims = {e, e}};
+    if (status == PITH_OK) status = pith_operator_from_tensor(ctx, &t, "output.transform", false, &m->output_transform);
+    if (status != PITH_OK) {
+        pith_free(ctx, x);
+        return status;
+    }
+    m->output_transform->owner = x;
+    m->output_transform->release = pith_free;
+    m->ram_bytes += m->output_transform->kind->bytes(m->output_transform);
+    return PITH_OK;
+}
+
 static pith_status take_layer(pith_ctx *ctx, pith_weights *w, pith_llama *m, uint32_t i)
 {
     const pith_settings *s = &m->s;
@@ -84,6 +101,7 @@ static pith_status take_layer(pith_ctx *ctx, pith_weights *w, pith_llama *m, uin
         float **v;
     } vectors[] = {
         {"attn_norm.weight", s->n_embd, false, &l->attn_norm}, {"ffn_norm.weight", s->n_embd, false, &l->ffn_norm},
+        {"attn_output.scale", q_dim, true, &l->o_scale}, {"ffn_down.scale", s->n_ff, true, &l->down_scale},
         {"attn_q.bias", q_dim, true, &l->q_bias}, {"attn_k.bias", kv_dim, true, &l->k_bias}, {"attn_v.bias", kv_dim, true, &l->v_bias},
     };
     char name[64];
@@ -180,6 +198,8 @@ static pith_status build(pith_ctx *ctx, pith_weights *w, pith_llama *m)
         PITH_TRY(pith_progress(ctx, "load", i + 1, s->n_layers));
     }
     PITH_TRY(take_vector(ctx, w, "output_norm.weight", s->n_embd, &m->output_norm));
+    if (w->has(w, "token_embd.scale")) PITH_TRY(take_vector(ctx, w, "token_embd.scale", s->n_embd, &m->embedding_scale));
+    if (w->has(w, "output.transform")) PITH_TRY(take_transform(ctx, w, m));
     m->output = m->embedding;
     if (w->has(w, "output.weight")) {
         m->output = NULL;
@@ -210,13 +230,14 @@ void pith_llama_free(pith_ctx *ctx, pith_llama *m)
     for (uint32_t i = 0; m->layers && i < m->s.n_layers; i++) {
         pith_llama_layer *l = &m->layers[i];
         pith_operator *ops[] = {l->q, l->k, l->v, l->o, l->gate, l->up, l->down};
-        float *vectors[] = {l->attn_norm, l->ffn_norm, l->q_bias, l->k_bias, l->v_bias};
+        float *vectors[] = {l->attn_norm, l->ffn_norm, l->q_bias, l->k_bias, l->v_bias, l->o_scale, l->down_scale};
         for (size_t k = 0; k < PITH_COUNT(ops); k++) pith_operator_free(ctx, ops[k]);
         for (size_t k = 0; k < PITH_COUNT(vectors); k++) pith_free(ctx, vectors[k]);
     }
     if (m->output != m->embedding) pith_operator_free(ctx, m->output);
     pith_operator_free(ctx, m->embedding);
     pith_free(ctx, m->embedding_scale);
+    pith_operator_free(ctx, m->output_transform);
     pith_free(ctx, m->output_norm);
     pith_free(ctx, m->layers);
     pith_free(ctx, m->rope_freq);
@@ -328,10 +349,23 @@ static void bias_and_rotate(batch *b, size_t i0, size_t i1)
     }
 }
 
+static void scale_columns(float *x, const float *scale, size_t n, size_t cols)
+{
+    for (size_t i = 0; scale && i < n; i++)
+        for (size_t c = 0; c < cols; c++) x[i * cols + c] *= scale[c];
+}
+
 static void gate_up(batch *b, size_t i0, size_t i1)
 {
     size_t f = b->m->s.n_ff;
     b->kernels->silu_mul(b->gate + i0 * f, b->gate + i0 * f, b->up + i0 * f, (i1 - i0) * f);
+    scale_columns(b->gate + i0 * f, b->l->down_scale, i1 - i0, f);
+}
+
+static void scale_attention(batch *b, size_t i0, size_t i1)
+{
+    size_t q_dim = (size_t)b->m->s.n_heads * b->m->s.head_dim;
+    scale_columns(b->att + i0 * q_dim, b->l->o_scale, i1 - i0, q_dim);
 }
 
 /* y[k] = ops[k] x for operators that share an input; the tap hears each of them. */
@@ -367,6 +401,7 @@ static pith_status run_layer(batch *b, pith_cache *cache, size_t i_layer, size_t
     keep_last(b, n_out);
     if (b->n == 0) return PITH_OK;
     PITH_TRY(cache->kind->attend(b->ctx, cache, i_layer, b->q, b->n, s->n_heads, b->pos0, s->sliding_window, 1 / sqrtf((float)s->head_dim), b->att));
+    if (l->o_scale) each_token(b, scale_attention);
     PITH_TRY(multiply(b, (const pith_operator *const[]){l->o}, 1, b->att, &b->h));
     b->norm = l->ffn_norm;
     each_token(b, add_and_norm);
@@ -439,12 +474,18 @@ pith_status pith_llama_hidden(pith_ctx *ctx, pith_llama *m, pith_cache *cache, c
 pith_status pith_llama_logits(pith_ctx *ctx, pith_llama *m, const float *hidden, size_t n, float *logits)
 {
     batch b = {.ctx = ctx, .m = m};
-    size_t most = PITH_MAX(m->n_batch, 1);
-    for (size_t i = 0; i < n; i += b.n) {
+    size_t most = PITH_MAX(m->n_batch, 1), e = m->s.n_embd;
+    pith_mark mark = pith_arena_mark(pith_scratch(ctx));
+    float *moved = m->output_transform ? pith_arena_take(pith_scratch(ctx), PITH_MIN(n, most) * e * sizeof *moved) : NULL;
+    pith_status status = m->output_transform && !moved ? PITH_E_MEMORY : PITH_OK;
+    for (size_t i = 0; i < n && status == PITH_OK; i += b.n) {
+        const float *x = hidden + i * e;
         b.n = PITH_MIN(n - i, most);
-        PITH_TRY(multiply(&b, (const pith_operator *const[]){m->output}, 1, hidden + i * m->s.n_embd, (float *const[]){logits + i * m->s.n_vocab}));
+        if (moved) status = multiply(&b, (const pith_operator *const[]){m->output_transform}, 1, x, &moved);
+        if (status == PITH_OK) status = multiply(&b, (const pith_operator *const[]){m->output}, 1, moved ? moved : x, (float *const[]){logits + i * m->s.n_vocab});
     }
-    return PITH_OK;
+    pith_arena_reset(pith_scratch(ctx), mark);
+    return status;
 }
 
 pith_status pith_llama_forward(pith_ctx *ctx, pith_llama *m, pith_cache *cache, const int32_t *ids, size_t n, size_t n_logits, float *logits)

@@ -9,6 +9,7 @@ typedef struct pith_llama_layer {
     float *attn_norm, *ffn_norm;                      /* [n_embd] */
     pith_operator *q, *k, *v, *o, *gate, *up, *down;
     float *q_bias, *k_bias, *v_bias;                  /* NULL: none */
+    float *o_scale, *down_scale;                      /* multiplied onto the inputs of o and down; NULL: none */
 } pith_llama_layer;
 
 typedef struct pith_llama {
@@ -17,6 +18,7 @@ typedef struct pith_llama {
     float *embedding_scale;                           /* [n_embd] multiplied onto a looked-up row, NULL: none (rotated and scaled codecs) */
     pith_operator *output;                            /* = embedding when tied */
     float *output_norm;
+    pith_operator *output_transform;                  /* [n_embd, n_embd] between the last norm and the output; NULL: none */
     pith_llama_layer *layers;
     float *rope_cos, *rope_sin;                       /* [n_ctx_ready, rope_dims/2], grown as needed */
     size_t n_rope;

@@ -4,12 +4,12 @@
  * that share keys together, as two matrix products around a softmax. */
 #include "stream/cache/cache.h"
 
-#include <cblas.h>
 #include <math.h>
 
 #define FEW_QUERIES 8        /* below: kernels, from here on: products */
 #define QUERY_BLOCK 32       /* queries a task at most */
 #define KEY_BLOCK 256        /* keys widened to f32 at a time: with 64 values a head, 64 KiB */
+#define KEY_STRIDE (KEY_BLOCK + 16) /* of transposed keys: not a power of two, which would crowd a few sets of the cache */
 #define MAX_SCORES ((size_t)1 << 20) /* values of scores a worker holds, unless one query needs more */
 #define MIN_PARALLEL 32768   /* multiplications below which waking the threads costs more than it saves */
 #define APPEND_TOKENS 32     /* tokens appended in one task */
@@ -105,18 +105,19 @@ static size_t first_seen(const attend_job *j, size_t i)
 
 static size_t last_seen(const attend_job *j, size_t i) { return j->pos0 + i + 1; }
 
-static void attend_row(void *arg, size_t task, int worker)
+/* One query of the heads that share one head of keys. */
+static void attend_group(void *arg, size_t task, int worker)
 {
     attend_job *j = arg;
     plain_cache *p = j->p;
-    size_t d = p->c.head_dim, i = task / j->n_heads, head = task % j->n_heads;
-    size_t first = first_seen(j, i), n = last_seen(j, i) - first, row = head_row(p, j->layer, head / j->group) + first;
-    const float *q = j->q + task * d;
-    float *out = j->out + task * d, *scratch = j->scratch + (size_t)worker * j->scratch_len;
+    size_t d = p->c.head_dim, i = task / p->c.n_kv_heads, g = j->group;
+    size_t first = first_seen(j, i), n = last_seen(j, i) - first, row = head_row(p, j->layer, task % p->c.n_kv_heads) + first;
+    const float *q = j->q + task * g * d;
+    float *out = j->out + task * g * d, *scratch = j->scratch + (size_t)worker * j->scratch_len;
     const void *k = row_at(p, p->k, row), *v = row_at(p, p->v, row);
-    if (p->type == PITH_CACHE_F32) j->kernels->attend_f32(q, k, v, d, n, d, j->scale, scratch, out);
-    else if (p->type == PITH_CACHE_F16) j->kernels->attend_f16(q, k, v, d, n, d, j->scale, scratch, out);
-    else j->kernels->attend_q8(q, k, p->k_scale + row, v, p->v_scale + row, d, n, d, j->scale, scratch, out);
+    if (p->type == PITH_CACHE_F32) j->kernels->attend_heads_f32(q, g, k, v, d, n, d, j->scale, scratch, out);
+    else if (p->type == PITH_CACHE_F16) j->kernels->attend_heads_f16(q, g, k, v, d, n, d, j->scale, scratch, out);
+    else j->kernels->attend_heads_q8(q, g, k, p->k_scale + row, v, p->v_scale + row, d, n, d, j->scale, scratch, out);
 }
 
 /* n rows from `row` on as f32 [n, head_dim]; in place when they are. */
@@ -147,15 +148,16 @@ static void attend_block(void *arg, size_t task, int worker)
     size_t first = first_seen(j, i0), n_keys = last_seen(j, i1 - 1) - first, row0 = head_row(p, j->layer, kv_head) + first;
     size_t row_len = j->group * d, row_stride = j->n_heads * d;
     float *rows = j->scratch + (size_t)worker * j->scratch_len; /* [m, d] queries, then results */
-    float *wide = rows + j->block * row_len;                    /* [KEY_BLOCK, d] */
-    float *scores = wide + KEY_BLOCK * d;                       /* [m, scores_ld] */
+    float *wide = rows + j->block * row_len;                    /* [KEY_BLOCK, d] keys or values */
+    float *columns = wide + KEY_BLOCK * d;                      /* [d, KEY_STRIDE] keys */
+    float *scores = columns + KEY_STRIDE * d;                   /* [m, scores_ld] */
 
     for (size_t i = i0; i < i1; i++) memcpy(rows + (i - i0) * row_len, j->q + i * row_stride + kv_head * row_len, row_len * sizeof *rows);
     for (size_t k0 = 0; k0 < n_keys; k0 += KEY_BLOCK) {
-        size_t n = PITH_MIN(n_keys - k0, KEY_BLOCK);
-        const float *k = widen_rows(j, p->k, p->k_scale, row0 + k0, n, wide);
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)m, (blasint)n, (blasint)d, 1, rows, (blasint)d, k, (blasint)d, 0,
-                    scores + k0, (blasint)j->scores_ld);
+        size_t n = PITH_MIN(n_keys - k0, (size_t)KEY_BLOCK), n_wide = PITH_ROUND_UP(n, (size_t)16);
+        pith_transpose(widen_rows(j, p->k, p->k_scale, row0 + k0, n, wide), n, d, d, columns, KEY_STRIDE);
+        for (size_t e = 0; e < d; e++) memset(columns + e * KEY_STRIDE + n, 0, (n_wide - n) * sizeof *columns);
+        j->kernels->gemm(m, n_wide, d, rows, d, columns, KEY_STRIDE, scores + k0, j->scores_ld, false);
     }
     for (size_t r = 0; r < m; r++) {
         size_t i = i0 + r / j->group, from = first_seen(j, i) - first, to = last_seen(j, i) - first;
@@ -165,10 +167,9 @@ static void attend_block(void *arg, size_t task, int worker)
         memset(s + to, 0, (n_keys - to) * sizeof *s);
     }
     for (size_t k0 = 0; k0 < n_keys; k0 += KEY_BLOCK) {
-        size_t n = PITH_MIN(n_keys - k0, KEY_BLOCK);
+        size_t n = PITH_MIN(n_keys - k0, (size_t)KEY_BLOCK);
         const float *v = widen_rows(j, p->v, p->v_scale, row0 + k0, n, wide);
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (blasint)m, (blasint)d, (blasint)n, 1, scores + k0, (blasint)j->scores_ld, v,
-                    (blasint)d, k0 > 0, rows, (blasint)d);
+        j->kernels->gemm(m, d, n, scores + k0, j->scores_ld, v, d, rows, d, k0 > 0);
     }
     for (size_t i = i0; i < i1; i++) memcpy(j->out + i * row_stride + kv_head * row_len, rows + (i - i0) * row_len, row_len * sizeof *rows);
 }
@@ -182,14 +183,14 @@ static pith_status plain_attend(pith_ctx *ctx, pith_cache *c, size_t layer, cons
     size_t n_threads = (size_t)pith_n_threads(ctx), most_keys = PITH_ROUND_UP(pos0 + n, 16), total;
     bool few = n < FEW_QUERIES;
     if (few) {
-        j.scratch_len = most_keys;
+        j.scratch_len = most_keys * j.group;
     } else {
         /* The block depends on sizes only, never on the number of threads. */
         size_t fit = MAX_SCORES / (most_keys * j.group);
         j.block = PITH_MAX(1, PITH_MIN(fit, QUERY_BLOCK));
         j.n_blocks = PITH_CEIL_DIV(n, j.block);
         j.scores_ld = window ? PITH_MIN(most_keys, PITH_ROUND_UP(window + j.block, 16)) : most_keys;
-        j.scratch_len = PITH_ROUND_UP(j.block * j.group * (c->head_dim + j.scores_ld) + KEY_BLOCK * c->head_dim, 16);
+        j.scratch_len = PITH_ROUND_UP(j.block * j.group * (c->head_dim + j.scores_ld) + (KEY_BLOCK + KEY_STRIDE) * c->head_dim, (size_t)16);
     }
     bool parallel = n * n_heads * c->head_dim * (pos0 + n) >= MIN_PARALLEL;
     pith_mark mark = pith_arena_mark(pith_scratch(ctx));
@@ -197,8 +198,8 @@ static pith_status plain_attend(pith_ctx *ctx, pith_cache *c, size_t layer, cons
     j.scratch = pith_arena_take(pith_scratch(ctx), fits ? total : SIZE_MAX);
     if (!j.scratch) return PITH_E_MEMORY;
     if (few && !parallel)
-        for (size_t i = 0; i < n * n_heads; i++) attend_row(&j, i, 0);
-    else if (few) pith_parallel(ctx, n * n_heads, attend_row, &j);
+        for (size_t i = 0; i < n * c->n_kv_heads; i++) attend_group(&j, i, 0);
+    else if (few) pith_parallel(ctx, n * c->n_kv_heads, attend_group, &j);
     else pith_parallel(ctx, j.n_blocks * c->n_kv_heads, attend_block, &j);
     pith_arena_reset(pith_scratch(ctx), mark);
     return PITH_OK;
@@ -239,7 +240,6 @@ pith_status pith_cache_new(pith_ctx *ctx, pith_cache_type type, size_t n_layers,
         return pith_fail(ctx, PITH_E_MEMORY, "a cache of %zu positions is larger than memory can be", capacity);
     plain_cache *p = pith_calloc(ctx, 1, sizeof *p);
     if (!p) return PITH_E_MEMORY;
-    if (openblas_get_num_threads() != 1) openblas_set_num_threads(1); /* as in weights/operator.c: the threads are ours */
     p->c = (pith_cache){.kind = &plain_kind, .n_layers = n_layers, .n_kv_heads = n_kv_heads, .head_dim = head_dim, .capacity = capacity};
     p->type = type;
     p->value_bytes = value_bytes[type];

@@ -1,14 +1,12 @@
 /* Operators made of a matrix: low-bit (qmat) or dense (f32, f16, bf16), and the loop that applies them.
  *
- * Few tokens read the weights once and multiply token by token.  Many tokens turn a group of dense rows
- * to f32 in a worker's scratch and hand it to OpenBLAS, single-threaded: the threads are ours. */
+ * Few tokens read dense weights once and multiply token by token.  Many tokens turn a panel of rows to f32
+ * columns in a worker's scratch and multiply that. */
 #include "stream/weights/operator.h"
-
-#include <cblas.h>
 
 #include "format/model_file.h"
 
-#define GROUP_TILES 8        /* dense: 128 rows a product, wide enough for OpenBLAS to pack once per group */
+#define PANEL_ROWS PITH_GEMM_PANEL /* dense rows multiplied at a time when there are many tokens */
 #define CHUNKS_A_THREAD 4    /* pieces a thread may take of one product, so that a late thread costs little */
 #define Q8_ROWS 16           /* rows of activations quantised in one task */
 #define EXACT_ROWS 64        /* rows dequantised in one task */
@@ -170,56 +168,67 @@ typedef struct dense_operator {
 
 static const void *dense_data(const pith_operator *op) { return ((const dense_operator *)op)->data; }
 
-/* y[i, r0..r1-1] = x[i, :] w[0..r1-r0-1, :]', w in f32 */
-static void dense_product(const pith_operator *op, const float *w, size_t r0, size_t r1, const pith_input *in, float *y, size_t ldy)
+/* Rows r0..r1-1 as columns: dst [n_cols, PANEL_ROWS]; `strip`: room for PITH_TILE_ROWS rows of f32. */
+typedef void widen_fn(const pith_operator *op, const pith_kernels *k, size_t r0, size_t r1, float *strip, float *dst);
+
+static void dense_apply(const pith_operator *op, const pith_kernels *k, size_t row0, size_t row1, const pith_input *in, float *y, size_t ldy,
+                        float *scratch, widen_fn *widen)
 {
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)in->n, (blasint)(r1 - r0), (blasint)op->n_cols, 1, in->x,
-                (blasint)in->cols, w, (blasint)op->n_cols, 0, y + r0, (blasint)ldy);
+    float *panel = scratch + PITH_TILE_ROWS * op->n_cols;
+    for (size_t r0 = row0, r1; r0 < row1; r0 = r1) {
+        r1 = PITH_MIN(r0 + PANEL_ROWS, row1);
+        widen(op, k, r0, r1, scratch, panel);
+        k->gemm(in->n, r1 - r0, op->n_cols, in->x, in->cols, panel, PANEL_ROWS, y + r0, ldy, false);
+    }
 }
 
-/* The three types differ in how rows are multiplied and widened; the walk over groups is the same. */
-#define DENSE_APPLY(type, T, widen)                                                                                     \
-    static void type##_apply(const pith_operator *op, const pith_kernels *k, size_t tile0, size_t tile1,                \
-                             const pith_input *in, float *y, size_t ldy, void *scratch)                                 \
-    {                                                                                                                   \
-        const T *w = dense_data(op);                                                                                    \
-        size_t row0 = tile0 * PITH_TILE_ROWS, row1 = PITH_MIN(tile1 * PITH_TILE_ROWS, op->n_rows);                      \
-        if (in->n <= PITH_FEW_TOKENS) {                                                                                 \
-            for (size_t i = 0; i < in->n; i++)                                                                          \
-                k->type##_vec(w, row0, row1, op->n_cols, in->x + i * in->cols, y + i * ldy + row0);                     \
-            return;                                                                                                     \
-        }                                                                                                               \
-        for (size_t r0 = row0, r1; r0 < row1; r0 = r1) {                                                                \
-            r1 = PITH_MIN(r0 + GROUP_TILES * PITH_TILE_ROWS, row1);                                                     \
-            dense_product(op, widen(k, w + r0 * op->n_cols, scratch, (r1 - r0) * op->n_cols), r0, r1, in, y, ldy);      \
-        }                                                                                                               \
+/* The types differ in how rows are multiplied and widened. */
+#define DENSE(type, T, to_f32)                                                                                                   \
+    static void type##_widen(const pith_operator *op, const pith_kernels *k, size_t r0, size_t r1, float *strip, float *dst)     \
+    {                                                                                                                            \
+        for (size_t r = r0, n; r < r1; r += n) {                                                                                 \
+            n = PITH_MIN(r1 - r, (size_t)PITH_TILE_ROWS);                                                                        \
+            const float *rows = to_f32(k, (const T *)dense_data(op) + r * op->n_cols, strip, n * op->n_cols);                    \
+            pith_transpose(rows, n, op->n_cols, op->n_cols, dst + (r - r0), PANEL_ROWS);                                         \
+        }                                                                                                                        \
+    }                                                                                                                            \
+    static void type##_apply(const pith_operator *op, const pith_kernels *k, size_t tile0, size_t tile1, const pith_input *in,   \
+                             float *y, size_t ldy, void *scratch)                                                                \
+    {                                                                                                                            \
+        size_t row0 = tile0 * PITH_TILE_ROWS, row1 = PITH_MIN(tile1 * PITH_TILE_ROWS, op->n_rows);                               \
+        if (in->n > PITH_FEW_TOKENS) {                                                                                           \
+            dense_apply(op, k, row0, row1, in, y, ldy, scratch, type##_widen);                                                   \
+            return;                                                                                                              \
+        }                                                                                                                        \
+        for (size_t i = 0; i < in->n; i++)                                                                                       \
+            k->type##_vec(dense_data(op), row0, row1, op->n_cols, in->x + i * in->cols, y + i * ldy + row0);                     \
     }
 
-static const float *f32_widen(const pith_kernels *k, const float *w, float *scratch, size_t n)
+static const float *same_f32(const pith_kernels *k, const float *src, float *dst, size_t n)
 {
-    (void)k, (void)scratch, (void)n;
-    return w;
+    (void)k, (void)dst, (void)n;
+    return src;
 }
 
-static const float *f16_widen(const pith_kernels *k, const uint16_t *w, float *scratch, size_t n)
+static const float *f16_to_f32(const pith_kernels *k, const uint16_t *src, float *dst, size_t n)
 {
-    k->f16_to_f32(w, scratch, n);
-    return scratch;
+    k->f16_to_f32(src, dst, n);
+    return dst;
 }
 
-static const float *bf16_widen(const pith_kernels *k, const uint16_t *w, float *scratch, size_t n)
+static const float *bf16_to_f32(const pith_kernels *k, const uint16_t *src, float *dst, size_t n)
 {
-    k->bf16_to_f32(w, scratch, n);
-    return scratch;
+    k->bf16_to_f32(src, dst, n);
+    return dst;
 }
 
-DENSE_APPLY(f32, float, f32_widen)
-DENSE_APPLY(f16, uint16_t, f16_widen)
-DENSE_APPLY(bf16, uint16_t, bf16_widen)
+DENSE(f32, float, same_f32)
+DENSE(f16, uint16_t, f16_to_f32)
+DENSE(bf16, uint16_t, bf16_to_f32)
 
-static size_t widen_bytes(const pith_operator *op, size_t n)
+static size_t panel_bytes(const pith_operator *op, size_t n)
 {
-    return n <= PITH_FEW_TOKENS ? 0 : GROUP_TILES * PITH_TILE_ROWS * op->n_cols * sizeof(float);
+    return n > PITH_FEW_TOKENS ? (PITH_TILE_ROWS + PANEL_ROWS) * op->n_cols * sizeof(float) : 0;
 }
 
 static void f32_row(const pith_operator *op, const pith_kernels *k, size_t row, float *dst)
@@ -248,19 +257,18 @@ static void dense_free(pith_ctx *ctx, pith_operator *op)
     pith_free(ctx, op);
 }
 
-static const pith_operator_kind f32_kind = {.name = "f32", .group = GROUP_TILES, .n_tiles = tiles_of_rows, .apply = f32_apply,
-                                            .row = f32_row, .bytes = f32_bytes, .free = dense_free};
-static const pith_operator_kind f16_kind = {.name = "f16", .group = GROUP_TILES, .n_tiles = tiles_of_rows, .apply = f16_apply,
-                                            .scratch_bytes = widen_bytes, .row = f16_row, .bytes = half_bytes, .free = dense_free};
-static const pith_operator_kind bf16_kind = {.name = "bf16", .group = GROUP_TILES, .n_tiles = tiles_of_rows, .apply = bf16_apply,
-                                             .scratch_bytes = widen_bytes, .row = bf16_row, .bytes = half_bytes, .free = dense_free};
+#define DENSE_KIND(type, bytes_of)                                                                                   \
+    static const pith_operator_kind type##_kind = {.name = #type, .group = PANEL_ROWS / PITH_TILE_ROWS, .n_tiles = tiles_of_rows, \
+        .apply = type##_apply, .scratch_bytes = panel_bytes, .row = type##_row, .bytes = bytes_of, .free = dense_free};
+
+DENSE_KIND(f32, f32_bytes)
+DENSE_KIND(f16, half_bytes)
+DENSE_KIND(bf16, half_bytes)
 
 /* `owned` may be NULL: then data is a file's. */
 static pith_status dense_new(pith_ctx *ctx, const pith_operator_kind *kind, const pith_tensor *t, const char *name, const void *data,
                              void *owned, pith_operator **op)
 {
-    /* One thread a product, or OpenBLAS would start its own beside ours.  Its setting is the process's. */
-    if (openblas_get_num_threads() != 1) openblas_set_num_threads(1);
     dense_operator *d = pith_calloc(ctx, 1, sizeof *d);
     if (!d) return PITH_E_MEMORY;
     d->op = (pith_operator){.kind = kind, .n_rows = t->dims[0], .n_cols = t->dims[1], .name = pith_strdup(ctx, name), .mapped = !owned};

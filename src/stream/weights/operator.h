@@ -17,11 +17,11 @@ typedef struct pith_input {
 #define PITH_FEW_TOKENS 4         /* up to here an operator multiplies token by token, above as a matrix */
 
 /* What a kind of operator can do.  Tiles are units of work for the thread pool: any partition gives
- * the same bytes, with more than PITH_FEW_TOKENS any partition into whole groups. */
+ * the same bytes. */
 typedef struct pith_operator_kind {
     const char *name;             /* "qmat", "f16", … */
     bool wants_q8;                /* apply reads input->q8 rather than input->x */
-    size_t group;                 /* tiles that are not parted when there are many tokens; 0 means 1 */
+    size_t group;                 /* tiles better not parted when there are many tokens; 0 means 1 */
     size_t (*n_tiles)(const pith_operator *op);
     /* y[i * ldy + r] for tokens i in 0..n-1 and the rows r of tiles tile0..tile1-1 */
     void (*apply)(const pith_operator *op, const pith_kernels *k, size_t tile0, size_t tile1, const pith_input *in, float *y, size_t ldy, void *scratch);

@@ -90,7 +90,7 @@ static pith_status open_file(pith_ctx *ctx, const char *path, const pith_weights
 pith_status pith_weights_open(pith_ctx *ctx, const char *path, const pith_weights_options *options, pith_weights **w)
 {
     if (strcmp(path, "-") == 0 || pith_file_sniff(path) == PITH_FILE_PITH)
-        return pith_fail(ctx, PITH_E_UNSUPPORTED, "%s: .pith files cannot be run yet", path);
+        return pith_weights_open_pith(ctx, path, options, w);
     return open_file(ctx, path, options, w);
 }
 

@@ -23,6 +23,7 @@ struct pith_weights {
 typedef struct pith_weights_options {
     bool exact;                     /* dequantise to f16/f32 (a reference for eval), not to the fastest form */
     bool strict;                    /* damaged packets are an error */
+    uint64_t max_bytes;             /* of a .pith: read it as if it ended here; 0: all of it */
 } pith_weights_options;
 
 /** Open whatever `path` is ("-": a .pith from standard input). */
