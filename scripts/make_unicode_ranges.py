@@ -3,16 +3,16 @@
 
 Needs the PyPI package unicodedata2 at 16.0.0 (categories of Unicode 16, the version that Oniguruma and so
 the PyPI package `tokenizers` uses in patterns) and perl (ages of characters).  BERT's normaliser in `tokenizers`
-stands on Unicode 8 tables, so its classes hold characters of that age only; the few that changed category since
-are listed by hand.      python3 scripts/make_unicode_ranges.py > src/text/unicode_ranges.h
+stands on Unicode 8 tables, and its StripAccents on Unicode 9, so these classes hold characters of that age only;
+the few that changed category since are listed by hand.      python3 scripts/make_unicode_ranges.py > src/text/unicode_ranges.h
 """
 import subprocess
 import unicodedata2 as u
 
 assert u.unidata_version == "16.0.0", u.unidata_version
 N = 0x110000
-OLD = subprocess.run(["perl", "-e", r'for (0..0x10ffff) { print $_ >= 0xd800 && $_ < 0xe000 ? 0 : chr($_) =~ /\p{Present_In: 8.0}/ ? 1 : 0 }'],
-                     capture_output=True, check=True, text=True).stdout
+AGES = subprocess.run(["perl", "-e", r'for (0..0x10ffff) { print $_ >= 0xd800 && $_ < 0xe000 ? 0 : chr($_) =~ /\p{Present_In: 8.0}/ ? 1 '
+                       r': chr($_) =~ /\p{Present_In: 9.0}/ ? 2 : 0 }'], capture_output=True, check=True, text=True).stdout
 # Characters whose category is another one today.
 OLD_PUNCT = {0x166D, 0x111C9}
 OLD_MN, NEW_MN = {0x1734, 0x1171E}, {0x1885, 0x1886, 0xA9BD, 0x111C9}
@@ -33,7 +33,7 @@ def classes(c):
         return 0
     ch = chr(c)
     cat = u.category(ch)
-    old = OLD[c] == "1"
+    old = AGES[c] == "1"
     k = 0
     if cat[0] == "L": k |= 1
     if cat[0] == "N": k |= 2
@@ -41,7 +41,7 @@ def classes(c):
     if (cat[0] == "P" and old) or c in OLD_PUNCT or (c < 128 and cat[0] in "PS"): k |= 8
     if (cat == "Mn" and old and c not in NEW_MN) or c in OLD_MN: k |= 16
     if cat in ("Cc", "Cf", "Co") and old and c not in (9, 10, 13): k |= 32
-    if cat[0] == "M": k |= 64
+    if (cat[0] == "M" and AGES[c] != "0" and c != 0x111C9) or c in (0x1CF2, 0x1CF3): k |= 64
     if u.combining(ch) or c in seconds or u.normalize("NFC", ch) != ch: k |= 128
     return k
 

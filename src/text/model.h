@@ -4,6 +4,7 @@
 
 #include "text/map.h"
 #include "text/normalize.h"
+#include "text/pattern.h"
 #include "text/split.h"
 #include "text/tokenizer.h"
 
@@ -11,7 +12,7 @@
 #define PITH_WORD_CACHED 128
 
 struct pith_tokenizer {
-    pith_arena *arena;           /* owns everything below */
+    pith_arena *arena;           /* owns everything below but `pattern` */
     pith_vocab_kind kind;
     size_t n_tokens;
     uint8_t *types;              /* [n_tokens] pith_token_type */
@@ -30,6 +31,7 @@ struct pith_tokenizer {
 
     pith_unicode unicode;
     pith_split split;
+    pith_pattern *pattern;       /* cuts words instead of `split`; NULL: none */
     pith_normalizer normalizer;
     pith_trie special;           /* tokens looked for in the text as it is */
     pith_trie special_late;      /* … in the text after the steps */
@@ -64,6 +66,7 @@ typedef struct pith_encoder {
     size_t seen_mask;
     size_t n_lost;               /* bytes without a token, in a vocabulary without an unknown token */
     uint32_t epoch;              /* of the text buffer that `start` counts in */
+    pith_matcher *matcher;       /* of the tokenizer's pattern, if it has one */
     pith_normalize_work normalize;
     pith_text_buf work;          /* scratch of the models, kept from word to word */
     pith_text_buf late;          /* normalised text in which late tokens are looked for */

@@ -171,6 +171,9 @@ static pith_status choose_split(pith_ctx *ctx, const pith_vocab *v, pith_tokeniz
         bool spaces = named == PITH_SPLIT_SPACES || named == PITH_SPLIT_NONE, marks = v->kind == PITH_VOCAB_SPM || v->kind == PITH_VOCAB_UNIGRAM;
         if (v->kind == PITH_VOCAB_BPE ? named != PITH_SPLIT_SPACES && named != PITH_SPLIT_BERT : marks && spaces) tok->split = named;
     } else if (v->kind == PITH_VOCAB_BPE) {
+        const char *regex = pith_pattern_by_name(v->pre);
+        if (regex) return pith_pattern_new(ctx, regex, strlen(regex), &tok->pattern);
+        if (v->pattern.len) return pith_pattern_new(ctx, v->pattern.s, v->pattern.len, &tok->pattern);
         pith_log(ctx, PITH_LOG_WARN, "tokenizer: pre-tokenizer \"%.*s\" is not known; GPT-2's is used, token ids may differ from the model's own",
                  (int)sizeof v->pre, v->pre);
     }
@@ -267,6 +270,7 @@ pith_status pith_tokenizer_new(pith_ctx *ctx, const pith_vocab *vocab, pith_toke
 void pith_tokenizer_free(pith_ctx *ctx, pith_tokenizer *tok)
 {
     if (!tok) return;
+    pith_pattern_free(ctx, tok->pattern);
     pith_arena_free(tok->arena);
     pith_free(ctx, tok);
 }
@@ -318,8 +322,9 @@ static pith_status encode_words(pith_encoder *e, const uint8_t *text, size_t len
     pith_ids *ids = e->ids;
     e->epoch++;
     for (size_t pos = 0, end; pos < len; pos = end) {
-        bool space;
-        end = pith_split_next(&tok->unicode, tok->split, text, pos, len, &space);
+        bool space = false;
+        if (e->matcher) PITH_TRY(pith_matcher_next(e->matcher, text, pos, len, &end));
+        else end = pith_split_next(&tok->unicode, tok->split, text, pos, len, &space);
         size_t n = end - pos;
         if (space) continue;
         const uint8_t *p = text + pos;
@@ -447,6 +452,7 @@ pith_status pith_tokenize(pith_ctx *ctx, const pith_tokenizer *tok, const char *
     pith_mark start = pith_arena_mark(scratch);
     pith_encoder e = {.ctx = ctx, .tok = tok, .ids = ids, .seen = pith_arena_take(scratch, n_seen * sizeof *e.seen), .seen_mask = n_seen - 1};
     pith_status status = e.seen ? pith_ids_reserve(ctx, ids, len / 4 + 2) : PITH_E_MEMORY;
+    if (status == PITH_OK && tok->pattern) status = pith_matcher_new(ctx, tok->pattern, &e.matcher);
     if (status == PITH_OK) {
         memset(e.seen, 0, n_seen * sizeof *e.seen); /* epoch 0 is never current */
         segment all = {(const uint8_t *)text, len, true, false, flags};
@@ -461,6 +467,7 @@ pith_status pith_tokenize(pith_ctx *ctx, const pith_tokenizer *tok, const char *
     if (status == PITH_OK && e.n_lost)
         pith_log(ctx, PITH_LOG_WARN, "tokenizer: %zu bytes of the text have no token in this vocabulary, which has no unknown token: they are left out", e.n_lost);
     pith_normalize_work_free(ctx, &e.normalize);
+    pith_matcher_free(ctx, e.matcher);
     pith_free(ctx, e.work.p);
     pith_free(ctx, e.late.p);
     pith_arena_reset(scratch, start);

@@ -12,8 +12,8 @@ typedef struct pith_ids {
 } pith_ids;
 void pith_ids_free(pith_ctx *ctx, pith_ids *ids);
 
-/** Build from a vocabulary (which may be freed afterwards).  An unknown pre-tokenizer is one warning
- *  line and GPT-2's is used. */
+/** Build from a vocabulary (which may be freed afterwards).  A pre-tokenizer that is known neither by name nor by a
+ *  pattern is one warning line and GPT-2's is used. */
 pith_status pith_tokenizer_new(pith_ctx *ctx, const pith_vocab *vocab, pith_tokenizer **tok);
 void pith_tokenizer_free(pith_ctx *ctx, pith_tokenizer *tok);
 /** From a Hugging Face tokenizer.json (and tokenizer_config.json beside it, may be NULL) into a vocabulary whose arrays live in

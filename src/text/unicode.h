@@ -5,7 +5,8 @@
 #include "base/base.h"
 
 /* Bits of a character's class.  Letters, numbers and spaces are those of Unicode 16 (\p{L}, \p{N}, White_Space);
- * the BERT classes are Unicode 8's, which BERT's normaliser in the PyPI package `tokenizers` stands on. */
+ * those of BERT are
+ * Unicode 8's and the marks Unicode 9's, as in the PyPI package `tokenizers`, whose ids they shall give. */
 enum {
     PITH_CHAR_LETTER = 1,
     PITH_CHAR_NUMBER = 2,
@@ -13,7 +14,7 @@ enum {
     PITH_CHAR_PUNCT = 8,       /* BERT's punctuation: P*, and the ASCII symbols */
     PITH_CHAR_ACCENT = 16,     /* BERT's Mn */
     PITH_CHAR_CONTROL = 32,    /* BERT's Cc, Cf, Co without \t \n \r */
-    PITH_CHAR_MARK = 64,       /* \p{M} */
+    PITH_CHAR_MARK = 64,       /* StripAccents' \p{M} */
     PITH_CHAR_NFC = 128        /* may change, or combine with what is before it, under NFC */
 };
 
