@@ -87,10 +87,12 @@ float pith_fit_scale_min(const float *x, const float *w, size_t n, float hi, boo
         float inv = (hi + 0.1f * hi / 15.0f * (float)step) / (most - least), from = least;
         for (int round = 0; round < 2 && inv > 0; round++) {
             min_sums s = scale_min_sums(x, w, n, hi, inv, from);
-            float det = sum_w * s.qq - s.q * s.q;
-            if (!(det > 0)) break;
-            float scale = (sum_w * s.xq - sum_x * s.q) / det, m = (s.qq * sum_x - s.q * s.xq) / det;
-            if (below_zero && m > 0) {
+            if (!(s.qq > 0)) break;
+            float det = sum_w * s.qq - s.q * s.q, scale = (sum_w * s.xq - sum_x * s.q) / det, m = (s.qq * sum_x - s.q * s.xq) / det;
+            if (!(det > 1e-5f * sum_w * s.qq)) { /* nearly all on one level, which tells nothing of the minimum */
+                m = from;
+                scale = (s.xq - m * s.q) / s.qq;
+            } else if (below_zero && m > 0) {
                 m = 0;
                 scale = s.xq / s.qq;
             }
@@ -275,11 +277,29 @@ pith_block_encoder *pith_encoder_legacy(pith_dtype dtype)
 
 /* ---- all types -------------------------------------------------------------------------------- */
 
-static bool all_finite(const float *x, size_t n)
+/* No block type holds values beyond this (Q6_K reaches 65504 * 128 * 32); below it sums of squares stay finite. */
+#define LARGEST 1e9f
+#define MAX_BLOCK 256
+
+static bool all_usable(const float *x, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        if (!isfinite(x[i])) return false;
+        if (!(fabsf(x[i]) <= LARGEST)) return false;
     return true;
+}
+
+/* w / max w, so that products with squares stay in range; *weights is NULL when all are 0. */
+static pith_status scale_weights(const float *w, size_t n, float scaled[MAX_BLOCK], const float **weights)
+{
+    float most = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (!isfinite(w[i])) return PITH_E_NONFINITE;
+        if (w[i] < 0) return PITH_E_ARGUMENT;
+        most = fmaxf(most, w[i]);
+    }
+    for (size_t i = 0; i < n && most > 0; i++) scaled[i] = w[i] / most;
+    *weights = most > 0 ? scaled : NULL;
+    return PITH_OK;
 }
 
 pith_status pith_blocks_from_f32(pith_dtype dtype, const float *src, size_t n, const float *importance, void *dst)
@@ -299,10 +319,12 @@ pith_status pith_blocks_from_f32(pith_dtype dtype, const float *src, size_t n, c
     if (!encode) encode = pith_encoder_k(dtype);
     if (!encode) return PITH_E_UNSUPPORTED;
     if (n % info->block_len) return PITH_E_SHAPE;
+    float scaled[MAX_BLOCK];
+    const float *weights = NULL;
     for (size_t i = 0; i < n; i += info->block_len, p += info->block_bytes) {
-        if (!all_finite(src + i, info->block_len)) return PITH_E_NONFINITE;
-        if (importance && !all_finite(importance + i, info->block_len)) return PITH_E_NONFINITE;
-        if (!encode(src + i, importance ? importance + i : NULL, p)) return PITH_E_NONFINITE;
+        if (!all_usable(src + i, info->block_len)) return PITH_E_NONFINITE;
+        if (importance) PITH_TRY(scale_weights(importance + i, info->block_len, scaled, &weights));
+        if (!encode(src + i, weights, p)) return PITH_E_NONFINITE;
     }
     return PITH_OK;
 }

@@ -6,8 +6,8 @@
 
 #include "format/model_file.h"
 
-/** One block: x [block_len] finite, w [block_len] weights of the squared errors or NULL (all 1).
- *  @return false when a scale does not fit its field (values beyond about 65504 x the largest level). */
+/** One block: x [block_len] within +-1e9, w [block_len] weights of the squared errors in 0..1, the largest 1, or NULL (all 1).
+ *  @return false when a scale does not fit its f16 field. */
 typedef bool pith_block_encoder(const float *x, const float *w, uint8_t *dst);
 
 /** The encoder of a type, NULL when there is none. */
@@ -29,11 +29,12 @@ static inline float pith_inverse(float d)
     return d == 0 || !isfinite(i) ? 0.0f : i;
 }
 
-/** Nearest whole number (ties to even) within lo..hi.  Adding 1.5 * 2^23 leaves no bits below one; unlike lrintf it vectorises. */
+/** Nearest whole number (ties to even) within lo..hi; lo for NaN.  Adding 1.5 * 2^23 leaves no bits below one; unlike lrintf it vectorises. */
 static inline float pith_level(float v, float lo, float hi)
 {
     v = (v + 12582912.0f) - 12582912.0f;
-    return v < lo ? lo : v > hi ? hi : v;
+    v = v > lo ? v : lo;
+    return v < hi ? v : hi;
 }
 
 /** The scale s whose levels q = nearest(x / s) in lo..hi give the least sum of w (x - s q)^2, among candidates around
