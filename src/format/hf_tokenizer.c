@@ -15,9 +15,40 @@ typedef struct reader {
     size_t n_steps;
     bool byte_level, byte_level_regex, digits, whitespace, bert, replaces_spaces; /* what the pre-tokenizers are */
     const char *pattern;
-    bool metaspace, metaspace_split;
+    bool metaspace, metaspace_split, has_nul;
     unsigned metaspace_flags;
 } reader;
+
+/* ---- NUL in strings --------------------------------------------------------------------------- */
+
+/* cJSON's strings end at a NUL, but a vocabulary may hold that character.  Before parsing its escape is written as
+ * that of U+FFFF, no character and of the same length; restore() takes it back in tokens and merges. */
+static bool hide_nul(char *json, size_t len)
+{
+    bool any = false;
+    for (size_t i = 0; i + 6 <= len; i++) {
+        if (json[i] != '\\') continue;
+        if (!memcmp(json + i, "\\u0000", 6)) {
+            memcpy(json + i, "\\uffff", 6);
+            any = true;
+        }
+        i++; /* what follows a backslash begins nothing */
+    }
+    return any;
+}
+
+/* U+FFFF back to NUL, in place; the new length. */
+static size_t restore(const reader *r, char *s, size_t len)
+{
+    size_t n = 0;
+    if (!r->has_nul) return len;
+    for (size_t i = 0; i < len;) {
+        bool nul = len - i >= 3 && !memcmp(s + i, "\xEF\xBF\xBF", 3);
+        s[n++] = nul ? 0 : s[i];
+        i += nul ? 3 : 1;
+    }
+    return n;
+}
 
 /* ---- members of objects ----------------------------------------------------------------------- */
 
@@ -252,7 +283,7 @@ static pith_status put_token(reader *r, const char *text, int32_t id, char **roo
     size_t len = strlen(text);
     if (len >= *left) return pith_fail(r->ctx, PITH_E_INTERNAL, "tokenizer.json: its strings grew while they were read");
     memcpy(*room, text, len + 1);
-    r->v.tokens[id] = (pith_str){*room, len};
+    r->v.tokens[id] = (pith_str){*room, restore(r, *room, len)};
     r->v.types[id] = PITH_TOKEN_NORMAL;
     *room += len + 1;
     *left -= len + 1;
@@ -349,10 +380,16 @@ static pith_status read_merges(reader *r, const cJSON *merges)
     n = 0;
     cJSON_ArrayForEach(x, merges) {
         bool pair = cJSON_IsArray(x);
-        int len = pair ? sprintf(room, "%s %s", cJSON_GetArrayItem(x, 0)->valuestring, cJSON_GetArrayItem(x, 1)->valuestring) : sprintf(room, "%s", x->valuestring);
-        if (len < 0) return pith_fail(r->ctx, PITH_E_LIMIT, "tokenizer.json: merge %zu is too long", n);
-        r->v.merges[n++] = (pith_str){room, (size_t)len};
-        room += len + 1;
+        const char *a = pair ? cJSON_GetArrayItem(x, 0)->valuestring : x->valuestring, *b = pair ? cJSON_GetArrayItem(x, 1)->valuestring : "";
+        size_t len = strlen(a), n_b = strlen(b);
+        memcpy(room, a, len);
+        if (pair) {
+            room[len] = ' ';
+            memcpy(room + len + 1, b, n_b);
+            len += 1 + n_b;
+        }
+        r->v.merges[n++] = (pith_str){room, restore(r, room, len)};
+        room += len;
     }
     return PITH_OK;
 }
@@ -475,13 +512,21 @@ static pith_status read_config(reader *r, const cJSON *config)
 
 /* ---- all of it -------------------------------------------------------------------------------- */
 
-static pith_status parse(pith_ctx *ctx, const char *name, const char *text, size_t len, cJSON **json)
+static pith_status parse(pith_ctx *ctx, const char *name, const char *text, size_t len, bool *has_nul, cJSON **json)
 {
     const char *end = text;
+    char *copied = NULL;
+    if (memmem(text, len, "\\u0000", 6) && !memmem(text, len, "\xEF\xBF\xBF", 3)) {
+        copied = pith_strndup(ctx, text, len);
+        if (!copied) return PITH_E_MEMORY;
+        *has_nul = hide_nul(copied, len);
+        text = end = copied;
+    }
     *json = cJSON_ParseWithLengthOpts(text, len, &end, false);
+    size_t at = end >= text && end <= text + len ? (size_t)(end - text) : 0;
+    pith_free(ctx, copied);
     if (cJSON_IsObject(*json)) return PITH_OK;
     if (*json) return pith_fail(ctx, PITH_E_FORMAT, "%s: not an object", name);
-    size_t at = end >= text && end <= text + len ? (size_t)(end - text) : 0;
     return pith_fail(ctx, PITH_E_FORMAT, "%s: not JSON at byte %zu of %zu", name, at, len);
 }
 
@@ -506,8 +551,9 @@ pith_status pith_hf_vocab_read(pith_ctx *ctx, pith_arena *arena, const char *tok
 {
     reader r = {.ctx = ctx, .arena = arena};
     cJSON *root = NULL, *config = NULL;
-    pith_status status = parse(ctx, "tokenizer.json", tokenizer_json, len, &root);
-    if (status == PITH_OK && tokenizer_config_json) status = parse(ctx, "tokenizer_config.json", tokenizer_config_json, config_len, &config);
+    bool unused = false;
+    pith_status status = parse(ctx, "tokenizer.json", tokenizer_json, len, &r.has_nul, &root);
+    if (status == PITH_OK && tokenizer_config_json) status = parse(ctx, "tokenizer_config.json", tokenizer_config_json, config_len, &unused, &config);
     if (status == PITH_OK) status = read_all(&r, root, config);
     cJSON_Delete(root);
     cJSON_Delete(config);
