@@ -124,8 +124,10 @@ const pith_named_tensor *pith_model_file_find(const pith_model_file *file, const
 pith_status pith_tensor_rows_f32(const pith_tensor *t, size_t r0, size_t r1, float *dst);
 /** n values (whole blocks) of a block type to f32. */
 pith_status pith_blocks_to_f32(pith_dtype dtype, const void *src, size_t n, float *dst);
-/** f32 to a block type: F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q4_K Q5_K Q6_K …; importance [n per row cols] may be NULL.
- *  n is a multiple of the block. @return PITH_E_UNSUPPORTED, PITH_E_NONFINITE */
+/** f32 to a block type: F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 IQ4_NL Q2_K … Q6_K.  n is a multiple of the block.
+ *  importance [n], weights >= 0 of the squared errors, may be NULL: then Q8_0 to Q5_1 are what the package `gguf` makes, and
+ *  the others are searched with equal weights.
+ *  @return PITH_E_UNSUPPORTED, PITH_E_SHAPE, PITH_E_NONFINITE (a value, or a scale beyond f16), PITH_E_ARGUMENT (a weight below 0) */
 pith_status pith_blocks_from_f32(pith_dtype dtype, const float *src, size_t n, const float *importance, void *dst);
 
 #endif
