@@ -48,10 +48,4 @@ static inline size_t kern_scales_bytes(const pith_qmat *w)
     return PITH_ROUND_UP(w->n_blocks * each, (size_t)64);
 }
 
-/* zero of the header's formula */
-static inline int kern_zero(const pith_qmat *w, unsigned bits)
-{
-    return bits == 0 || w->scale_mode == PITH_QSCALE_BLOCK_MIN ? 0 : 1 << (bits - 1);
-}
-
 #endif

@@ -41,6 +41,12 @@ static unsigned block_value(const uint8_t *payload, unsigned bits, unsigned r, u
     return value;
 }
 
+/* zero of qmat.h's formula */
+static int zero_of(const pith_qmat *w, unsigned bits)
+{
+    return bits == 0 || w->scale_mode == PITH_QSCALE_BLOCK_MIN ? 0 : 1 << (bits - 1);
+}
+
 /* One row of weights by one row of activations. */
 static float row_product(const pith_qmat *w, size_t row, const pith_q8 *a, size_t i)
 {
@@ -52,7 +58,7 @@ static float row_product(const pith_qmat *w, size_t row, const pith_q8 *a, size_
     const float *a_scale = a->scale + i * a->n_blocks, *a_sum = a->sum + i * a->n_blocks;
     float y = 0;
     for (size_t b = 0; b < w->n_blocks; b++) {
-        int dot = 0, zero = kern_zero(w, bits[b]);
+        int dot = 0, zero = zero_of(w, bits[b]);
         for (unsigned c = 0; c < PITH_TILE_COLS; c++)
             dot += q[b * PITH_TILE_COLS + c] * ((int)block_value(payload, bits[b], r, c) - zero);
         payload += 64u * bits[b];
