@@ -1,7 +1,8 @@
 /* Chat templates.  A template is Jinja text; pith does not run it but knows the families below.  The text is first
- * brought to one form (no spaces and dashes inside tags, single quotes, escapes resolved, what it writes between
- * tags as {{'text'}}), in which the many spellings of one template are equal; what then is not recognised in every
- * part that writes something is refused, not guessed. */
+ * brought to one form (no dashes and no needless spaces inside tags, single quotes, escapes resolved, what stands
+ * between tags as {{'text'}}), in which the many spellings of one template are equal; then the branches that only
+ * tools reach are cut out.  What is left must be a family's template from its first to its last character: anything
+ * else is refused, not guessed. */
 #include <time.h>
 
 #include "text/model.h"
@@ -39,6 +40,8 @@ static bool next_tag(const char *p, tag *t)
     return false;
 }
 
+#define APOSTROPHE '\1' /* inside a string of the one form */
+
 /* Text between tags as it is written out: Jinja with trim_blocks and lstrip_blocks, which is how templates are run. */
 static pith_status put_text(pith_ctx *ctx, buf *dst, const char *p, const char *end, const tag *before, const tag *after)
 {
@@ -57,8 +60,16 @@ static pith_status put_text(pith_ctx *ctx, buf *dst, const char *p, const char *
     if (!after && end > p && end[-1] == '\n') end--; /* the file's last line end is not part of it */
     if (p == end) return PITH_OK;
     PITH_TRY(put(ctx, dst, "{{'"));
-    PITH_TRY(pith_text_buf_put(ctx, dst, p, (size_t)(end - p)));
+    for (; p < end; p++) PITH_TRY(pith_text_buf_put(ctx, dst, *p == '\'' ? (const char[]){APOSTROPHE} : p, 1));
     return put(ctx, dst, "'}}");
+}
+
+static bool is_word(char c) { return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '_'; }
+
+static bool is_member(const char *p, const char *name)
+{
+    size_t n = strlen(name);
+    return !strncmp(p, name, n) && !is_word(p[n]);
 }
 
 static pith_status put_tag(pith_ctx *ctx, buf *dst, const tag *t)
@@ -69,22 +80,32 @@ static pith_status put_tag(pith_ctx *ctx, buf *dst, const tag *t)
     if (p < end && *p == '-') p++;
     if (p < end && end[-1] == '-') end--;
     PITH_TRY(put(ctx, dst, open));
-    char quote = 0;
+    char quote = 0, last = 0;
+    bool gap = false;
     for (; p < end; p++) {
         char c = *p;
-        if (!quote && blank(c)) continue;
+        if (!quote && blank(c)) {
+            gap = true;
+            continue;
+        }
+        if (!quote && gap && is_word(c) && is_word(last)) PITH_TRY(put(ctx, dst, " "));
+        gap = false;
+        last = c;
         if (!quote && (c == '\'' || c == '"')) {
             quote = c;
             c = '\'';
         } else if (quote && c == quote) {
             quote = 0;
             c = '\'';
+        } else if (quote && c == '\'') {
+            c = APOSTROPHE;
         } else if (quote && c == '\\' && p + 1 < end) {
-            c = *++p == 'n' ? '\n' : *p == 't' ? '\t' : *p;
-        } else if (!quote && c == '.' && (!strncmp(p, ".role", 5) || !strncmp(p, ".content", 8))) {
+            c = *++p == 'n' ? '\n' : *p == 't' ? '\t' : *p == '\'' ? APOSTROPHE : *p;
+        } else if (!quote && c == '.' && (is_member(p, ".role") || is_member(p, ".content"))) {
             bool role = p[1] == 'r';
             PITH_TRY(put(ctx, dst, role ? "['role']" : "['content']"));
             p += role ? 4 : 7;
+            last = ']';
             continue;
         }
         PITH_TRY(pith_text_buf_put(ctx, dst, &c, 1));
@@ -108,6 +129,131 @@ static pith_status one_form(pith_ctx *ctx, const char *template, buf *dst)
     return pith_text_buf_put(ctx, dst, "", 1);
 }
 
+/* ---- what only tools reach -------------------------------------------------------------------- */
+
+typedef enum truth { NO, MAYBE, YES } truth;
+
+/* What conditions are when a conversation has no tools and the date is not given. */
+static const struct {
+    const char *atom;
+    truth value;
+} atoms[] = {
+    {"tools", NO}, {"tools is defined", NO}, {"tools is not none", NO}, {"tools is none", YES}, {"custom_tools is defined", NO}, {"builtin_tools is defined", NO},
+    {"tools_in_user_message is defined", NO}, {"date_string is defined", NO}, {"strftime_now is defined", YES},
+    {"'tool_calls'in message", NO}, {"message.tool_calls", NO}, {"message.tool_calls is defined", NO}, {"message.tool_calls is not none", NO},
+    {"message['role']=='tool'", NO}, {"message['role']=='tool_results'", NO}, {"message['role']=='ipython'", NO},
+};
+
+static bool is_keyword(const char *begin, const char *p, const char *end, const char *word)
+{
+    size_t n = strlen(word);
+    return (size_t)(end - p) >= n && !strncmp(p, word, n) && (p == begin || !is_word(p[-1])) && (p + n == end || !is_word(p[n]));
+}
+
+/* The end of an operand: `and`, `or` or the condition's end, outside brackets and strings. */
+static const char *operand_end(const char *p, const char *end)
+{
+    const char *begin = p;
+    int depth = 0;
+    bool quoted = false;
+    for (; p < end; p++) {
+        if (*p == '\'') quoted = !quoted;
+        if (quoted) continue;
+        if (*p == '(' || *p == '[') depth++;
+        if (*p == ')' || *p == ']') depth--;
+        if (!depth && (is_keyword(begin, p, end, "and") || is_keyword(begin, p, end, "or"))) break;
+    }
+    return p;
+}
+
+static truth condition(const char *p, const char *end, int depth);
+
+static truth operand(const char *p, const char *end, int depth)
+{
+    while (p < end && *p == ' ') p++;
+    while (p < end && end[-1] == ' ') end--;
+    if (is_keyword(p, p, end, "not")) return (truth)(YES - operand(p + 3, end, depth));
+    if (p < end && *p == '(') {
+        int open = 0;
+        const char *q = p;
+        do open += (*q == '(') - (*q == ')');
+        while (open && ++q < end);
+        if (q == end - 1) return condition(p + 1, q, depth + 1);
+    }
+    for (size_t i = 0; i < PITH_COUNT(atoms); i++)
+        if (strlen(atoms[i].atom) == (size_t)(end - p) && !strncmp(atoms[i].atom, p, (size_t)(end - p))) return atoms[i].value;
+    return MAYBE;
+}
+
+/* Kleene's three values: `or` of `and`s of operands. */
+static truth condition(const char *p, const char *end, int depth)
+{
+    truth any = NO, all = YES;
+    if (depth > 32) return MAYBE;
+    for (;;) {
+        const char *q = operand_end(p, end);
+        truth t = operand(p, q, depth);
+        all = PITH_MIN(all, t);
+        bool and = q < end && *q == 'a';
+        if (!and) {
+            any = PITH_MAX(any, all);
+            all = YES;
+        }
+        if (q == end) return any;
+        p = q + (and ? 3 : 2);
+    }
+}
+
+enum { DEEPEST = 32 };
+
+typedef struct branch {
+    bool outer;      /* what surrounds the `if` is written */
+    bool here;       /* this branch is written */
+    bool decided;    /* a branch that is surely taken has come */
+    bool opened;     /* an `if` was written */
+} branch;
+
+/* Cut the branches that are not reached, and open up those that surely are.  What is no template becomes none. */
+static pith_status cut_tools(pith_ctx *ctx, const char *form, buf *dst)
+{
+    static const char *const unwritten[] = {"{%set tools=", "{%set tools_in_user_message=", "{%set user_messages="};
+    branch stack[DEEPEST + 1] = {{true, true, false, false}};
+    size_t depth = 0;
+    tag t;
+    for (const char *p = form; next_tag(p, &t); p = t.end) {
+        branch *b = &stack[depth];
+        size_t len = (size_t)(t.end - t.begin);
+        const char *body = t.begin + 2;
+        bool is_if = is_member(t.begin, "{%if"), is_elif = is_member(t.begin, "{%elif"), is_else = !strncmp(t.begin, "{%else%}", 8), is_end = !strncmp(t.begin, "{%endif%}", 9);
+        if (is_if) {
+            if (depth == DEEPEST) return put(ctx, dst, "{%too deep%}"); /* matches nothing */
+            b = &stack[++depth];
+            *b = (branch){.outer = stack[depth - 1].here};
+        }
+        if ((is_elif || is_else || is_end) && !depth) return put(ctx, dst, "{%without if%}");
+        if (is_if || is_elif || is_else) {
+            truth now = is_else ? YES : condition(body + (is_if ? 2 : 4), t.end - 2, 0);
+            b->here = b->outer && !b->decided && now != NO;
+            if (b->here && now == YES) {
+                if (b->opened) PITH_TRY(put(ctx, dst, "{%else%}"));
+                b->decided = true;
+            } else if (b->here) {
+                PITH_TRY(put(ctx, dst, b->opened ? "{%elif" : "{%if"));
+                PITH_TRY(pith_text_buf_put(ctx, dst, body + (is_if ? 2 : 4), (size_t)(t.end - body) - (is_if ? 2 : 4)));
+                b->opened = true;
+            }
+        } else if (is_end) {
+            if (b->opened) PITH_TRY(put(ctx, dst, "{%endif%}"));
+            depth--;
+        } else if (b->here) {
+            bool keep = true;
+            for (size_t i = 0; i < PITH_COUNT(unwritten); i++) keep &= strncmp(t.begin, unwritten[i], strlen(unwritten[i])) != 0;
+            if (keep) PITH_TRY(pith_text_buf_put(ctx, dst, t.begin, len));
+        }
+    }
+    return PITH_OK;
+}
+
 /* ---- families --------------------------------------------------------------------------------- */
 
 typedef enum family { CHATML, LLAMA3, LLAMA31, LLAMA2, MISTRAL } family;
@@ -119,11 +265,11 @@ typedef struct style {
     bool always_open;            /* the reply is opened whether asked or not */
     bool never_open;             /* … or never */
     bool today;                  /* LLAMA31: today's date */
+    bool lead;                   /* MISTRAL: a space before [INST] */
     bool tight;                  /* MISTRAL: no space before [/INST] */
-    bool reply_space;            /* MISTRAL: a space before replies, which are trimmed if `trim` */
-    bool trim;
+    bool reply_space, trim;      /* MISTRAL: a space before replies; they are trimmed */
     bool space_after;            /* MISTRAL: a space after the end token */
-    char system_at;              /* MISTRAL: 'f' first or 'l' last user message takes the system message; 0: refused */
+    char system_at;              /* MISTRAL: 'f' first or 'l' last message takes the system message; 0: refused */
 } style;
 
 /* Step over `s` if the text goes on with it. */
@@ -135,19 +281,40 @@ static bool eat(const char **p, const char *s)
     return true;
 }
 
-/* The text up to `end`, which is stepped over. */
-static bool eat_until(const char **p, const char *end, const char **text, size_t *len)
+/* Step over `begin`, anything, and `end`; what lies between, which has no quote in it. */
+static bool eat_between(const char **p, const char *begin, const char *end, const char **text, size_t *len)
 {
-    const char *q = strstr(*p, end);
-    if (!q) return false;
-    *text = *p;
-    *len = (size_t)(q - *p);
-    *p = q + strlen(end);
+    const char *q = *p;
+    if (!eat(&q, begin)) return false;
+    const char *to = strstr(q, end);
+    if (!to || memchr(q, '\'', (size_t)(to - q))) return false;
+    *text = q;
+    *len = (size_t)(to - q);
+    *p = to + strlen(end);
     return true;
 }
 
-static const char CHATML_OPEN[] = "{%ifadd_generation_prompt%}{{'<|im_start|>assistant\n'}}{%endif%}";
-static const char LLAMA3_OPEN[] = "{{'<|start_header_id|>assistant<|end_header_id|>\n\n'}}";
+static void eat_raise(const char **p, const char *begin, const char *end)
+{
+    const char *text;
+    size_t len;
+    eat_between(p, begin, end, &text, &len);
+}
+
+/* Step over the rest of an `if` whose branches before this place take every message: to its endif. */
+static bool eat_unreached(const char **p)
+{
+    int depth = 0;
+    tag t;
+    for (const char *q = *p; next_tag(q, &t); q = t.end) {
+        if (is_member(t.begin, "{%if")) depth++;
+        if (!strncmp(t.begin, "{%endif%}", 9) && depth-- == 0) {
+            *p = t.end;
+            return true;
+        }
+    }
+    return false;
+}
 
 static bool eat_chatml_body(const char **p)
 {
@@ -157,86 +324,90 @@ static bool eat_chatml_body(const char **p)
 
 static bool is_chatml(const char *p, style *s)
 {
-    const char *start = p;
     *s = (style){.family = CHATML};
-    if (eat(&p, "{%formessageinmessages%}")) { /* ChatML, SmolLM2, Qwen2 */
-        if (eat(&p, "{%ifloop.firstandmessages[0]['role']!='system'%}{{'<|im_start|>system\n") &&
-            (!eat_until(&p, "<|im_end|>\n'}}{%endif%}", &s->system, &s->n_system) || memchr(s->system, '\'', s->n_system)))
-            return false;
-        if (!eat_chatml_body(&p) || !eat(&p, "{%endfor%}")) return false;
-        s->never_open = !*p;
-        return !*p || !strcmp(p, CHATML_OPEN);
+    /* Qwen2.5: the first message, or a default, before the loop */
+    bool apart = eat(&p, "{%if messages[0]['role']=='system'%}{{'<|im_start|>system\n'+messages[0]['content']+'<|im_end|>\n'}}{%else%}");
+    if (apart && !eat_between(&p, "{{'<|im_start|>system\n", "<|im_end|>\n'}}{%endif%}", &s->system, &s->n_system)) return false;
+    if (!eat(&p, "{%for message in messages%}")) return false;
+    if (apart) {
+        if (!eat(&p, "{%if(message['role']=='user')or(message['role']=='system'and not loop.first)or(message['role']=='assistant'and not message.tool_calls)%}")) return false;
+        if (!eat_chatml_body(&p) || !eat_unreached(&p)) return false;
+    } else { /* ChatML; SmolLM2 and Qwen2 with their default inside the loop */
+        eat_between(&p, "{%if loop.first and messages[0]['role']!='system'%}{{'<|im_start|>system\n", "<|im_end|>\n'}}{%endif%}", &s->system, &s->n_system);
+        if (!eat_chatml_body(&p)) return false;
     }
-    /* Qwen2.5: tools apart, the first message or a default goes before the others */
-    p = strstr(start, "{%else%}{%ifmessages[0]['role']=='system'%}{{'<|im_start|>system\n'+messages[0]['content']+'<|im_end|>\n'}}{%else%}{{'<|im_start|>system\n");
-    if (!p || strncmp(start, "{%iftools%}", 11) || strstr(start, "<think>")) return false;
-    p = strstr(p, "{%else%}{{") + strlen("{%else%}{{'<|im_start|>system\n");
-    if (!eat_until(&p, "<|im_end|>\n'}}{%endif%}{%endif%}{%formessageinmessages%}", &s->system, &s->n_system) || memchr(s->system, '\'', s->n_system)) return false;
-    if (!eat(&p, "{%if(message['role']=='user')or(message['role']=='system'andnotloop.first)or(message['role']=='assistant'andnotmessage.tool_calls)%}")) return false;
-    size_t n = strlen(p), n_open = strlen(CHATML_OPEN);
-    return eat_chatml_body(&p) && n >= n_open && !strcmp(p + strlen(p) - n_open, CHATML_OPEN);
+    if (!eat(&p, "{%endfor%}")) return false;
+    s->never_open = !*p;
+    return !*p || !strcmp(p, "{%if add_generation_prompt%}{{'<|im_start|>assistant\n'}}{%endif%}");
 }
 
 static bool is_llama3(const char *p, style *s)
 {
     static const char body[] = "'<|start_header_id|>'+message['role']+'<|end_header_id|>\n\n'+message['content']|trim+'<|eot_id|>'";
-    const char *start = p;
+    static const char open[] = "{{'<|start_header_id|>assistant<|end_header_id|>\n\n'}}";
+    static const char asked[] = "{%if add_generation_prompt%}{{'<|start_header_id|>assistant<|end_header_id|>\n\n'}}{%endif%}";
     *s = (style){.family = LLAMA3};
-    if (eat(&p, "{%setloop_messages=messages%}{%formessageinloop_messages%}{%setcontent=") && eat(&p, body) &&
-        eat(&p, "%}{%ifloop.index0==0%}{%setcontent=bos_token+content%}{%endif%}{{content}}{%endfor%}")) {
+    if (eat(&p, "{%set loop_messages=messages%}{%for message in loop_messages%}{%set content=")) {
+        if (!eat(&p, body) || !eat(&p, "%}{%if loop.index0==0%}{%set content=bos_token+content%}{%endif%}{{content}}{%endfor%}")) return false;
         s->never_open = !*p;
-        s->always_open = !strcmp(p, LLAMA3_OPEN);
-        return !*p || s->always_open || (eat(&p, "{%ifadd_generation_prompt%}") && eat(&p, LLAMA3_OPEN) && !strcmp(p, "{%endif%}"));
+        s->always_open = !strcmp(p, open);
+        return !*p || s->always_open || !strcmp(p, asked);
     }
     /* 3.1 to 3.3: a system message in any case, with dates */
-    static const char *const parts[] = {"{%setdate_string='26 Jul 2024'%}", "{%ifmessages[0]['role']=='system'%}{%setsystem_message=messages[0]['content']|trim%}{%setmessages=messages[1:]%}{%else%}{%setsystem_message=''%}{%endif%}",
-        "{{'<|start_header_id|>system<|end_header_id|>\n\n'}}", "{{'Cutting Knowledge Date: December 2023\n'}}{{'Today Date: '+date_string+'\n\n'}}",
-        "{{system_message}}{{'<|eot_id|>'}}", "{%formessageinmessages%}"};
-    *s = (style){.family = LLAMA31, .today = strstr(start, "{%setdate_string=strftime_now('%d %b %Y')%}") != NULL};
+    s->family = LLAMA31;
     if (!eat(&p, "{{bos_token}}")) return false;
-    for (size_t i = 0; i < PITH_COUNT(parts); i++) {
-        p = strstr(p, parts[i]);
-        if (!p) return false;
-        p += strlen(parts[i]);
-    }
-    if (!(p = strstr(p, body)) || !(p = strstr(p, "{%ifadd_generation_prompt%}"))) return false;
-    return eat(&p, "{%ifadd_generation_prompt%}") && eat(&p, LLAMA3_OPEN) && !strcmp(p, "{%endif%}");
+    s->today = eat(&p, "{%set date_string=strftime_now('%d %b %Y')%}");
+    return (s->today || eat(&p, "{%set date_string='26 Jul 2024'%}")) &&
+           eat(&p, "{%if messages[0]['role']=='system'%}{%set system_message=messages[0]['content']|trim%}{%set messages=messages[1:]%}{%else%}{%set system_message=''%}{%endif%}"
+                   "{{'<|start_header_id|>system<|end_header_id|>\n\n'}}{{'Cutting Knowledge Date: December 2023\n'}}{{'Today Date: '+date_string+'\n\n'}}"
+                   "{{system_message}}{{'<|eot_id|>'}}{%for message in messages%}{{") &&
+           eat(&p, body) && eat(&p, "}}{%endfor%}") && !strcmp(p, asked);
 }
 
 static bool is_llama2(const char *p, style *s)
 {
-    static const char *const parts[] = {"{%ifmessages[0]['role']=='system'%}", "{%setsystem_message=messages[0]['content']%}", "{%setsystem_message=false%}",
-        "'<<SYS>>\n'+system_message+'\n<</SYS>>\n\n'+message['content']", "{{bos_token+'[INST] '+content.strip()+' [/INST]'}}", "{{' '+content.strip()+' '+eos_token}}{%endif%}{%endfor%}"};
     *s = (style){.family = LLAMA2, .never_open = true};
-    if (strstr(p, "system_message='")) return false; /* a default of its own */
-    for (size_t i = 0; i < PITH_COUNT(parts); i++) {
-        p = strstr(p, parts[i]);
-        if (!p) return false;
-        p += strlen(parts[i]);
-    }
-    return !*p;
+    if (!eat(&p, "{%if messages[0]['role']=='system'%}{%set loop_messages=messages[1:]%}{%set system_message=messages[0]['content']%}{%else%}"
+                 "{%set loop_messages=messages%}{%set system_message=false%}{%endif%}{%for message in loop_messages%}")) return false;
+    eat_raise(&p, "{%if(message['role']=='user')!=(loop.index0%2==0)%}{{raise_exception('", "')}}{%endif%}");
+    return !strcmp(p, "{%if loop.index0==0 and system_message!=false%}{%set content='<<SYS>>\n'+system_message+'\n<</SYS>>\n\n'+message['content']%}{%else%}"
+                      "{%set content=message['content']%}{%endif%}{%if message['role']=='user'%}{{bos_token+'[INST] '+content.strip()+' [/INST]'}}"
+                      "{%elif message['role']=='assistant'%}{{' '+content.strip()+' '+eos_token}}{%endif%}{%endfor%}");
+}
+
+/* '[INST] '+ … +' [/INST]' of a user message, with the spaces that the style says. */
+static bool eat_inst(const char **p, const style *s, const char *content)
+{
+    return eat(p, s->lead ? "{{' [INST] '+" : "{{'[INST] '+") && eat(p, content) && eat(p, s->tight ? "+'[/INST]'}}" : "+' [/INST]'}}");
 }
 
 static bool is_mistral(const char *p, style *s)
 {
     *s = (style){.family = MISTRAL, .never_open = true};
-    const char *user = strstr(p, "{{'[INST] '+message['content']+");
-    if (!user || !strstr(p, "{{bos_token}}") || strstr(p, "<<SYS>>")) return false;
-    const char *q = user + strlen("{{'[INST] '+message['content']+");
-    s->tight = eat(&q, "'[/INST]'}}");
-    if (!s->tight && !eat(&q, "' [/INST]'}}")) return false;
-    s->reply_space = strstr(q, "{{' '+message['content']") != NULL;
-    s->trim = strstr(q, "+message['content']|trim+eos_token}}") != NULL;
-    s->space_after = strstr(q, "{{message['content']+eos_token+' '}}") != NULL;
-    if (!s->space_after && !strstr(q, s->trim ? "{{' '+message['content']|trim+eos_token}}" : s->reply_space ? "{{' '+message['content']+eos_token}}" : "{{message['content']+eos_token}}"))
-        return false;
-    const char *system = strstr(p, "system_messageisdefined%}{{'[INST] '+system_message+'\n\n'+message['content']+");
-    if (system) {
-        const char *first = strstr(p, "loop.firstandsystem_messageisdefined%}"), *last = strstr(p, "loop.lastandsystem_messageisdefined%}");
-        s->system_at = first && !last ? 'f' : last && !first ? 'l' : 0;
-        if (!s->system_at) return false;
+    bool apart = eat(&p, "{%if messages[0]['role']=='system'%}{%set system_message=messages[0]['content']%}{%set loop_messages=messages[1:]%}{%else%}"
+                         "{%set loop_messages=messages%}{%endif%}");
+    if (eat(&p, "{%set ns=namespace()%}{%set ns.index=0%}{%for message in loop_messages%}")) {
+        eat_raise(&p, "{%if(message['role']=='user')!=(ns.index%2==0)%}{{raise_exception('", "')}}{%endif%}");
+        if (!eat(&p, "{%set ns.index=ns.index+1%}{%endfor%}")) return false;
     }
-    return (system != NULL) == (strstr(p, "system_message") != NULL);
+    if (!eat(&p, "{{bos_token}}") || !eat(&p, apart ? "{%for message in loop_messages%}" : "{%for message in messages%}")) return false;
+    eat_raise(&p, "{%if(message['role']=='user')!=(loop.index0%2==0)%}{{raise_exception('", "')}}{%endif%}");
+    if (!eat(&p, "{%if message['role']=='user'%}")) return false;
+    if (apart) s->system_at = eat(&p, "{%if loop.first and system_message is defined%}") ? 'f' : eat(&p, "{%if loop.last and system_message is defined%}") ? 'l' : 0;
+    if (apart && !s->system_at) return false;
+    s->lead = !strncmp(p, "{{' [", 5);
+    const char *inst = strstr(p, "[/INST]");
+    s->tight = inst && inst[-1] == '\'';
+    if (apart && (!eat_inst(&p, s, "system_message+'\n\n'+message['content']") || !eat(&p, "{%else%}"))) return false;
+    if (!eat_inst(&p, s, "message['content']") || (apart && !eat(&p, "{%endif%}")) || !eat(&p, "{%elif message['role']=='assistant'%}{{")) return false;
+    s->reply_space = eat(&p, "' '+");
+    if (!eat(&p, "message['content']")) return false;
+    s->trim = eat(&p, "|trim");
+    if (!eat(&p, "+eos_token")) return false;
+    s->space_after = eat(&p, "+' '");
+    if (!eat(&p, "}}")) return false;
+    eat_raise(&p, "{%else%}{{raise_exception('", "')}}");
+    return !strcmp(p, "{%endif%}{%endfor%}");
 }
 
 /* ---- writing ---------------------------------------------------------------------------------- */
@@ -282,7 +453,7 @@ static void write_chatml(writer *w, const style *s, const pith_message *m, size_
 {
     if (s->system && !is_role(&m[0], "system")) {
         write_s(w, "<|im_start|>system\n");
-        write_n(w, s->system, s->n_system);
+        for (size_t i = 0; i < s->n_system; i++) write_n(w, s->system[i] == APOSTROPHE ? "'" : s->system + i, 1);
         write_s(w, "<|im_end|>\n");
     }
     for (size_t i = 0; i < n; i++) {
@@ -360,7 +531,7 @@ static void write_mistral(writer *w, const style *s, const pith_message *m, size
     write_token(w, w->tok->bos);
     for (size_t i = system ? 1 : 0, first = i; i < n; i++) {
         if (is_role(&m[i], "user")) {
-            write_s(w, "[INST] ");
+            write_s(w, s->lead ? " [INST] " : "[INST] ");
             if (system && i == (s->system_at == 'f' ? first : n - 1)) {
                 write_s(w, system);
                 write_s(w, "\n\n");
@@ -417,11 +588,14 @@ static pith_status format(pith_ctx *ctx, const pith_tokenizer *tok, const char *
 
 pith_status pith_chat_format(pith_ctx *ctx, const pith_tokenizer *tok, const pith_message *messages, size_t n_messages, bool open_reply, char **text)
 {
-    buf form = {0}, dst = {0};
+    buf form = {0}, plain = {0}, dst = {0};
     if (!*tok->chat_template) return pith_fail(ctx, PITH_E_UNSUPPORTED, "chat: the model's file has no chat template; send a plain prompt instead");
     pith_status status = one_form(ctx, tok->chat_template, &form);
-    if (status == PITH_OK) status = format(ctx, tok, (const char *)form.p, messages, n_messages, open_reply, &dst);
+    if (status == PITH_OK) status = cut_tools(ctx, (const char *)form.p, &plain);
+    if (status == PITH_OK) status = pith_text_buf_put(ctx, &plain, "", 1);
+    if (status == PITH_OK) status = format(ctx, tok, (const char *)plain.p, messages, n_messages, open_reply, &dst);
     pith_free(ctx, form.p);
+    pith_free(ctx, plain.p);
     if (status != PITH_OK) pith_free(ctx, dst.p);
     else *text = (char *)dst.p;
     return status;
