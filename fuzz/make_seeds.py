@@ -1,0 +1,185 @@
+"""Seeds for the fuzz targets: small files, valid and nearly so.
+
+usage: make_seeds.py FOLDER               writes FOLDER/<target>/<n>
+       make_seeds.py --replay EXE TARGET  runs a replay program over a target's seeds
+
+A target's seeds are made by the function of its name, which yields bytes.
+"""
+import base64
+import json
+import pathlib
+import random
+import struct
+import subprocess
+import sys
+import tempfile
+
+U8, I8, U16, I16, U32, I32, F32, BOOL, STRING, ARRAY, U64, I64, F64 = range(13)
+SCALARS = {U8: "B", I8: "b", U16: "H", I16: "h", U32: "I", I32: "i", F32: "f", BOOL: "B", U64: "Q", I64: "q", F64: "d"}
+# number, values a block, bytes a block (ggml-org/ggml, docs/gguf.md and ggml-common.h)
+GGML_TYPES = [(0, 1, 4), (1, 1, 2), (2, 32, 18), (3, 32, 20), (6, 32, 22), (7, 32, 24), (8, 32, 34), (9, 32, 36), (10, 256, 84), (11, 256, 110),
+              (12, 256, 144), (13, 256, 176), (14, 256, 210), (15, 256, 292), (16, 256, 66), (17, 256, 74), (18, 256, 98), (19, 256, 50), (20, 32, 18),
+              (21, 256, 110), (22, 256, 82), (23, 256, 136), (24, 1, 1), (25, 1, 2), (26, 1, 4), (27, 1, 8), (28, 1, 8), (29, 256, 56), (30, 1, 2),
+              (34, 256, 54), (35, 256, 66), (39, 32, 17), (40, 64, 36), (41, 128, 18), (42, 64, 18)]
+
+
+# ---- GGUF ----
+
+def gguf_str(s):
+    s = s.encode() if isinstance(s, str) else s
+    return struct.pack("<Q", len(s)) + s
+
+
+def gguf_value(type_, v):
+    if type_ == STRING:
+        return gguf_str(v)
+    if type_ == ARRAY:
+        item, values = v
+        return struct.pack("<IQ", item, len(values)) + b"".join(gguf_value(item, x) for x in values)
+    return struct.pack("<" + SCALARS[type_], v)
+
+
+def gguf_file(keys, tensors, version=3, alignment=32):
+    """keys: (name, type, value); tensors: (name, dims as in the file, type number, bytes)."""
+    head = b"GGUF" + struct.pack("<IQQ", version, len(tensors), len(keys))
+    for name, type_, value in keys:
+        head += gguf_str(name) + struct.pack("<I", type_) + gguf_value(type_, value)
+    data = b""
+    for name, dims, number, content in tensors:
+        head += gguf_str(name) + struct.pack("<I", len(dims)) + struct.pack("<%dQ" % len(dims), *dims) + struct.pack("<IQ", number, len(data))
+        data += content + bytes(-len(content) % alignment)
+    return head + bytes(-len(head) % alignment) + data
+
+
+def model_keys(arch, kind):
+    keys = [("general.architecture", STRING, arch), (arch + ".block_count", U32, 1), (arch + ".context_length", U32, 64),
+            (arch + ".embedding_length", U32, 32), (arch + ".feed_forward_length", U32, 64), (arch + ".attention.head_count", U32, 4),
+            (arch + ".attention.head_count_kv", U32, 2), (arch + ".rope.freq_base", F32, 10000.0),
+            (arch + ".attention.layer_norm_rms_epsilon", F32, 1e-5), ("tokenizer.ggml.model", STRING, kind),
+            ("tokenizer.ggml.tokens", ARRAY, (STRING, ["<unk>", "<s>", "</s>", "a", "b", "ab"])),
+            ("tokenizer.ggml.token_type", ARRAY, (I32, [2, 3, 3, 1, 1, 1])), ("tokenizer.ggml.bos_token_id", U32, 1),
+            ("tokenizer.ggml.eos_token_id", U32, 2), ("tokenizer.ggml.add_bos_token", BOOL, 1), ("tokenizer.chat_template", STRING, "{{ messages }}")]
+    if kind == "gpt2":
+        keys += [("tokenizer.ggml.pre", STRING, "smollm"), ("tokenizer.ggml.merges", ARRAY, (STRING, ["a b"]))]
+    else:
+        keys += [("tokenizer.ggml.scores", ARRAY, (F32, [0.0, 0.0, 0.0, -1.0, -2.0, -3.0])),
+                 ("tokenizer.ggml.precompiled_charsmap", ARRAY, (U8, [1, 2, 3]))]
+    return keys
+
+
+def gguf():
+    rng = random.Random(1)
+    table = [("token_embd.weight", [32, 6], 8, rng.randbytes(6 * 34)), ("output_norm.weight", [32], 0, bytes(128))]
+    for arch in ("llama", "qwen2", "other"):
+        for kind in ("gpt2", "llama", "t5", "bert", "none"):
+            yield gguf_file(model_keys(arch, kind), table)
+    for scaling in ("linear", "yarn", "none"):
+        yield gguf_file(model_keys("llama", "gpt2") + [("llama.rope.scaling.type", STRING, scaling), ("llama.rope.scaling.factor", F32, 4.0),
+                        ("llama.rope.scaling.original_context_length", U32, 16)], table)
+    factors = struct.pack("<4f", 1.0, 1.0, 5.0, 8.0)
+    yield gguf_file(model_keys("llama", "gpt2"), table + [("rope_freqs.weight", [4], 0, factors)])
+    yield gguf_file([("general.alignment", U32, 256), ("split.count", U32, 3)], [("t", [4], 0, bytes(16))], alignment=256)
+    yield gguf_file([("n" + str(t), t, 1) for t in SCALARS], [], version=2)
+    yield gguf_file([("n" + str(t), ARRAY, (t, [0, 1, 0])) for t in SCALARS] + [("nested", ARRAY, (ARRAY, [(U8, [1, 2]), (STRING, ["x"])]))], [])
+    for number, values, size in GGML_TYPES:
+        yield gguf_file([], [("t", [values, 2], number, rng.randbytes(2 * size))])
+    yield gguf_file([], [])
+
+
+# ---- safetensors ----
+
+def safetensors_file(header, data):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def safetensors():
+    sizes = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4,
+             "U16": 2, "U8": 1, "BOOL": 1}
+    for name, size in sizes.items():
+        yield safetensors_file({"t": {"dtype": name, "shape": [2, 3], "data_offsets": [0, 6 * size]}}, bytes(range(6 * size)))
+    yield safetensors_file({"__metadata__": {"format": "pt", "x": "y"}, "model.layers.0.mlp.up_proj.weight": {"dtype": "F32", "shape": [2],
+                           "data_offsets": [0, 8]}, "s": {"dtype": "F16", "shape": [], "data_offsets": [8, 10]}, "e": {"dtype": "I8", "shape": [0, 9],
+                           "data_offsets": [8, 8]}}, bytes(10))
+    yield safetensors_file({}, b"")
+    yield safetensors_file(b'{"a\\u0000b":{"dtype":"F32","shape":[1e0],"data_offsets":[0,4.0]}}   ', bytes(4))
+    yield safetensors_file(b'{"t":' + b"[" * 200 + b"]" * 200 + b"}", b"")
+    yield safetensors_file({"a": {"dtype": "U8", "shape": [4], "data_offsets": [0, 4]}, "b": {"dtype": "U8", "shape": [4], "data_offsets": [2, 6]}}, bytes(6))
+
+
+# ---- the entropy coder ----
+
+def rans():
+    rng = random.Random(2)
+    for first in (0, 1):
+        for n in (0, 1, 16, 64, 300, 2000):
+            yield bytes([first]) + rng.randbytes(n)
+            yield bytes([first]) + bytes(rng.choice((0, 0, 0, 1, 2, 255)) for _ in range(n))
+
+
+# ---- tokenizers: a tokenizer.json, or a choice byte and a text or chat template ----
+
+def tokenizer():
+    words = ["<unk>", "<s>", "</s>", "\u2581", "a", "b", "ab", "\u2581ab", "\u00e9", "##b", "\u0000", "<0x41>", "\u0120", "\u0120a"]
+    charsmap = base64.b64encode(struct.pack("<I", 1024) + struct.pack("<256I", 1 << 10, *[0x61] * 255) + b"x\0y\0").decode()
+    added = [{"id": i, "content": words[i], "special": i < 2, "normalized": i > 1, "lstrip": i == 1, "rstrip": i == 2, "single_word": i == 2} for i in range(3)]
+    normalizers = [None, {"type": "NFC"}, {"type": "NFKD"}, {"type": "BertNormalizer", "lowercase": True}, {"type": "Precompiled", "precompiled_charsmap": charsmap},
+                   {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "\u2581"}, {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}]},
+                   {"type": "Sequence", "normalizers": [{"type": "Lowercase"}, {"type": "StripAccents"}, {"type": "Strip"}, {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}]}]
+    pres = [None, {"type": "ByteLevel", "add_prefix_space": True}, {"type": "BertPreTokenizer"}, {"type": "Metaspace", "prepend_scheme": "first", "split": False},
+            {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, {"type": "Metaspace", "add_prefix_space": True}]},
+            {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, {"type": "ByteLevel", "add_prefix_space": False}]},
+            {"type": "Sequence", "pretokenizers": [{"type": "Split", "pattern": {"Regex": "\\p{N}{1,2}|\\s+(?!\\S)"}, "behavior": "Isolated"}, {"type": "ByteLevel", "use_regex": False, "add_prefix_space": False}]}]
+    vocab = {w: i for i, w in enumerate(words)}
+    kinds = [{"type": "BPE", "vocab": vocab, "merges": ["a b", ["\u2581", "ab"]], "unk_token": "<unk>", "byte_fallback": True, "fuse_unk": True},
+             {"type": "Unigram", "vocab": [[w, -float(i)] for i, w in enumerate(words)], "unk_id": 0},
+             {"type": "WordPiece", "vocab": vocab, "unk_token": "<unk>", "continuing_subword_prefix": "##", "max_input_chars_per_word": 9}]
+    single = [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+    post = {"type": "TemplateProcessing", "single": single, "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}}}
+    config = {"bos_token": "<s>", "pad_token": {"content": "<unk>"}, "chat_template": "{{ messages }}"}
+    for model in kinds:
+        for pre in pres:
+            for normalizer in normalizers:
+                yield json.dumps({"added_tokens": added, "normalizer": normalizer, "pre_tokenizer": pre, "post_processor": post, "model": model, **config}).encode()
+    text = "Hello  world's 12345 \u00e9e\u0301\n\n\t<s> \u4f60\u597d \U0001f600 aaaaaaaa abab the".encode() + b"\xff\xc3"
+    for choice in range(32):
+        yield bytes([choice]) + text
+    for template in (
+            "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nX<|im_end|>\n' }}{% endif %}"
+            "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
+            "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
+            "{%- if tools %}\n    {{- tool | tojson }}\n{%- elif not (a or 'tool_calls' in message) and b %}x{# y #}\n{%- else %}\n{%- endif %}{{ \"it's\" }}",
+            "{{ bos_token }}{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('x') }}{% endif %}"
+            "{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}{% elif message['role'] == 'assistant' %}"
+            "{{ message['content'] + eos_token}}{% else %}{{ raise_exception('y') }}{% endif %}{% endfor %}"):
+        yield b"\x80" + template.encode()
+
+
+TARGETS = {f.__name__: f for f in (gguf, rans, safetensors, tokenizer)}
+
+
+def write(folder, name):
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for i, seed in enumerate(TARGETS[name]()):
+        path = folder / ("%03d" % i)
+        path.write_bytes(seed)
+        paths.append(path)
+    return paths
+
+
+def main():
+    if len(sys.argv) == 4 and sys.argv[1] == "--replay":
+        with tempfile.TemporaryDirectory() as folder:
+            paths = write(pathlib.Path(folder), sys.argv[3])
+            return subprocess.run([sys.argv[2]] + paths).returncode
+    if len(sys.argv) != 2:
+        print(__doc__)
+        return 2
+    for name in TARGETS:
+        write(pathlib.Path(sys.argv[1]) / name, name)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
