@@ -145,6 +145,8 @@ pith_status pith_out_open(pith_ctx *ctx, const char *path, pith_out **out);  /* 
 pith_status pith_out_write(pith_out *out, const void *data, size_t len);
 pith_status pith_out_pad(pith_out *out, size_t alignment);        /* zeros up to a multiple */
 uint64_t pith_out_tell(const pith_out *out);
+/** Flush, and the name under which what was written so far can be read; NULL for a pipe. */
+pith_status pith_out_so_far(pith_out *out, const char **path);
 pith_status pith_out_patch(pith_out *out, uint64_t offset, const void *data, size_t len); /* not on a pipe */
 pith_status pith_out_close(pith_out *out);                        /* flush, fsync, rename, free */
 void pith_out_discard(pith_out *out);                             /* NULL is allowed */

@@ -206,6 +206,13 @@ pith_status pith_out_pad(pith_out *out, size_t alignment)
 
 uint64_t pith_out_tell(const pith_out *out) { return out->offset; }
 
+pith_status pith_out_so_far(pith_out *out, const char **path)
+{
+    PITH_TRY(flush(out));
+    *path = out->temporary;
+    return PITH_OK;
+}
+
 pith_status pith_out_patch(pith_out *out, uint64_t offset, const void *data, size_t len)
 {
     if (!out->temporary) return pith_fail(out->ctx, PITH_E_IO, "%s: cannot go back in a pipe", out->path);

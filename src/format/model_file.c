@@ -5,6 +5,7 @@
 #include "format/gguf.h"
 #include "format/safetensors.h"
 #include "format/settings.h"
+#include "format/pith_file.h"
 
 pith_status pith_model_file_new(pith_ctx *ctx, const char *path, pith_model_file **result)
 {
@@ -42,6 +43,7 @@ const pith_named_tensor *pith_model_file_find(const pith_model_file *file, const
 static pith_file_kind kind_of(const uint8_t *head, size_t n)
 {
     if (n >= 4 && memcmp(head, "GGUF", 4) == 0) return PITH_FILE_GGUF;
+    if (n >= 8 && memcmp(head, PITH_FILE_MAGIC, 8) == 0) return PITH_FILE_PITH;
     /* a JSON header's length (the format allows 100 MB), then the header */
     if (n >= 9 && head[8] == '{' && pith_le64(head) <= (uint64_t)100 << 20) return PITH_FILE_SAFETENSORS;
     return PITH_FILE_UNKNOWN;

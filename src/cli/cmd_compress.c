@@ -1,0 +1,107 @@
+/* pith compress: a model file in, a .pith out. */
+#include "cli/cut_options.h"
+
+typedef struct compress_args {
+    const char *model, *output, *text;
+    cut_args cut;
+    int64_t seed;
+    bool no_measure;
+} compress_args;
+
+static const pith_positional positionals[] = {
+    {"MODEL", PITH_ARG_FILE, offsetof(compress_args, model), false, "a GGUF or safetensors file, or a model folder"},
+    {0},
+};
+
+static const pith_arg options[] = {
+    {"output", 'o', PITH_ARG_FILE, "FILE", offsetof(compress_args, output), .help = "where to write; by default beside the model, with .pith for its ending"},
+    CUT_OPTIONS(compress_args, cut),
+    {"calibration", 'c', PITH_ARG_FILE, "FILE", offsetof(compress_args, text), .help = "text to learn from, of the kind that the model will see; by default the model writes its own"},
+    {"seed", 0, PITH_ARG_INT, "N", offsetof(compress_args, seed), .fallback = "0", .min = 0, .max = 9e15, .help = "of the calibration"},
+    {"no-measure", 0, PITH_ARG_FLAG, NULL, offsetof(compress_args, no_measure), .help = "do not run the result (then --quality cannot be used on it)"},
+    {0},
+};
+
+static const pith_example examples[] = {
+    {"pith compress model.gguf", "write model.pith, which can be cut to any size"},
+    {"pith compress model.gguf --size 60MB -o small.pith", "at most 60,000,000 bytes"},
+    {"pith compress model.gguf --quality kl=0.05", "the smallest that is within 0.05 nats a token of the source"},
+    {0},
+};
+
+static char *default_output(pith_ctx *ctx, const char *model)
+{
+    size_t len = strlen(model);
+    while (len > 1 && model[len - 1] == '/') len--;
+    const char *slash = memrchr(model, '/', len), *dot = memrchr(model, '.', len);
+    if (dot && dot > (slash ? slash : model)) len = (size_t)(dot - model);
+    char *name = pith_alloc(ctx, len + 6);
+    if (!name) return NULL;
+    memcpy(name, model, len);
+    memcpy(name + len, ".pith", 6);
+    return name;
+}
+
+static void print_json(pith_cli *cli, const char *output, const pith_compress_result *r)
+{
+    cJSON *j = cJSON_CreateObject();
+    cJSON_AddStringToObject(j, "output", output);
+    pith_json_number(j, "source_bytes", (double)r->source_bytes);
+    pith_json_number(j, "file_bytes", (double)r->file_bytes);
+    pith_json_number(j, "whole_bytes", (double)r->total_bytes);
+    pith_json_number(j, "smallest_cut_bytes", (double)r->floor_bytes);
+    pith_json_number(j, "bits_per_weight", r->bits_per_weight);
+    pith_json_number(j, "n_weights", (double)r->n_weights);
+    pith_json_number(j, "n_tensors", (double)r->n_tensors);
+    pith_json_number(j, "n_packets", (double)r->n_packets);
+    pith_json_number(j, "calibrate_seconds", r->calibrate_s);
+    pith_json_number(j, "code_seconds", r->code_s);
+    pith_json_number(j, "measure_seconds", r->measure_s);
+    cJSON *rows = cJSON_AddArrayToObject(j, "measured");
+    for (size_t i = 0; i < r->n_measured && rows; i++) {
+        cJSON *row = cJSON_CreateObject();
+        cJSON_AddItemToArray(rows, row);
+        pith_json_number(row, "bytes", (double)r->measured[i].bytes);
+        pith_json_number(row, "kl_mean", r->measured[i].kl);
+        pith_json_number(row, "kl_predicted", r->measured[i].predicted_kl);
+    }
+    pith_json_print(cli, j);
+}
+
+static void print_text(const char *output, const pith_compress_result *r)
+{
+    printf("%s   %s, %.3f bits per weight (source: %s)\n", output, pith_text_bytes(r->file_bytes).s, r->bits_per_weight, pith_text_bytes(r->source_bytes).s);
+    printf("made of           %zu matrices in %zu packets; can be cut down to %s\n", r->n_tensors, r->n_packets, pith_text_bytes(r->floor_bytes).s);
+    printf("time              %s to calibrate, %s to code, %s to measure\n", pith_text_duration(r->calibrate_s).s, pith_text_duration(r->code_s).s,
+           pith_text_duration(r->measure_s).s);
+    if (r->n_measured) printf("\n%12s %18s\n", "cut at", "KL to the source");
+    for (size_t i = 0; i < r->n_measured; i++) printf("%12s %18.4f\n", pith_text_bytes(r->measured[i].bytes).s, r->measured[i].kl);
+}
+
+static pith_status run(pith_cli *cli, void *args)
+{
+    const compress_args *a = args;
+    pith_compress_options o = {.text = a->text, .seed = (uint64_t)a->seed, .no_measure = a->no_measure};
+    pith_compress_result r;
+    PITH_TRY(pith_cut_options(cli, &a->cut, &o));
+    if (o.kl > 0 && a->no_measure) return pith_cli_usage(cli, "--quality needs the result to be measured: leave out --no-measure");
+    char *made = a->output ? NULL : default_output(cli->ctx, a->model);
+    const char *output = a->output ? a->output : made;
+    pith_status status = output ? pith_compress(cli->ctx, a->model, output, &o, &r) : PITH_E_MEMORY;
+    pith_terminal_clear(cli->terminal);
+    if (status == PITH_OK && cli->globals.json) print_json(cli, output, &r);
+    else if (status == PITH_OK) print_text(output, &r);
+    pith_free(cli->ctx, made);
+    return status;
+}
+
+const pith_command pith_command_compress = {
+    .name = "compress",
+    .summary = "make a model smaller: one file that can be cut to any size",
+    .description = "Runs the model on some text to learn what matters in it, then stores every matrix as a coarse layer and refinements, in packets "
+                   "ordered over the whole model by quality gained per byte. Any prefix of the result is a working model. Without --size, --bits or "
+                   "--quality the file holds all layers; \"pith cut\" makes smaller ones of it in no time.\n\n"
+                   "The result is measured against the source at several sizes, and the file remembers what was found.",
+    .positionals = positionals, .options = options, .examples = examples,
+    .args_size = sizeof(compress_args), .run = run,
+};
