@@ -6,6 +6,7 @@
 
 #include "tensor/tensor.h"
 
+/* (Its data may lie at any address: safetensors do not align.  Read it through pith_tensor_rows_f32 or memcpy.) */
 typedef struct pith_named_tensor {
     const char *name;               /* GGUF's names: token_embd.weight, blk.0.attn_q.weight … where we know the
                                        architecture; else as in the file */
@@ -24,7 +25,9 @@ typedef struct pith_settings {
     uint32_t rope_dims;             /* rotated values of a head; head_dim unless said otherwise */
     pith_rope_style rope_style;
     pith_rope_scaling rope_scaling;
-    float rope_factor, rope_low_freq_factor, rope_high_freq_factor, rope_attn_factor, rope_beta_fast, rope_beta_slow;
+    float rope_factor, rope_low_freq_factor, rope_high_freq_factor;
+    float rope_attn_factor;         /* YaRN: what cos and sin are multiplied by, as it stands (readers fill in 0.1 ln(factor) + 1); else 1 */
+    float rope_beta_fast, rope_beta_slow;
     uint32_t rope_original_ctx;
     uint32_t sliding_window;        /* 0: none */
     bool tied_embeddings;           /* no output.weight in the file */

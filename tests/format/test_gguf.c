@@ -475,6 +475,162 @@ static void tells_llama3_from_its_factors(void **state)
     }
 }
 
+/* ---- keys of every type, one at a time -------------------------------------------------------- */
+
+static void list(maker *m, const char *name, uint32_t item_type, uint64_t n)
+{
+    key(m, name, ARRAY);
+    make_u32(m, item_type);
+    make_u64(m, n);
+}
+
+static void make_network(maker *m, uint64_t n_keys)
+{
+    header(m, 0, n_keys + 1);
+    key_str(m, "general.architecture", "other");
+}
+
+static void takes_whole_numbers_of_any_type(void **state)
+{
+    pith_ctx *ctx = *state;
+    static const struct { uint32_t type; const char *bytes; size_t n; pith_status status; uint32_t value; } cases[] = {
+        {U8, "\xff", 1, PITH_OK, 255}, {I8, "\x7f", 1, PITH_OK, 127}, {I8, "\xff", 1, PITH_E_CORRUPT, 0}, {U16, "\xff\xff", 2, PITH_OK, 65535},
+        {I16, "\x00\x01", 2, PITH_OK, 256}, {I16, "\x00\x80", 2, PITH_E_CORRUPT, 0}, {U32, "\xff\xff\xff\xff", 4, PITH_OK, UINT32_MAX},
+        {I32, "\xff\xff\xff\xff", 4, PITH_E_CORRUPT, 0}, {I64, "\x07\0\0\0\0\0\0\0", 8, PITH_OK, 7}, {U64, "\0\0\0\0\1\0\0\0", 8, PITH_E_CORRUPT, 0},
+        {F32, "\0\0\x80\x3f", 4, PITH_E_CORRUPT, 0}, {BOOL, "\1", 1, PITH_OK, 1}, {BOOL, "\2", 1, PITH_E_CORRUPT, 0}};
+    for (size_t i = 0; i < PITH_COUNT(cases); i++) {
+        maker m;
+        pith_model_file *file;
+        make_network(&m, 1);
+        key(&m, "other.block_count", cases[i].type);
+        make_bytes(&m, cases[i].bytes, cases[i].n);
+        pith_status status = pith_gguf_open_memory(ctx, "made.gguf", m.p, m.n, &file);
+        if (status != cases[i].status) fail_msg("type %u: %s", cases[i].type, pith_status_text(status));
+        if (status == PITH_OK) {
+            assert_int_equal(file->settings.n_layers, cases[i].value);
+            pith_model_file_close(ctx, file);
+        } else {
+            assert_non_null(strstr(pith_error(ctx), "other.block_count"));
+        }
+        make_free(&m);
+    }
+}
+
+static void note_line(void *user, pith_log_level level, const char *line)
+{
+    if (level <= PITH_LOG_WARN) snprintf(user, 512, "%s", line);
+}
+
+/* A list with one value a layer is a number when they are all the same; else the first is taken, and that is said. */
+static void takes_lists_with_a_value_a_layer(void **state)
+{
+    (void)state;
+    char line[512] = "";
+    pith_options o = {.n_threads = 1, .log_level = PITH_LOG_WARN, .log = note_line, .user = line};
+    pith_ctx *ctx;
+    assert_int_equal(pith_ctx_new(&o, &ctx), PITH_OK);
+    for (uint32_t other = 4; other <= 5; other++) {
+        maker m;
+        pith_model_file *file;
+        make_network(&m, 1);
+        list(&m, "other.attention.head_count_kv", U32, 3);
+        make_u32(&m, 4);
+        make_u32(&m, 4);
+        make_u32(&m, other);
+        assert_ok(ctx, pith_gguf_open_memory(ctx, "made.gguf", m.p, m.n, &file));
+        assert_int_equal(file->settings.n_kv_heads, 4);
+        pith_model_file_close(ctx, file);
+        make_free(&m);
+        assert_int_equal(strstr(line, "differs from layer to layer") != NULL, other == 5);
+    }
+    pith_ctx_free(ctx);
+}
+
+static void takes_real_numbers(void **state)
+{
+    pith_ctx *ctx = *state;
+    static const struct { uint32_t type; double value; pith_status status; } cases[] = {
+        {F32, 2.5, PITH_OK}, {F64, 2.5, PITH_OK}, {F64, 1e31, PITH_E_CORRUPT}, {F32, (double)INFINITY, PITH_E_CORRUPT}, {F64, (double)NAN, PITH_E_CORRUPT}, {U32, 2.5, PITH_E_CORRUPT}};
+    for (size_t i = 0; i < PITH_COUNT(cases); i++) {
+        maker m;
+        pith_model_file *file;
+        make_network(&m, 1);
+        key(&m, "other.rope.freq_base", cases[i].type);
+        if (cases[i].type == F64) make_bytes(&m, &cases[i].value, 8);
+        else make_f32(&m, (float)cases[i].value);
+        assert_int_equal(pith_gguf_open_memory(ctx, "made.gguf", m.p, m.n, &file), cases[i].status);
+        if (cases[i].status == PITH_OK) {
+            assert_true(file->settings.rope_base == 2.5f);
+            pith_model_file_close(ctx, file);
+        }
+        make_free(&m);
+    }
+}
+
+/* A tokenizer of three tokens with one more key, which `more` writes. */
+static pith_status open_vocab(pith_ctx *ctx, const char *model, void (*more)(maker *), pith_model_file **file, maker *m)
+{
+    header(m, 0, 3);
+    key_str(m, "tokenizer.ggml.model", model);
+    list(m, "tokenizer.ggml.tokens", STRING, 3);
+    for (int i = 0; i < 3; i++) make_str(m, "t");
+    more(m);
+    return pith_gguf_open_memory(ctx, "made.gguf", m->p, m->n, file);
+}
+
+static void merges_of_numbers(maker *m) { list(m, "tokenizer.ggml.merges", U32, 1); make_u32(m, 1); }
+static void two_types(maker *m) { list(m, "tokenizer.ggml.token_type", I32, 2); make_u64(m, 1); }
+static void types_of_text(maker *m) { list(m, "tokenizer.ggml.token_type", STRING, 3); make_str(m, ""); make_str(m, ""); make_str(m, ""); }
+static void two_scores(maker *m) { list(m, "tokenizer.ggml.scores", F32, 2); make_u64(m, 0); }
+static void scores_of_nothing(maker *m) { list(m, "tokenizer.ggml.scores", F32, 3); make_f32(m, 0); make_f32(m, NAN); make_f32(m, 0); }
+static void bos_of_text(maker *m) { key_str(m, "tokenizer.ggml.bos_token_id", "1"); }
+static void flag_of_number(maker *m) { key_u32(m, "tokenizer.ggml.add_bos_token", 1); }
+static void template_of_number(maker *m) { key_u32(m, "tokenizer.chat_template", 1); }
+static void pre_of_number(maker *m) { key_u32(m, "tokenizer.ggml.pre", 1); }
+static void pre_too_long(maker *m) { key_str(m, "tokenizer.ggml.pre", "a name that is longer than thirty-one bytes"); }
+static void charsmap_of_text(maker *m) { key_str(m, "tokenizer.ggml.precompiled_charsmap", "x"); }
+static void odd_types(maker *m) { list(m, "tokenizer.ggml.token_type", I32, 3); make_u32(m, 0); make_u32(m, 7); make_u32(m, 6); }
+static void bos_outside(maker *m) { key_u32(m, "tokenizer.ggml.bos_token_id", 3); }
+static void bos_nothing(maker *m) { key_u32(m, "tokenizer.ggml.bos_token_id", UINT32_MAX); }
+static void charsmap(maker *m) { list(m, "tokenizer.ggml.precompiled_charsmap", I8, 2); make_bytes(m, "xy", 2); }
+static void pre_llama3(maker *m) { key_str(m, "tokenizer.ggml.pre", "llama-bpe"); }
+
+static void checks_tokenizers(void **state)
+{
+    pith_ctx *ctx = *state;
+    static void (*const bad[])(maker *) = {merges_of_numbers, two_types, types_of_text, two_scores, scores_of_nothing, bos_of_text, flag_of_number,
+                                           template_of_number, pre_of_number, pre_too_long, charsmap_of_text};
+    maker m;
+    pith_model_file *file;
+    for (size_t i = 0; i < PITH_COUNT(bad); i++) {
+        pith_status status = open_vocab(ctx, "llama", bad[i], &file, &m);
+        if (status != PITH_E_CORRUPT) fail_msg("case %zu: %s", i, pith_status_text(status));
+        assert_non_null(strstr(pith_error(ctx), "key tokenizer."));
+        make_free(&m);
+    }
+    static const struct { const char *model; void (*more)(maker *); pith_vocab_kind kind; int32_t bos, eos; bool add_bos, whole_first; } good[] = {
+        {"llama", odd_types, PITH_VOCAB_SPM, 1, 2, true, false},     {"llama", bos_outside, PITH_VOCAB_SPM, -1, 2, true, false},
+        {"llama", bos_nothing, PITH_VOCAB_SPM, -1, 2, true, false},  {"t5", charsmap, PITH_VOCAB_UNIGRAM, -1, 1, false, false},
+        {"bert", odd_types, PITH_VOCAB_WORDPIECE, -1, -1, true, false}, {"gpt2", pre_llama3, PITH_VOCAB_BPE, -1, -1, true, true},
+        {"rwkv", odd_types, PITH_VOCAB_NONE, -1, -1, false, false}};
+    for (size_t i = 0; i < PITH_COUNT(good); i++) {
+        assert_ok(ctx, open_vocab(ctx, good[i].model, good[i].more, &file, &m));
+        const pith_vocab *v = &file->vocab;
+        assert_int_equal(v->kind, good[i].kind);
+        if (v->bos != good[i].bos || v->eos != good[i].eos || v->add_bos != good[i].add_bos || v->ignore_merges != good[i].whole_first)
+            fail_msg("case %zu: bos %d, eos %d, add_bos %d, whole words first %d", i, v->bos, v->eos, v->add_bos, v->ignore_merges);
+        if (good[i].more == odd_types && v->kind) assert_memory_equal(v->types, "\1\1\6", 3);
+        if (good[i].more == charsmap) assert_memory_equal(v->charsmap.s, "xy", v->charsmap.len);
+        pith_model_file_close(ctx, file);
+        make_free(&m);
+    }
+    header(&m, 0, 1);
+    key_str(&m, "tokenizer.ggml.model", "gpt2");
+    assert_int_equal(open_bytes(ctx, m.p, m.n), PITH_E_CORRUPT);
+    assert_non_null(strstr(pith_error(ctx), "without tokens"));
+    make_free(&m);
+}
+
 /* Refuse each allocation in turn: an error and nothing held. */
 static void survives_lack_of_memory(void **state)
 {
@@ -520,7 +676,9 @@ int main(void)
         cmocka_unit_test(reads_what_is_there), cmocka_unit_test(refuses_every_prefix), cmocka_unit_test(survives_any_byte),
         cmocka_unit_test(refuses_lies), cmocka_unit_test(memory_follows_the_file), cmocka_unit_test(refuses_repetition),
         cmocka_unit_test(refuses_deep_nesting), cmocka_unit_test(reads_a_file_without_anything), cmocka_unit_test(reads_scaling),
-        cmocka_unit_test(tells_llama3_from_its_factors), cmocka_unit_test(survives_lack_of_memory),
+        cmocka_unit_test(tells_llama3_from_its_factors),
+        cmocka_unit_test(takes_whole_numbers_of_any_type), cmocka_unit_test(takes_lists_with_a_value_a_layer), cmocka_unit_test(takes_real_numbers),
+        cmocka_unit_test(checks_tokenizers), cmocka_unit_test(survives_lack_of_memory),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
