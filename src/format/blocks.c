@@ -14,6 +14,22 @@ static float e4m3(uint8_t x)
 /* 1-5-2 is the upper half of an f16 */
 static float e5m2(uint8_t x) { return pith_f16_to_f32((uint16_t)(x << 8)); }
 
+/* As pith_f16_to_f32, but without branches, so that the loop vectorises: the product moves the exponent up by 112, of
+ * subnormals too; infinity and NaN then need the rest of the exponent (and NaN becomes quiet). */
+static void f16_values(const uint8_t *p, size_t n, float *dst)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint32_t h = pith_le16(p + 2 * i), u = (h & 0x7fff) << 13;
+        float v;
+        memcpy(&v, &u, 4);
+        v *= 0x1p112f;
+        uint32_t bits, infinite = u >= 0x0f800000 ? 0x7f800000 : 0, quiet = u > 0x0f800000 ? 0x00400000 : 0;
+        memcpy(&bits, &v, 4);
+        bits |= infinite | quiet | (h & 0x8000) << 16;
+        memcpy(dst + i, &bits, 4);
+    }
+}
+
 #define SCALARS(expression) \
     do { \
         for (size_t i = 0; i < n; i++) dst[i] = (float)(expression); \
@@ -24,7 +40,7 @@ static pith_status scalars(pith_dtype dtype, const uint8_t *p, size_t n, float *
 {
     switch (dtype) {
     case PITH_F32: memcpy(dst, p, 4 * n); return PITH_OK;
-    case PITH_F16: SCALARS(pith_f16_to_f32(pith_le16(p + 2 * i)));
+    case PITH_F16: f16_values(p, n, dst); return PITH_OK;
     case PITH_BF16: SCALARS(pith_bf16_to_f32(pith_le16(p + 2 * i)));
     case PITH_F64:
         for (size_t i = 0; i < n; i++) {

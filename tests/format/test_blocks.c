@@ -195,11 +195,28 @@ static void decodes_scalars(void **state)
     }
 }
 
+/* All f16 there are, against the scalar conversion. */
+static void decodes_every_f16(void **state)
+{
+    (void)state;
+    uint8_t *h = malloc(65536 * 2);
+    float *y = malloc(65536 * sizeof *y);
+    assert_true(h && y);
+    for (unsigned i = 0; i < 65536; i++) pith_put16(h + 2 * i, (uint16_t)i);
+    assert_int_equal(pith_blocks_to_f32(PITH_F16, h, 65536, y), PITH_OK);
+    for (unsigned i = 0; i < 65536; i++) {
+        float expected = pith_f16_to_f32((uint16_t)i);
+        if (memcmp(&expected, &y[i], 4) != 0) fail_msg("0x%04x is %a, not %a", i, (double)y[i], (double)expected);
+    }
+    free(h);
+    free(y);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(errors_stay_within_bounds), cmocka_unit_test(importance_counts), cmocka_unit_test(corners),
-        cmocka_unit_test(refuses_what_cannot_be), cmocka_unit_test(decodes_the_rest), cmocka_unit_test(decodes_scalars),
+        cmocka_unit_test(refuses_what_cannot_be), cmocka_unit_test(decodes_the_rest), cmocka_unit_test(decodes_scalars), cmocka_unit_test(decodes_every_f16),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
