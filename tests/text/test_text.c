@@ -213,6 +213,7 @@ static void test_words(void **state)
         {PITH_SPLIT_LLAMA3, "a \n \n  b\tc \"q\"\r\n", "a| \n \n| | b|\tc| \"|q|\"\r\n"},
         {PITH_SPLIT_LLAMA3, "end   ", "end|   "},
         {PITH_SPLIT_LLAMA3, "\t\t!x", "\t|\t|!x"},
+        {PITH_SPLIT_LLAMA3, "'\xC5\xBFx 'Sx", "'\xC5\xBF|x| '|Sx"},
         {PITH_SPLIT_QWEN2, "x 12 'll", "x| |1|2| '|ll"},
         {PITH_SPLIT_SPACES, "\xE2\x96\x81" "a" "\xE2\x96\x81\xE2\x96\x81" "b", "\xE2\x96\x81" "a|\xE2\x96\x81|\xE2\x96\x81" "b"},
         {PITH_SPLIT_RUNS, "\xE2\x96\x81" "a" "\xE2\x96\x81\xE2\x96\x81" "b", "\xE2\x96\x81" "a|\xE2\x96\x81\xE2\x96\x81" "b"},
