@@ -107,6 +107,21 @@ def safetensors():
     yield safetensors_file({"a": {"dtype": "U8", "shape": [4], "data_offsets": [0, 4]}, "b": {"dtype": "U8", "shape": [4], "data_offsets": [2, 6]}}, bytes(6))
 
 
+def config():
+    base = {"model_type": "llama", "num_hidden_layers": 2, "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "vocab_size": 300, "max_position_embeddings": 512, "rms_norm_eps": 1e-5, "rope_theta": 10000.0}
+    more = [{}, {"model_type": "qwen2", "sliding_window": 64, "use_sliding_window": True}, {"model_type": "other", "nested": {"a": [1, None, "x"]}},
+            {"hidden_act": "gelu"}, {"head_dim": 32, "partial_rotary_factor": 0.5}]
+    for type_ in ("linear", "llama3", "yarn", "dynamic", "default"):
+        for place in ("rope_scaling", "rope_parameters"):
+            more.append({place: {"rope_type": type_, "factor": 4.0, "low_freq_factor": 1, "high_freq_factor": 4, "beta_fast": 32, "beta_slow": 1,
+                                 "original_max_position_embeddings": 128, "attention_factor": None, "rope_theta": 5e5}})
+    for m in more:
+        yield json.dumps(base | m).encode()
+    yield b"{}"
+    yield b"[]"
+
+
 # ---- the entropy coder ----
 
 def rans():
@@ -155,7 +170,7 @@ def tokenizer():
         yield b"\x80" + template.encode()
 
 
-TARGETS = {f.__name__: f for f in (gguf, rans, safetensors, tokenizer)}
+TARGETS = {f.__name__: f for f in (config, gguf, rans, safetensors, tokenizer)}
 
 
 def write(folder, name):

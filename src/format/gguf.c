@@ -198,7 +198,7 @@ static pith_status check_tensors(reader *r, const pith_gguf *g)
     return status;
 }
 
-/* One line of the table; t.data holds the offset as a number until the data section's start is known. */
+/* One line of the table.  Where the data is can be told only behind the last line: *offset counts from there. */
 static pith_status read_tensor(reader *r, size_t i, pith_str *name, pith_named_tensor *nt, uint64_t *offset)
 {
     snprintf(r->where, sizeof r->where, "tensor %zu", i);

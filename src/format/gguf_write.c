@@ -237,6 +237,8 @@ pith_status pith_gguf_put_vocab(pith_gguf_writer *w, const pith_vocab *v)
                                          [PITH_VOCAB_UNIGRAM] = "t5", [PITH_VOCAB_WORDPIECE] = "bert"};
     PITH_TRY(pith_gguf_put_str(w, "tokenizer.ggml.model", text(models[v->kind])));
     if (v->kind == PITH_VOCAB_NONE) return PITH_OK;
+    if (v->kind == PITH_VOCAB_BPE && !v->pre[0])
+        pith_log(w->ctx, PITH_LOG_WARN, "%s: GGUF has no name for how this tokenizer cuts words; it is written as \"default\", and ids may differ", w->path);
     if (v->pre[0] || v->kind == PITH_VOCAB_BPE) PITH_TRY(pith_gguf_put_str(w, "tokenizer.ggml.pre", text(v->pre[0] ? v->pre : "default")));
     PITH_TRY(pith_gguf_put_strs(w, "tokenizer.ggml.tokens", v->tokens, v->n_tokens));
     PITH_TRY(put_types(w, v));

@@ -350,22 +350,24 @@ static pith_status config_meta(pith_ctx *ctx, pith_model_file *file, const cJSON
     return PITH_OK;
 }
 
+pith_status pith_hf_config_parse(pith_ctx *ctx, const char *path, const char *text, size_t len, pith_model_file *file)
+{
+    cJSON *json;
+    PITH_TRY(pith_json_parse(ctx, path, text, len, &json));
+    config c = {.ctx = ctx, .path = path, .json = json};
+    pith_status status = cJSON_IsObject(json) ? read_settings(&c, &file->settings) : pith_fail(ctx, PITH_E_CORRUPT, "%s: no JSON object", path);
+    if (status == PITH_OK) status = config_meta(ctx, file, json);
+    cJSON_Delete(json);
+    return status;
+}
+
 static pith_status open_config(pith_ctx *ctx, pith_model_file *file)
 {
     const pith_map *map;
     PITH_TRY(map_beside(ctx, file, "config.json", false, &map));
-    if (!map) {
-        pith_log(ctx, PITH_LOG_WARN, "%s: no config.json; the network stays unknown", file->path);
-        return PITH_OK;
-    }
-    cJSON *json;
-    config c = {.ctx = ctx, .path = map->path};
-    PITH_TRY(pith_json_parse(ctx, map->path, (const char *)map->data, map->len, &json));
-    c.json = json;
-    pith_status status = cJSON_IsObject(json) ? read_settings(&c, &file->settings) : pith_fail(ctx, PITH_E_CORRUPT, "%s: no JSON object", c.path);
-    if (status == PITH_OK) status = config_meta(ctx, file, json);
-    cJSON_Delete(json);
-    return status;
+    if (map) return pith_hf_config_parse(ctx, map->path, (const char *)map->data, map->len, file);
+    pith_log(ctx, PITH_LOG_WARN, "%s: no config.json; the network stays unknown", file->path);
+    return PITH_OK;
 }
 
 /* ---- tokenizer -------------------------------------------------------------------------------- */
