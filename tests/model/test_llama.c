@@ -248,6 +248,43 @@ static void test_limits(void **state)
     fixture_free(&f);
 }
 
+static pith_cache_kind failing;
+static const pith_cache_kind *working;
+static int calls_left;
+
+static pith_status attend_and_fail(pith_ctx *ctx, pith_cache *c, size_t layer, const float *q, size_t n, size_t n_heads, size_t pos0, size_t window, float scale, float *out)
+{
+    if (calls_left-- == 0) return pith_fail(ctx, PITH_E_INTERNAL, "on purpose");
+    return working->attend(ctx, c, layer, q, n, n_heads, pos0, window, scale, out);
+}
+
+/* Whenever a call fails, the cache is as it was before. */
+static void test_failure_undone(void **state)
+{
+    (void)state;
+    fixture f = fixture_new(TINY_F32, PITH_CACHE_F16, 64);
+    int32_t ids[40];
+    float expected[130], logits[130];
+    tiny_ids(ids, 40, 130, 4);
+    f.m->n_batch = 8;
+    assert_ok(f.ctx, pith_llama_forward(f.ctx, f.m, f.cache, ids, 40, 1, expected));
+    working = f.cache->kind;
+    failing = *working;
+    failing.attend = attend_and_fail;
+    for (int calls = 0; calls < 5; calls++) { /* four batches: the last layer attends only in the last */
+        working->truncate(f.cache, 0);
+        assert_ok(f.ctx, pith_llama_forward(f.ctx, f.m, f.cache, ids, 12, 0, NULL));
+        f.cache->kind = &failing;
+        calls_left = calls;
+        assert_int_equal(pith_llama_forward(f.ctx, f.m, f.cache, ids + 12, 28, 1, logits), PITH_E_INTERNAL);
+        f.cache->kind = working;
+        assert_int_equal(f.cache->n, 12);
+        assert_ok(f.ctx, pith_llama_forward(f.ctx, f.m, f.cache, ids + 12, 28, 1, logits));
+        for (size_t i = 0; i < 130; i++) assert_true(fabsf(logits[i] - expected[i]) < 0.05f);
+    }
+    fixture_free(&f);
+}
+
 static void expect_refused(pith_ctx *ctx, tiny *t, pith_status status, const char *word)
 {
     pith_llama *m = NULL;
@@ -406,6 +443,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_variants), cmocka_unit_test(test_truncate), cmocka_unit_test(test_tap), cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_failure_undone),
         cmocka_unit_test(test_refusals), cmocka_unit_test(test_rope_divisors), cmocka_unit_test(test_decode_allocates_nothing),
         cmocka_unit_test(test_faults_everywhere),
     };

@@ -109,6 +109,26 @@ static void test_greedy(void **state)
     pith_ctx_free(ctx);
 }
 
+/* Among equals the smaller ids stay, whichever filter cuts. */
+static void test_ties(void **state)
+{
+    (void)state;
+    static const pith_sampling settings[] = {{1, 3, 1, 0, 1, 0, 1}, {1, 0, 0.0095f, 0, 1, 0, 1}};
+    pith_ctx *ctx = test_ctx(1);
+    for (size_t k = 0; k < PITH_COUNT(settings); k++) {
+        size_t counts[N] = {0};
+        for (uint64_t step = 0; step < 300; step++) {
+            float logits[N];
+            for (size_t i = 0; i < N; i++) logits[i] = 1;
+            int32_t id = pith_sample(ctx, &settings[k], logits, N, NULL, 0, step);
+            assert_true(id >= 0 && id < 3); /* 0.0095 of 300 equals: three */
+            counts[id]++;
+        }
+        for (size_t i = 0; i < 3; i++) assert_true(counts[i] > 50);
+    }
+    pith_ctx_free(ctx);
+}
+
 static void test_seed(void **state)
 {
     (void)state;
@@ -165,6 +185,6 @@ static void test_refused(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_distribution), cmocka_unit_test(test_greedy), cmocka_unit_test(test_seed), cmocka_unit_test(test_refused)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_distribution), cmocka_unit_test(test_greedy), cmocka_unit_test(test_ties), cmocka_unit_test(test_seed), cmocka_unit_test(test_refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -46,16 +46,17 @@ static bool hear(void *user, const char *piece, size_t len)
     return true;
 }
 
-static void say(pith_ctx *ctx, pith_llama *m, const pith_tokenizer *tok, const char *prompt, pith_cache_type type, float temperature, heard *h)
+/* `len` bytes of prompt, ten tokens of reply */
+static void say(pith_ctx *ctx, pith_llama *m, const pith_tokenizer *tok, const char *prompt, size_t len, pith_cache_type type, float temperature, heard *h)
 {
     pith_ids ids = {0};
     pith_cache *cache;
     pith_generate_result r;
-    pith_generate_options o = {.sampling = pith_sampling_default, .max_tokens = 24, .emit = hear, .user = h};
+    pith_generate_options o = {.sampling = pith_sampling_default, .max_tokens = 10, .emit = hear, .user = h};
     o.sampling.temperature = temperature;
     o.sampling.seed = 3;
     *h = (heard){0};
-    assert_ok(ctx, pith_tokenize(ctx, tok, prompt, strlen(prompt), PITH_TOKENIZE_SPECIAL, &ids));
+    assert_ok(ctx, pith_tokenize(ctx, tok, prompt, len, PITH_TOKENIZE_SPECIAL, &ids));
     assert_ok(ctx, pith_llama_cache(ctx, m, type, 512, &cache));
     assert_ok(ctx, pith_generate(ctx, m, tok, cache, ids.ids, ids.n, &o, &r));
     assert_int_equal(r.n_prompt, ids.n);
@@ -73,12 +74,12 @@ static void test_speaks(void **state)
     pith_llama *m = open_model(ctx, false, &tok);
     heard h, again;
     for (pith_cache_type type = PITH_CACHE_F32; type <= PITH_CACHE_Q8; type++) {
-        say(ctx, m, tok, chat, type, 0, &h);
+        say(ctx, m, tok, chat, sizeof chat - 1, type, 0, &h);
         if (!strstr(h.text, "Paris")) fail_msg("cache type %d: '%s'", (int)type, h.text);
     }
     for (int warm = 0; warm < 2; warm++) {
-        say(ctx, m, tok, text, PITH_CACHE_F16, warm ? 0.9f : 0, &h);
-        say(alone, m, tok, text, PITH_CACHE_F16, warm ? 0.9f : 0, &again);
+        say(ctx, m, tok, text, 400, PITH_CACHE_F16, warm ? 0.9f : 0, &h);
+        say(alone, m, tok, text, 400, PITH_CACHE_F16, warm ? 0.9f : 0, &again);
         assert_string_equal(h.text, again.text);
     }
     pith_tokenizer_free(ctx, tok);
