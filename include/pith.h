@@ -199,6 +199,81 @@ typedef struct pith_measure {
 PITH_API pith_status pith_model_measure(pith_model *model, pith_model *reference, const char *text, size_t len,
                                         const pith_measure_options *options, pith_measure *measure);
 
+/* ---- compressing ------------------------------------------------------------------------------ */
+
+/* How to compress, and how large the result may be: one of size, bits, kl, or none of them for
+ * everything there is.  Zero-initialise, then set what matters. */
+typedef struct pith_compress_options {
+    const char *text;              /* calibration text file (UTF-8); NULL: the model writes its own */
+    uint64_t seed;
+    uint64_t size;                 /* bytes the file may have; 0: all layers */
+    double bits;                   /* bits a weight, whole file; 0: not asked */
+    double kl;                     /* smallest cut whose measured KL to the source is at most this; 0: not asked */
+    bool no_measure;               /* do not run the result */
+    bool no_exact;                 /* no layer of exact values, also where the source has a grid */
+} pith_compress_options;
+
+/* A cut of the file, measured against the source on calibration text. */
+typedef struct pith_measured {
+    uint64_t bytes;
+    double kl, predicted_kl;       /* nats a token */
+} pith_measured;
+#define PITH_MAX_MEASURED 16
+
+typedef struct pith_compress_result {
+    uint64_t source_bytes, file_bytes, total_bytes, floor_bytes, exact_bytes;
+    size_t n_weights, n_tensors, n_packets;
+    double bits_per_weight;
+    double calibrate_s, code_s, measure_s;
+    size_t n_measured;
+    pith_measured measured[PITH_MAX_MEASURED];
+} pith_compress_result;
+
+/** Compress `source` to `target` (written beside it, then renamed).
+ *  @return PITH_E_SPACE: the size is below the smallest cut (the message says which that is); and what
+ *  reading, running and writing return. */
+PITH_API pith_status pith_compress(pith_ctx *ctx, const char *source, const char *target, const pith_compress_options *options,
+                                   pith_compress_result *result);
+
+/** Copy the longest prefix of `source` that ends with a whole packet and fits.  *bytes: what was written.
+ *  @return PITH_E_SPACE below the smallest cut, PITH_E_ARGUMENT when kl was not measured. */
+PITH_API pith_status pith_cut(pith_ctx *ctx, const char *source, const char *target, const pith_compress_options *options, uint64_t *bytes);
+
+/* ---- looking into files ----------------------------------------------------------------------- */
+
+typedef struct pith_entry {
+    const char *name, *type;       /* type: "Q4_0" …; of a .pith the source's, or "vector" */
+    int n_dims;
+    size_t dims[8];                /* row-major: the last is contiguous */
+    uint64_t n_weights, bytes;
+    /* of a .pith: */
+    size_t n_packets;              /* that are there whole */
+    unsigned n_levels;             /* of refinement that at least some rows have */
+    bool exact;                    /* some of its exact values are there */
+    double kl_saved;               /* error that the packets there are expected to take away, nats a token */
+} pith_entry;
+
+/* What is in a file, without its weights having been read. */
+typedef struct pith_contents {
+    const char *kind;              /* "GGUF", "safetensors", "pith" */
+    uint64_t file_bytes, n_weights;
+    size_t n_entries;
+    const pith_entry *entries;
+    /* of a .pith: */
+    uint64_t total_bytes;          /* of the file before it was cut */
+    uint64_t floor_bytes;          /* of the smallest cut */
+    uint64_t exact_bytes;          /* from which on values are the source's; 0: never */
+    uint64_t manifest_bytes;       /* before the first packet */
+    uint64_t skipped_bytes;        /* damaged, passed over */
+    size_t n_packets;
+    const char *made;              /* how it was made and what was measured then, JSON; NULL: not a .pith */
+} pith_contents;
+
+/** @return PITH_E_IO, PITH_E_FORMAT, PITH_E_CORRUPT, PITH_E_UNSUPPORTED, PITH_E_MEMORY */
+PITH_API pith_status pith_contents_read(pith_ctx *ctx, const char *path, pith_contents **contents);
+/** NULL is allowed. */
+PITH_API void pith_contents_free(pith_ctx *ctx, pith_contents *contents);
+
 #ifdef __cplusplus
 }
 #endif

@@ -57,7 +57,13 @@ static void put_text(writer *w, const char *text, size_t limit)
     }
 }
 
-static double bits_of(const pith_html_row *r) { return r->n ? 8.0 * (double)r->bytes / (double)r->n : 0; }
+static double bits_of(const pith_html_page *p, size_t i)
+{
+    const pith_entry *e = &p->file->c.entries[i];
+    return e->n_weights ? 8.0 * (double)e->bytes / (double)e->n_weights : 0;
+}
+static double gain_of(const pith_html_page *p, size_t i) { return p->file->c.entries[i].kl_saved; }
+static double max_of(const pith_html_page *p, size_t i) { return p->max ? p->max[i] : NAN; }
 
 static void put_legend(writer *w, const bool *used)
 {
@@ -70,15 +76,16 @@ static void put_legend(writer *w, const bool *used)
 /* Bytes of each layer, stacked by kind of matrix; what belongs to no layer stands left of layer 0. */
 static void put_layers(writer *w, const pith_html_page *p)
 {
+    const pith_contents *c = &p->file->c;
     long n_layers = 0;
-    for (size_t i = 0; i < p->n_rows; i++) n_layers = PITH_MAX(n_layers, layer_of(p->rows[i].name) + 1);
+    for (size_t i = 0; i < c->n_entries; i++) n_layers = PITH_MAX(n_layers, layer_of(c->entries[i].name) + 1);
     if (n_layers < 1 || n_layers > 1000) return;
     double highest = 1;
     bool used[N_ROLES] = {false};
     for (long l = -1; l < n_layers; l++) {
         double sum = 0;
-        for (size_t i = 0; i < p->n_rows; i++)
-            if (layer_of(p->rows[i].name) == l) sum += (double)p->rows[i].bytes;
+        for (size_t i = 0; i < c->n_entries; i++)
+            if (layer_of(c->entries[i].name) == l) sum += (double)c->entries[i].bytes;
         highest = fmax(highest, sum);
     }
     double step = 900.0 / (double)(n_layers + 1);
@@ -89,15 +96,15 @@ static void put_layers(writer *w, const pith_html_page *p)
     for (long l = -1; l < n_layers; l++) {
         double y = 260, x = 85 + step * (double)(l + 1);
         for (size_t k = 0; k < N_ROLES; k++)
-            for (size_t i = 0; i < p->n_rows; i++) {
-                const pith_html_row *r = &p->rows[i];
+            for (size_t i = 0; i < c->n_entries; i++) {
+                const pith_entry *r = &c->entries[i];
                 if (layer_of(r->name) != l || role_of(r->name) != k) continue;
                 double h = 240 * (double)r->bytes / highest;
                 used[k] = true;
                 y -= h;
                 put(w, "<rect x=\"%.2f\" y=\"%.2f\" width=\"%.2f\" height=\"%.2f\" fill=\"%s\"><title>", x, y, step * 0.85, h, roles[k].colour);
                 put_text(w, r->name, 100);
-                put(w, ": %s, %.2f bits</title></rect>\n", pith_text_bytes(r->bytes).s, bits_of(r));
+                put(w, ": %s, %.2f bits</title></rect>\n", pith_text_bytes(r->bytes).s, bits_of(p, i));
             }
         if (l >= 0 && l % (n_layers > 40 ? 10 : 5) == 0) put(w, "<text x=\"%.1f\" y=276 class=axis text-anchor=middle>%ld</text>\n", x + step * 0.42, l);
     }
@@ -106,48 +113,47 @@ static void put_layers(writer *w, const pith_html_page *p)
 }
 
 /* A dot for each matrix: its layer across, `value` of it up. */
-static void put_dots(writer *w, const pith_html_page *p, const char *title, double (*value)(const pith_html_row *), const char *unit)
+static void put_dots(writer *w, const pith_html_page *p, const char *title, double (*value)(const pith_html_page *, size_t), const char *unit)
 {
+    const pith_contents *c = &p->file->c;
     long n_layers = 0;
     double highest = 0;
     bool used[N_ROLES] = {false};
-    for (size_t i = 0; i < p->n_rows; i++) {
-        n_layers = PITH_MAX(n_layers, layer_of(p->rows[i].name) + 1);
-        if (p->rows[i].n_dims >= 2) highest = fmax(highest, value(&p->rows[i]));
+    for (size_t i = 0; i < c->n_entries; i++) {
+        n_layers = PITH_MAX(n_layers, layer_of(c->entries[i].name) + 1);
+        if (c->entries[i].n_dims >= 2) highest = fmax(highest, value(p, i));
     }
     if (!(highest > 0) || n_layers > 1000) return;
     put(w, "<h2>%s</h2>\n<svg viewBox=\"0 0 1000 300\">\n", title);
     for (int g = 0; g <= 4; g++)
         put(w, "<line x1=80 x2=990 y1=%g y2=%g class=grid /><text x=72 y=%g class=axis text-anchor=end>%.3g %s</text>\n", 260 - 60.0 * g, 260 - 60.0 * g,
             264 - 60.0 * g, highest * g / 4, unit);
-    for (size_t i = 0; i < p->n_rows; i++) {
-        const pith_html_row *r = &p->rows[i];
-        if (r->n_dims < 2 || !isfinite(value(r))) continue;
+    for (size_t i = 0; i < c->n_entries; i++) {
+        const pith_entry *r = &c->entries[i];
+        if (r->n_dims < 2 || !isfinite(value(p, i))) continue;
         size_t k = role_of(r->name);
         used[k] = true;
         put(w, "<circle cx=\"%.1f\" cy=\"%.1f\" r=4 fill=\"%s\"><title>", 100 + 880.0 * (double)(layer_of(r->name) + 1) / (double)(n_layers + 1),
-            260 - 240 * value(r) / highest, roles[k].colour);
+            260 - 240 * value(p, i) / highest, roles[k].colour);
         put_text(w, r->name, 100);
-        put(w, ": %.4g %s</title></circle>\n", value(r), unit);
+        put(w, ": %.4g %s</title></circle>\n", value(p, i), unit);
     }
     put(w, "<text x=90 y=290 class=axis>first layer</text><text x=980 y=290 class=axis text-anchor=end>last layer</text></svg>\n");
     put_legend(w, used);
 }
 
-static double value_gain(const pith_html_row *r) { return r->gain; }
-static double value_max(const pith_html_row *r) { return r->max; }
-
 static void put_table(writer *w, const pith_html_page *p)
 {
-    put(w, "<h2>Tensors</h2>\n<table><tr><th>name<th>shape<th>type<th>bits<th>bytes%s</tr>\n", p->is_pith ? "<th>packets<th>levels<th>KL saved" : "");
-    for (size_t i = 0; i < p->n_rows; i++) {
-        const pith_html_row *r = &p->rows[i];
+    const pith_contents *c = &p->file->c;
+    put(w, "<h2>Tensors</h2>\n<table><tr><th>name<th>shape<th>type<th>bits<th>bytes%s</tr>\n", p->file->is_pith ? "<th>packets<th>levels<th>KL saved" : "");
+    for (size_t i = 0; i < c->n_entries; i++) {
+        const pith_entry *r = &c->entries[i];
         put(w, "<tr><td>");
         put_text(w, r->name, 200);
         put(w, "<td>");
         for (int d = 0; d < r->n_dims; d++) put(w, d ? " × %zu" : "%zu", r->dims[d]);
-        put(w, "<td>%s<td>%.3f<td>%llu", r->type, bits_of(r), (unsigned long long)r->bytes);
-        if (p->is_pith) put(w, "<td>%zu<td>%u%s<td>%.6f", r->n_packets, r->n_levels, r->exact ? " + exact" : "", r->gain);
+        put(w, "<td>%s<td>%.3f<td>%llu", r->type, bits_of(p, i), (unsigned long long)r->bytes);
+        if (p->file->is_pith) put(w, "<td>%zu<td>%u%s<td>%.6f", r->n_packets, r->n_levels, r->exact ? " + exact" : "", r->kl_saved);
         put(w, "</tr>\n");
     }
     put(w, "</table>\n");
@@ -156,8 +162,8 @@ static void put_table(writer *w, const pith_html_page *p)
 pith_status pith_html_write(pith_ctx *ctx, const char *path, const pith_html_page *p)
 {
     writer w = {0};
-    uint64_t n = 0;
-    const pith_settings *s = p->settings;
+    const pith_contents *c = &p->file->c;
+    const pith_settings *s = p->file->settings;
     PITH_TRY(pith_out_open(ctx, path, &w.out));
     put(&w, "<!doctype html>\n<html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\n<title>");
     put_text(&w, p->path, 300);
@@ -167,35 +173,34 @@ pith_status pith_html_write(pith_ctx *ctx, const char *path, const pith_html_pag
             "td:first-child,th:first-child{text-align:left}.legend span{margin-right:1em}.legend i{display:inline-block;width:.8em;height:.8em;margin-right:.3em}"
             "pre{white-space:pre-wrap;background:#f6f6f6;padding:1em;font-size:12px}</style>\n<h1>");
     put_text(&w, p->path, 300);
-    for (size_t i = 0; i < p->n_rows; i++) n += p->rows[i].n;
-    put(&w, "</h1>\n<p>%s, %s, %s weights, %.3f bits per weight", p->kind, pith_text_bytes(p->file_bytes).s, pith_text_count((double)n).s,
-        n ? 8.0 * (double)p->file_bytes / (double)n : 0);
+    put(&w, "</h1>\n<p>%s, %s, %s weights, %.3f bits per weight", c->kind, pith_text_bytes(c->file_bytes).s, pith_text_count((double)c->n_weights).s,
+        c->n_weights ? 8.0 * (double)c->file_bytes / (double)c->n_weights : 0);
     if (s->n_layers) {
         put(&w, "<br>");
         put_text(&w, s->architecture, sizeof s->architecture);
         put(&w, ": %u layers, width %u, feed-forward %u, %u heads (%u for keys and values), context %u", s->n_layers, s->n_embd, s->n_ff, s->n_heads,
             s->n_kv_heads, s->n_ctx);
     }
-    if (p->is_pith) {
-        put(&w, "<br>%.1f%% of %s are here, in %zu packets; the smallest cut is %s", 100 * (double)p->file_bytes / (double)PITH_MAX(p->total_bytes, 1),
-            pith_text_bytes(p->total_bytes).s, p->n_packets, pith_text_bytes(p->floor_bytes).s);
-        if (p->exact_bytes) put(&w, "; exact from %s on", pith_text_bytes(p->exact_bytes).s);
+    if (p->file->is_pith) {
+        put(&w, "<br>%.1f%% of %s are here, in %zu packets; the smallest cut is %s", 100 * (double)c->file_bytes / (double)PITH_MAX(c->total_bytes, 1),
+            pith_text_bytes(c->total_bytes).s, c->n_packets, pith_text_bytes(c->floor_bytes).s);
+        if (c->exact_bytes) put(&w, "; exact from %s on", pith_text_bytes(c->exact_bytes).s);
     }
     put(&w, "</p>\n");
     put_layers(&w, p);
     put_dots(&w, p, "Bits per weight", bits_of, "bits");
-    if (p->is_pith) put_dots(&w, p, "Error taken away by each tensor's packets", value_gain, "nats");
-    else put_dots(&w, p, "Largest magnitude", value_max, "");
+    if (p->file->is_pith) put_dots(&w, p, "Error taken away by each tensor's packets", gain_of, "nats");
+    else put_dots(&w, p, "Largest magnitude", max_of, "");
     put_table(&w, p);
-    if (p->n_meta || p->json) put(&w, "<h2>%s</h2>\n<pre>", p->is_pith ? "How it was made" : "Keys");
-    for (size_t i = 0; i < p->n_meta; i++) {
-        put_text(&w, p->meta[i].key, 200);
+    if (p->file->n_meta || c->made) put(&w, "<h2>%s</h2>\n<pre>", p->file->is_pith ? "How it was made" : "Keys");
+    for (size_t i = 0; i < p->file->n_meta; i++) {
+        put_text(&w, p->file->meta[i].key, 200);
         put(&w, " = ");
-        put_text(&w, p->meta[i].value, 300);
+        put_text(&w, p->file->meta[i].value, 300);
         put(&w, "\n");
     }
-    if (p->json) put_text(&w, p->json, 20000);
-    put(&w, p->n_meta || p->json ? "</pre>\n</html>\n" : "</html>\n");
+    if (c->made) put_text(&w, c->made, 20000);
+    put(&w, p->file->n_meta || c->made ? "</pre>\n</html>\n" : "</html>\n");
     if (w.status != PITH_OK) {
         pith_out_discard(w.out);
         return w.status;

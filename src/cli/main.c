@@ -137,6 +137,7 @@ static int run_command(const pith_command *command, pith_globals *globals, void 
     int code = 0;
     if (caught) {
         code = 128 + caught;
+        pith_terminal_log(&terminal, PITH_LOG_ERROR, "stopped by a signal; no half-written file is left");
     } else if (status != PITH_OK && cli.usage_error) {
         code = usage_error(command, pith_error(cli.ctx));
     } else if (status != PITH_OK) {

@@ -38,7 +38,7 @@ def main():
         run(make_tiny, model, "seed", "5")
         text.write_text("the cat sat on a mat. " * 60)
         compiler = shlex.split(os.environ.get("CC", "cc"))
-        cases = {"ask": [model, "Hello"], "measure": [model, model, text]}
+        cases = {"ask": [model, "Hello"], "measure": [model, model, text], "shrink": [model, root / "tiny.pith"]}
         for example in sorted((source / "examples").glob("*.c")):
             assert example.stem in cases, f"{example.name} is not tested"
             outputs = []
