@@ -380,6 +380,89 @@ class Converting(unittest.TestCase):
         self.assertFalse((FOLDER / "never.gguf").exists())
 
 
+class Compressing(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.whole = FOLDER / "tiny.pith"
+        r = pith("compress", MODEL, "-o", cls.whole, "--calibration", TEXT, "--json")
+        assert r.returncode == 0, r.stderr
+        cls.made = json.loads(r.stdout)
+
+    def test_made(self):
+        self.assertEqual(self.made["file_bytes"], self.whole.stat().st_size)
+        self.assertLess(self.made["file_bytes"], MODEL.stat().st_size / 2)
+        j = json.loads(pith("inspect", self.whole, "--json").stdout)
+        self.assertEqual((j["kind"], j["total_bytes"], j["floor_bytes"]), ("pith", self.made["file_bytes"], self.made["smallest_cut_bytes"]))
+        self.assertEqual(j["n_packets"], self.made["n_packets"])
+        packets = sum(t["bytes"] for t in j["tensors"] if t["n_packets"])
+        self.assertEqual(j["manifest_bytes"] + packets, j["file_bytes"])
+        self.assertTrue(all(t["kl_saved"] > 0 for t in j["tensors"] if t["n_packets"]))
+        page = FOLDER / "pith.html"
+        self.assertEqual(pith("inspect", self.whole, "--html", page).returncode, 0)
+        self.assertIn("Error taken away", page.read_text())
+        self.assertEqual(pith("inspect", self.whole, "--values").returncode, 2)
+
+    def test_cuts(self):
+        floor, total = self.made["smallest_cut_bytes"], self.made["file_bytes"]
+        data, last = self.whole.read_bytes(), math.inf
+        for size in (floor, (floor + total) // 2, total - 1, total, total + 1000):
+            target = FOLDER / f"cut-{size}.pith"
+            r = pith("cut", self.whole, "--size", size, "-o", target, "--json")
+            self.assertEqual(r.returncode, 0, r.stderr)
+            cut = target.read_bytes()
+            self.assertLessEqual(len(cut), size)
+            self.assertEqual(len(cut), json.loads(r.stdout)["file_bytes"])
+            self.assertTrue(data.startswith(cut))
+            j = json.loads(pith("eval", target, "--text", TEXT, "--context", 64, "--chunks", 4, "--reference", MODEL, "--json", "--no-speed").stdout)
+            self.assertLess(j["kl_mean"], last * 1.05 + 1e-4)
+            last = j["kl_mean"]
+        self.assertLess(last, 0.02)
+        for size in (floor - 1, 1000, 1):
+            r = pith("cut", self.whole, "--size", size, "-o", FOLDER / "never.pith")
+            self.assertEqual(r.returncode, 1)
+            self.assertIn(str(floor), r.stderr)
+        self.assertFalse((FOLDER / "never.pith").exists())
+        direct = FOLDER / "direct.pith"
+        size = (floor + total) // 2
+        self.assertEqual(pith("compress", MODEL, "-o", direct, "--calibration", TEXT, "--size", size, "--no-measure").returncode, 0)
+        self.assertLessEqual(direct.stat().st_size, size)
+        r = pith("compress", MODEL, "-o", FOLDER / "never.pith", "--calibration", TEXT, "--size", "1kB")
+        self.assertEqual(r.returncode, 1)
+        self.assertFalse((FOLDER / "never.pith").exists())
+        self.assertEqual(pith("cut", self.whole, "--size", "60kB", "--bits", "3", "-o", FOLDER / "never.pith").returncode, 2)
+        self.assertEqual(pith("cut", self.whole, "-o", FOLDER / "never.pith").returncode, 2)
+
+    def run_text(self, model, *arguments, **more):
+        r = pith("run", model, "--raw", "-p", "Hello", "-n", 8, "--temperature", 0, "--json", *arguments, **more)
+        return r, json.loads(r.stdout)["text"] if r.returncode == 0 else None
+
+    def test_prefixes(self):
+        data = self.whole.read_bytes()
+        floor = self.made["smallest_cut_bytes"]
+        r, want = self.run_text(self.whole)
+        self.assertEqual(r.returncode, 0, r.stderr)
+        self.assertEqual(self.run_text("-", stdin=data)[1], want)
+        for n in (floor, floor + 777, len(data) - 1):  # any prefix is a model
+            r, text = self.run_text("-", stdin=data[:n])
+            self.assertEqual(r.returncode, 0, r.stderr)
+        for n in (0, 10, 63, 64, 1000):                # but for one that ends within the manifest
+            r, _ = self.run_text("-", stdin=data[:n])
+            self.assertEqual(r.returncode, 1, n)
+            self.assertIn("standard input", r.stderr)
+
+    def test_damage(self):
+        data = bytearray(self.whole.read_bytes())
+        data[len(data) * 3 // 4] ^= 0x55
+        bad = FOLDER / "damaged.pith"
+        bad.write_bytes(data)
+        r, text = self.run_text(bad)
+        self.assertEqual(r.returncode, 0, r.stderr)
+        self.assertIn("warning", r.stderr)
+        r, _ = self.run_text(bad, "--strict")
+        self.assertEqual(r.returncode, 1)
+        self.assertEqual(self.run_text(self.whole, "--strict")[0].returncode, 0)
+
+
 class Terminal(unittest.TestCase):
     def talk(self, lines, *arguments, env=None):
         """A conversation on a pseudo-terminal: what it shows."""
