@@ -530,6 +530,17 @@ static pith_status parse(pith_ctx *ctx, const char *name, const char *text, size
     return pith_fail(ctx, PITH_E_FORMAT, "%s: not JSON at byte %zu of %zu", name, at, len);
 }
 
+/* The nearest that GGUF's flags can say of the steps, for what is written to files that know only those. */
+static void derive_flags(reader *r)
+{
+    for (size_t i = 0; i < r->n_steps; i++) {
+        const pith_text_step *s = &r->steps[i];
+        bool prefix = s->kind == PITH_STEP_PREPEND || s->kind == PITH_STEP_WORDS || s->kind == PITH_STEP_PREFIX_SPACE || (s->kind == PITH_STEP_METASPACE && s->flags);
+        r->v.add_space_prefix |= prefix;
+        r->v.remove_extra_spaces |= s->kind == PITH_STEP_REPLACE_RUNS || s->kind == PITH_STEP_WORDS;
+    }
+}
+
 static pith_status read_all(reader *r, const cJSON *root, const cJSON *config)
 {
     r->v.bos = r->v.eos = r->v.unk = r->v.pad = r->v.eot = -1;
@@ -539,6 +550,7 @@ static pith_status read_all(reader *r, const cJSON *root, const cJSON *config)
     PITH_TRY(settle_pre_tokenizer(r));
     PITH_TRY(read_post_processor(r, get(root, "post_processor")));
     if (config) PITH_TRY(read_config(r, config));
+    derive_flags(r);
     r->v.n_steps = r->n_steps;
     r->v.steps = pith_arena_take(r->arena, PITH_MAX(r->n_steps, 1) * sizeof *r->v.steps);
     if (!r->v.steps) return PITH_E_MEMORY;

@@ -1,9 +1,11 @@
-/* Patterns by PCRE2, in UTF mode with Unicode properties; bytes that are not UTF-8 match nothing and stand alone
- * between matches. */
+/* Patterns by PCRE2, in UTF mode with Unicode properties, compiled to machine code where PCRE2 can.  A run of bytes
+ * that are not UTF-8 is a word, and ends the text for the pattern on both sides. */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "text/pattern.h"
 
 #include <pcre2.h>
+
+#include "text/unicode.h"
 
 struct pith_pattern {
     pcre2_general_context *memory;
@@ -15,6 +17,7 @@ struct pith_matcher {
     const pith_pattern *pattern;
     pcre2_match_data *data;
     pcre2_match_context *limits;
+    const uint8_t *begin, *end;  /* the run of valid UTF-8 that was looked at last */
 };
 
 /* Sources: the tokenizer.json files of the models that bear these names (GPT-4o and Llama 4, Mistral Nemo, Qwen3.5,
@@ -55,8 +58,9 @@ pith_status pith_pattern_new(pith_ctx *ctx, const char *regex, size_t len, pith_
     p->memory = pcre2_general_context_create(take, give, ctx);
     if (p->memory) how = pcre2_compile_context_create(p->memory);
     if (how) {
-        p->code = pcre2_compile((PCRE2_SPTR)regex, len, PCRE2_UTF | PCRE2_UCP | PCRE2_MATCH_INVALID_UTF | PCRE2_NEVER_BACKSLASH_C, &error, &at, how);
+        p->code = pcre2_compile((PCRE2_SPTR)regex, len, PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &error, &at, how);
         status = p->code ? PITH_OK : PITH_E_MEMORY;
+        if (p->code && pcre2_jit_compile(p->code, PCRE2_JIT_COMPLETE)) pith_log(ctx, PITH_LOG_DEBUG, "tokenizer: its pattern is interpreted, not compiled");
     }
     pcre2_compile_context_free(how);
     if (how && !p->code && error != PCRE2_ERROR_NOMEMORY && error != PCRE2_ERROR_HEAP_FAILED) {
@@ -86,7 +90,7 @@ pith_status pith_matcher_new(pith_ctx *ctx, const pith_pattern *pattern, pith_ma
 {
     pith_matcher *m = pith_calloc(ctx, 1, sizeof *m);
     if (!m) return PITH_E_MEMORY;
-    *m = (pith_matcher){ctx, pattern, NULL, NULL};
+    *m = (pith_matcher){.ctx = ctx, .pattern = pattern};
     pcre2_general_context *memory = pcre2_general_context_create(take, give, ctx);
     if (memory) {
         m->data = pcre2_match_data_create_from_pattern(pattern->code, memory);
@@ -110,11 +114,36 @@ void pith_matcher_free(pith_ctx *ctx, pith_matcher *m)
     pith_free(ctx, m);
 }
 
-pith_status pith_matcher_next(pith_matcher *m, const uint8_t *text, size_t pos, size_t len, size_t *end)
+/* From p, the end of the bytes that are (`valid`), or are not, UTF-8. */
+static const uint8_t *utf8_run(const uint8_t *p, const uint8_t *end, bool valid)
 {
-    int n = pcre2_match(m->pattern->code, text, len, pos, PCRE2_NOTEMPTY, m->data, m->limits);
+    while (p < end) {
+        uint32_t c;
+        size_t n = pith_utf8_next(p, end, &c);
+        if ((n > 1 || *p < 0x80) != valid) break;
+        p += n;
+    }
+    return p;
+}
+
+pith_status pith_matcher_next(pith_matcher *m, const uint8_t *text, size_t pos, size_t len, size_t *word_end)
+{
+    const uint8_t *p = text + pos;
+    if (!pos || p < m->begin || p >= m->end) {
+        const uint8_t *invalid = utf8_run(p, text + len, false);
+        if (invalid > p) {
+            *word_end = (size_t)(invalid - text);
+            return PITH_OK;
+        }
+        m->begin = p;
+        m->end = utf8_run(p, text + len, true);
+    }
+    size_t at = (size_t)(p - m->begin), n_bytes = (size_t)(m->end - m->begin);
+    uint32_t options = PCRE2_NOTEMPTY | PCRE2_NO_UTF_CHECK;
+    int n = pcre2_match(m->pattern->code, m->begin, n_bytes, at, options, m->data, m->limits);
+    if (n == PCRE2_ERROR_JIT_STACKLIMIT) n = pcre2_match(m->pattern->code, m->begin, n_bytes, at, options | PCRE2_NO_JIT, m->data, m->limits);
     if (n == PCRE2_ERROR_NOMATCH) {
-        *end = len;
+        *word_end = (size_t)(m->end - text);
         return PITH_OK;
     }
     if (n == PCRE2_ERROR_NOMEMORY) return PITH_E_MEMORY;
@@ -124,7 +153,8 @@ pith_status pith_matcher_next(pith_matcher *m, const uint8_t *text, size_t pos, 
         return pith_fail(m->ctx, PITH_E_LIMIT, "tokenizer: its pattern gives up at byte %zu of the text: %s", pos, (const char *)why);
     }
     const PCRE2_SIZE *v = pcre2_get_ovector_pointer(m->data);
-    *end = v[0] > pos ? v[0] : v[1];
-    if (*end <= pos || *end > len) return pith_fail(m->ctx, PITH_E_FORMAT, "tokenizer: its pattern matches backwards at byte %zu", pos);
+    size_t end = v[0] > at ? v[0] : v[1];
+    if (end <= at || end > n_bytes) return pith_fail(m->ctx, PITH_E_FORMAT, "tokenizer: its pattern matches backwards at byte %zu", pos);
+    *word_end = (size_t)(m->begin - text) + end;
     return PITH_OK;
 }

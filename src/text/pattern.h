@@ -14,8 +14,9 @@ pith_status pith_pattern_new(pith_ctx *ctx, const char *regex, size_t len, pith_
 void pith_pattern_free(pith_ctx *ctx, pith_pattern *pattern);
 pith_status pith_matcher_new(pith_ctx *ctx, const pith_pattern *pattern, pith_matcher **matcher);
 void pith_matcher_free(pith_ctx *ctx, pith_matcher *matcher);
-/** End of the word that begins at text[pos], pos < len: a match, or what lies before the next one.
+/** End of the word that begins at text[pos], pos < len: a match, or what lies before the next one.  A text is gone
+ *  through from pos 0 to its end.
  *  @return PITH_E_LIMIT when the pattern backtracks without end on this text */
-pith_status pith_matcher_next(pith_matcher *matcher, const uint8_t *text, size_t pos, size_t len, size_t *end);
+pith_status pith_matcher_next(pith_matcher *matcher, const uint8_t *text, size_t pos, size_t len, size_t *word_end);
 
 #endif

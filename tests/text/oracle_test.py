@@ -2,7 +2,6 @@
 """Token ids against the PyPI package `tokenizers`.
 
     oracle_test.py TOKENIZE_FILE     with PITH_TEST_MODEL naming SmolLM2's GGUF file; skipped (77) without it
-    oracle_test.py --bench TOKENIZE_FILE [TEXT_FILE ...]     bytes a second of both, one thread, same text
 
 The text is made here, over 2 MB: Python's and Perl's own sources and documentation, licences and manual pages of the
 system, runs of characters of many scripts, emoji, and random bytes read as UTF-8 with replacement (`tokenizers` takes
@@ -11,22 +10,20 @@ BPE and WordPiece, trained here.
 """
 import glob
 import gzip
+import json
 import os
 import random
 import struct
 import subprocess
 import sys
 import tempfile
-import time
 import unicodedata
 
 os.environ["RAYON_NUM_THREADS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-if "--bench" not in sys.argv and not os.environ.get("PITH_TEST_MODEL"):
+if not os.environ.get("PITH_TEST_MODEL"):
     print("skipped: PITH_TEST_MODEL is not set")
     sys.exit(77)
-
-import base64
 
 import numpy as np
 from gguf import GGUFReader
@@ -193,7 +190,6 @@ def trained(texts):
     tok = Tokenizer(models.Unigram())
     tok.pre_tokenizer = P.Metaspace()
     tok.train_from_iterator([x for x in lines if max(x) < "\u0500"], trainers.UnigramTrainer(vocab_size=4000, unk_token="<unk>", special_tokens=["<unk>", "<s>", "</s>"], show_progress=False))
-    import json
     learnt = json.loads(tok.to_str())["model"]["vocab"]
     pieces = [(p, float(np.float32(s))) for p, s in learnt]  # SentencePiece's scores are f32
     table = {"ﬁ": "fi", "½": "1⁄2", "\t": " ", "\n": " ", "\r": " ", "\u00a0": " ", "\u3000": " ", "Å": "Å", "e\u0301": "é", "Ａ": "A", "①": "1", "…": "...", "\u200d": ""}
@@ -243,35 +239,7 @@ def trained(texts):
     return out
 
 
-def bench(program, files):
-    """Fastest of several passes over the same texts, each program with one thread."""
-    folder = tempfile.mkdtemp()
-    if files:
-        whole = "".join(open(f, encoding="utf8", errors="replace").read() for f in files)
-        texts = [whole[i:i + 4000] for i in range(0, len(whole), 4000)]
-    else:
-        texts = mixed_text(2_000_000)
-    n = sum(len(t.encode()) for t in texts)
-    toks = {**smollm2(os.environ["PITH_TEST_MODEL"]), **trained(texts[:200])}
-    print("tokenizer\ttokenizers MB/s\tpith MB/s\tratio\tpith's load ms")
-    for name, tok in toks.items():
-        path, source = os.path.join(folder, name + ".json"), os.path.join(folder, "texts")
-        tok.save(path)
-        write_texts(source, texts)
-        best = 1e9
-        for _ in range(3):
-            t0 = time.perf_counter()
-            for t in texts:
-                tok.encode(t)
-            best = min(best, time.perf_counter() - t0)
-        n_bytes, seconds, load = subprocess.run([program, path, source, os.devnull, "2"], capture_output=True, text=True, check=True).stdout.split()
-        assert int(n_bytes) == n
-        print(f"{name}\t{n / best / 1e6:.2f}\t{n / float(seconds) / 1e6:.1f}\t{best / float(seconds):.1f}\t{1e3 * float(load):.1f}", flush=True)
-
-
 def main():
-    if sys.argv[1] == "--bench":
-        return bench(sys.argv[2], sys.argv[3:])
     model, program = os.environ["PITH_TEST_MODEL"], sys.argv[1]
     texts = mixed_text(2_200_000)
     some = texts[:250]
@@ -291,4 +259,5 @@ def main():
     sys.exit(oracle.failed > 0)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -514,11 +514,11 @@ static void test_long_runs(void **state)
     char *text = malloc(N + 8);
     assert_non_null(text);
     static const char *const units[] = {"a", " ", "\n", "\xF0\x9F\x98\x80", "\xFF", "ab", "7", "a\xCC\x81\xCC\xA3", "'", " \n", "\xE2\x96\x81"};
-    made *kinds[4] = {random_bpe(5, 200, "llama-bpe"), random_bpe(5, 200, "qwen2"), random_bpe(5, 200, "smollm"), new_made(PITH_VOCAB_UNIGRAM, "none")};
-    kinds[3]->v.unk = add_token(kinds[3], "<unk>", PITH_TOKEN_UNKNOWN, 0);
-    for (int i = 0; i < 40; i++) add_token(kinds[3], (const char *[]){"a", "aa", "aaa", "\xE2\x96\x81", "ab"}[i % 5], PITH_TOKEN_NORMAL, (float)-i);
+    made *kinds[5] = {random_bpe(5, 200, "llama-bpe"), random_bpe(5, 200, "qwen2"), random_bpe(5, 200, "smollm"), random_bpe(5, 200, "gpt-4o"), new_made(PITH_VOCAB_UNIGRAM, "none")};
+    kinds[4]->v.unk = add_token(kinds[4], "<unk>", PITH_TOKEN_UNKNOWN, 0);
+    for (int i = 0; i < 40; i++) add_token(kinds[4], (const char *[]){"a", "aa", "aaa", "\xE2\x96\x81", "ab"}[i % 5], PITH_TOKEN_NORMAL, (float)-i);
     double start = pith_now_s();
-    for (size_t k = 0; k < 4; k++) {
+    for (size_t k = 0; k < PITH_COUNT(kinds); k++) {
         pith_tokenizer *tok = make(ctx, &kinds[k]->v);
         for (size_t u = 0; u < PITH_COUNT(units); u++) {
             size_t n = strlen(units[u]), len = 0;
@@ -534,7 +534,7 @@ static void test_long_runs(void **state)
         pith_tokenizer_free(ctx, tok);
         free(kinds[k]);
     }
-    /* 44 MB in all take about two seconds; a quadratic step anywhere takes hours.  The bound leaves room for sanitizers. */
+    /* 55 MB in all take about three seconds; a quadratic step anywhere takes hours.  The bound leaves room for sanitizers. */
     assert_true(pith_now_s() - start < 100);
     free(text);
     pith_ctx_free(ctx);
@@ -778,8 +778,9 @@ static pith_status read_json(pith_ctx *ctx, const made *m)
     return status;
 }
 
-/* Allocation 1, 2, 3, … fails: the call says out of memory and nothing stays behind. */
-static void expect_no_leak(work *w, const made *m)
+/* Allocation 1, 2, 3, … fails: the call says out of memory and nothing stays behind.  `optional`: PCRE2 does without
+ * the memory for its machine code. */
+static void expect_no_leak(work *w, const made *m, bool optional)
 {
     for (long fail_at = 1;; fail_at++) {
         test_faults f = {.fail_at = fail_at};
@@ -791,10 +792,11 @@ static void expect_no_leak(work *w, const made *m)
             pith_ctx_free(ctx);
         }
         assert_int_equal(f.held, 0);
-        if (status == PITH_OK) {
-            assert_true(f.calls < fail_at && fail_at > 5);
+        if (status == PITH_OK && f.calls < fail_at) {
+            assert_true(fail_at > 5);
             return;
         }
+        if (status == PITH_OK && optional) continue;
         assert_int_equal(status, PITH_E_MEMORY);
     }
 }
@@ -806,9 +808,9 @@ static void test_faults_everywhere(void **state)
     made *m = random_bpe(9, 50, "qwen2");
     add_token(m, "<|end|>", PITH_TOKEN_CONTROL, 0);
     m->v.chat_template = (pith_str){chatml, sizeof chatml - 1};
-    expect_no_leak(build_and_use, m);
+    expect_no_leak(build_and_use, m, false);
     strcpy(m->v.pre, "gpt-4o");
-    expect_no_leak(build_and_use, m);
+    expect_no_leak(build_and_use, m, true);
     free(m);
     static const pith_vocab_kind kinds[] = {PITH_VOCAB_SPM, PITH_VOCAB_UNIGRAM, PITH_VOCAB_WORDPIECE};
     for (size_t i = 0; i < PITH_COUNT(kinds); i++) {
@@ -820,10 +822,10 @@ static void test_faults_everywhere(void **state)
         m->v.remove_extra_spaces = m->v.add_space_prefix = m->v.lowercase = true;
         uint8_t added[MOST] = {0, 0, 0, PITH_ADDED | PITH_ADDED_NORMALIZED};
         m->v.added = added;
-        expect_no_leak(build_and_use, m);
+        expect_no_leak(build_and_use, m, false);
         free(m);
     }
-    expect_no_leak(read_json, NULL);
+    expect_no_leak(read_json, NULL, false);
 }
 
 int main(void)
