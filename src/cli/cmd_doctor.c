@@ -98,7 +98,7 @@ static void run_kernels(const pith_kernels *k, inputs *in, const pith_qmat *m, o
     k->silu_mul(out->silu, in->values, in->gain, N_VALUES);
     memcpy(out->rope, in->values, sizeof out->rope);
     k->rope(out->rope, in->cos, in->sin, HEAD, true);
-    k->attend_f16(in->x, in->kv_half, in->kv_half, HEAD, N_KEYS, HEAD, 0.125f, scratch, out->attend);
+    k->attend_heads_f16(in->x, 1, in->kv_half, in->kv_half, HEAD, N_KEYS, HEAD, 0.125f, scratch, out->attend);
 }
 
 typedef struct isa_result {

@@ -266,26 +266,10 @@ static void lanes_attend_heads_q8(const float *q, size_t n_q, const int8_t *k, c
     attend(q, n_q, k, k_scale, v, v_scale, KIND_I8, stride, n, d, scale, scratch, out);
 }
 
-static void lanes_attend_f32(const float *q, const float *k, const float *v, size_t stride, size_t n, size_t d, float scale, float *scratch, float *out)
-{
-    lanes_attend_heads_f32(q, 1, k, v, stride, n, d, scale, scratch, out);
-}
-
-static void lanes_attend_f16(const float *q, const uint16_t *k, const uint16_t *v, size_t stride, size_t n, size_t d, float scale, float *scratch, float *out)
-{
-    lanes_attend_heads_f16(q, 1, k, v, stride, n, d, scale, scratch, out);
-}
-
-static void lanes_attend_q8(const float *q, const int8_t *k, const float *k_scale, const int8_t *v, const float *v_scale, size_t stride, size_t n, size_t d, float scale, float *scratch, float *out)
-{
-    lanes_attend_heads_q8(q, 1, k, k_scale, v, v_scale, stride, n, d, scale, scratch, out);
-}
-
 #define LANES_ENTRIES                                                                                              \
     .f16_vec = lanes_f16_vec, .bf16_vec = lanes_bf16_vec, .f32_vec = lanes_f32_vec, .f16_to_f32 = lanes_f16_to_f32, \
     .f32_to_f16 = lanes_f32_to_f16, .bf16_to_f32 = lanes_bf16_to_f32, .dot = lanes_dot, .axpy = lanes_axpy,         \
     .rmsnorm = lanes_rmsnorm, .softmax = lanes_softmax, .silu_mul = lanes_silu_mul, .rope = lanes_rope,             \
-    .attend_heads_f32 = lanes_attend_heads_f32, .attend_heads_f16 = lanes_attend_heads_f16, .attend_heads_q8 = lanes_attend_heads_q8, \
-    .attend_f32 = lanes_attend_f32, .attend_f16 = lanes_attend_f16, .attend_q8 = lanes_attend_q8
+    .attend_heads_f32 = lanes_attend_heads_f32, .attend_heads_f16 = lanes_attend_heads_f16, .attend_heads_q8 = lanes_attend_heads_q8
 
 #endif

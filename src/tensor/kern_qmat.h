@@ -87,12 +87,22 @@ typedef struct vec_walk { /* where a tile's product stands */
     v16 y;
 } vec_walk;
 
+/* Weights are asked for this many bytes ahead.  The processor's own prefetching stops at pages and falls
+ * behind where unpacking is long: 4 to 30% of the speed, most at 2 and 3 bits; 2 to 4 KiB serve alike. */
+enum { AHEAD = 3072 };
+
+INLINE void ask_ahead(const uint8_t *p, size_t len)
+{
+    for (size_t i = 0; i < len; i += 64) __builtin_prefetch(p + AHEAD + i);
+}
+
 /* Consecutive blocks of one width. */
 INLINE void vec_run(vec_walk *walk, const unsigned bits, const pith_qscale mode)
 {
     vec_walk s = *walk;
     do {
         v16 dot = v_set(0);
+        ask_ahead(s.payload, 64 * bits);
         if (bits > 0) dot = block_dot(s.payload, s.q, bits, s_set(start_of(bits, mode) * *s.isum));
         if (mode != PITH_QSCALE_ROW) dot = v_mul(dot, v_load(KIND_F16, s.scales, 16));
         s.y = v_fma(dot, v_set(*s.scale), s.y);
@@ -138,6 +148,7 @@ static void qmat_vec(const pith_qmat *w, size_t tile0, size_t tile1, const pith_
         size_t at = i * a->n_blocks;
         vec_walk s = {bits, bits + w->n_blocks, scales + kern_scales_bytes(w), scales, a->q + at * PITH_TILE_COLS,
                       a->isum + at, a->scale + at, a->sum + at, v_set(0)};
+        ask_ahead(scales, kern_scales_bytes(w));
         switch (w->scale_mode) {
         case PITH_QSCALE_ROW:
             vec_tile_row(&s);

@@ -221,51 +221,42 @@ static void ref_rope(float *x, const float *cos, const float *sin, size_t d, boo
 
 /* ---- attention -------------------------------------------------------------------------------- */
 
-static void ref_attend_f32(const float *q, const float *k, const float *v, size_t stride, size_t n, size_t d, float scale, float *scratch, float *out)
-{
-    for (size_t j = 0; j < n; j++) scratch[j] = ref_dot(k + j * stride, q, d);
-    ref_softmax(scratch, n, scale);
-    memset(out, 0, d * sizeof *out);
-    for (size_t j = 0; j < n; j++) ref_axpy(out, v + j * stride, scratch[j], d);
-}
-
-static void ref_attend_f16(const float *q, const uint16_t *k, const uint16_t *v, size_t stride, size_t n, size_t d, float scale, float *scratch, float *out)
-{
-    for (size_t j = 0; j < n; j++) ref_f16_vec(k + j * stride, 0, 1, d, q, &scratch[j]);
-    ref_softmax(scratch, n, scale);
-    memset(out, 0, d * sizeof *out);
-    for (size_t j = 0; j < n; j++)
-        for (size_t c = 0; c < d; c++) out[c] = fmaf(scratch[j], pith_f16_to_f32(v[j * stride + c]), out[c]);
-}
-
-static void ref_attend_q8(const float *q, const int8_t *k, const float *k_scale, const int8_t *v, const float *v_scale, size_t stride, size_t n, size_t d, float scale, float *scratch, float *out)
-{
-    for (size_t j = 0; j < n; j++) {
-        float s[16] = {0};
-        for (size_t c = 0; c < d; c++) s[c % 16] = fmaf((float)k[j * stride + c], q[c], s[c % 16]);
-        scratch[j] = sum16(s) * k_scale[j];
-    }
-    ref_softmax(scratch, n, scale);
-    memset(out, 0, d * sizeof *out);
-    for (size_t j = 0; j < n; j++) {
-        float weight = scratch[j] * v_scale[j];
-        for (size_t c = 0; c < d; c++) out[c] = fmaf(weight, (float)v[j * stride + c], out[c]);
-    }
-}
-
 static void ref_attend_heads_f32(const float *q, size_t n_q, const float *k, const float *v, size_t stride, size_t n, size_t d, float scale, float *scratch, float *out)
 {
-    for (size_t i = 0; i < n_q; i++) ref_attend_f32(q + i * d, k, v, stride, n, d, scale, scratch + i * n, out + i * d);
+    for (size_t i = 0; i < n_q; i++, q += d, scratch += n, out += d) {
+        for (size_t j = 0; j < n; j++) scratch[j] = ref_dot(k + j * stride, q, d);
+        ref_softmax(scratch, n, scale);
+        memset(out, 0, d * sizeof *out);
+        for (size_t j = 0; j < n; j++) ref_axpy(out, v + j * stride, scratch[j], d);
+    }
 }
 
 static void ref_attend_heads_f16(const float *q, size_t n_q, const uint16_t *k, const uint16_t *v, size_t stride, size_t n, size_t d, float scale, float *scratch, float *out)
 {
-    for (size_t i = 0; i < n_q; i++) ref_attend_f16(q + i * d, k, v, stride, n, d, scale, scratch + i * n, out + i * d);
+    for (size_t i = 0; i < n_q; i++, q += d, scratch += n, out += d) {
+        for (size_t j = 0; j < n; j++) ref_f16_vec(k + j * stride, 0, 1, d, q, &scratch[j]);
+        ref_softmax(scratch, n, scale);
+        memset(out, 0, d * sizeof *out);
+        for (size_t j = 0; j < n; j++)
+            for (size_t c = 0; c < d; c++) out[c] = fmaf(scratch[j], pith_f16_to_f32(v[j * stride + c]), out[c]);
+    }
 }
 
 static void ref_attend_heads_q8(const float *q, size_t n_q, const int8_t *k, const float *k_scale, const int8_t *v, const float *v_scale, size_t stride, size_t n, size_t d, float scale, float *scratch, float *out)
 {
-    for (size_t i = 0; i < n_q; i++) ref_attend_q8(q + i * d, k, k_scale, v, v_scale, stride, n, d, scale, scratch + i * n, out + i * d);
+    for (size_t i = 0; i < n_q; i++, q += d, scratch += n, out += d) {
+        for (size_t j = 0; j < n; j++) {
+            float s[16] = {0};
+            for (size_t c = 0; c < d; c++) s[c % 16] = fmaf((float)k[j * stride + c], q[c], s[c % 16]);
+            scratch[j] = sum16(s) * k_scale[j];
+        }
+        ref_softmax(scratch, n, scale);
+        memset(out, 0, d * sizeof *out);
+        for (size_t j = 0; j < n; j++) {
+            float weight = scratch[j] * v_scale[j];
+            for (size_t c = 0; c < d; c++) out[c] = fmaf(weight, (float)v[j * stride + c], out[c]);
+        }
+    }
 }
 
 const pith_kernels pith_kernels_ref = {
@@ -275,6 +266,5 @@ const pith_kernels pith_kernels_ref = {
     .dot = ref_dot, .axpy = ref_axpy, .rmsnorm = ref_rmsnorm, .softmax = ref_softmax, .silu_mul = ref_silu_mul,
     .rope = ref_rope,
     .attend_heads_f32 = ref_attend_heads_f32, .attend_heads_f16 = ref_attend_heads_f16, .attend_heads_q8 = ref_attend_heads_q8,
-    .attend_f32 = ref_attend_f32, .attend_f16 = ref_attend_f16, .attend_q8 = ref_attend_q8,
     .gemm = pith_gemm_ref,
 };

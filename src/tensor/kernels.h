@@ -45,10 +45,6 @@ typedef struct pith_kernels {
     void (*attend_heads_f32)(const float *q, size_t n_q, const float *k, const float *v, size_t stride, size_t n, size_t d, float scale, float *scratch, float *out);
     void (*attend_heads_f16)(const float *q, size_t n_q, const uint16_t *k, const uint16_t *v, size_t stride, size_t n, size_t d, float scale, float *scratch, float *out);
     void (*attend_heads_q8)(const float *q, size_t n_q, const int8_t *k, const float *k_scale, const int8_t *v, const float *v_scale, size_t stride, size_t n, size_t d, float scale, float *scratch, float *out);
-    /* n_q = 1 */
-    void (*attend_f32)(const float *q, const float *k, const float *v, size_t stride, size_t n, size_t d, float scale, float *scratch, float *out);
-    void (*attend_f16)(const float *q, const uint16_t *k, const uint16_t *v, size_t stride, size_t n, size_t d, float scale, float *scratch, float *out);
-    void (*attend_q8)(const float *q, const int8_t *k, const float *k_scale, const int8_t *v, const float *v_scale, size_t stride, size_t n, size_t d, float scale, float *scratch, float *out);
 } pith_kernels;
 
 /** The table for a processor; constant tables, nothing to free. */

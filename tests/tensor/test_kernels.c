@@ -471,12 +471,12 @@ static void attention_free(attention *a)
     free(a->k16), free(a->v16), free(a->k8), free(a->v8);
 }
 
-static void attend(const pith_kernels *k, const attention *a, int type, float *out)
+static void attend(const pith_kernels *k, const attention *a, size_t n_q, int type, float *out)
 {
     float scale = 1 / sqrtf((float)a->d);
-    if (type == 0) k->attend_f32(a->q, a->k, a->v, a->stride, a->n, a->d, scale, a->scratch, out);
-    else if (type == 1) k->attend_f16(a->q, a->k16, a->v16, a->stride, a->n, a->d, scale, a->scratch, out);
-    else k->attend_q8(a->q, a->k8, a->k_scale, a->v8, a->v_scale, a->stride, a->n, a->d, scale, a->scratch, out);
+    if (type == 0) k->attend_heads_f32(a->q, n_q, a->k, a->v, a->stride, a->n, a->d, scale, a->scratch, out);
+    else if (type == 1) k->attend_heads_f16(a->q, n_q, a->k16, a->v16, a->stride, a->n, a->d, scale, a->scratch, out);
+    else k->attend_heads_q8(a->q, n_q, a->k8, a->k_scale, a->v8, a->v_scale, a->stride, a->n, a->d, scale, a->scratch, out);
 }
 
 static void attention_tables(void **state)
@@ -489,9 +489,9 @@ static void attention_tables(void **state)
                 attention a = attention_new(counts[i], dims[j], dims[j] + (i % 2) * 7, 1);
                 for (int type = 0; type < 3; type++) {
                     pair p = pair_new(a.d);
-                    attend(ref, &a, type, p.expected + GUARD);
-                    attend(tables[t], &a, type, p.got + GUARD);
-                    pair_check(p, tables[t], type == 0 ? "attend_f32" : type == 1 ? "attend_f16" : "attend_q8", a.n, a.d);
+                    attend(ref, &a, 1, type, p.expected + GUARD);
+                    attend(tables[t], &a, 1, type, p.got + GUARD);
+                    pair_check(p, tables[t], type == 0 ? "attend_heads_f32" : type == 1 ? "attend_heads_f16" : "attend_heads_q8", a.n, a.d);
                 }
                 attention_free(&a);
             }
@@ -512,11 +512,8 @@ static void attention_of_heads(void **state)
                     for (int type = 0; type < 3; type++) {
                         pair p = pair_new(n_q * d);
                         attention one = a;
-                        for (size_t h = 0; h < n_q; h++, one.q += d) attend(ref, &one, type, p.expected + GUARD + h * d);
-                        float scale = 1 / sqrtf((float)d), *out = p.got + GUARD;
-                        if (type == 0) k->attend_heads_f32(a.q, n_q, a.k, a.v, a.stride, a.n, d, scale, a.scratch, out);
-                        else if (type == 1) k->attend_heads_f16(a.q, n_q, a.k16, a.v16, a.stride, a.n, d, scale, a.scratch, out);
-                        else k->attend_heads_q8(a.q, n_q, a.k8, a.k_scale, a.v8, a.v_scale, a.stride, a.n, d, scale, a.scratch, out);
+                        for (size_t h = 0; h < n_q; h++, one.q += d) attend(ref, &one, 1, type, p.expected + GUARD + h * d);
+                        attend(k, &a, n_q, type, p.got + GUARD);
                         pair_check(p, k, type == 0 ? "attend_heads_f32" : type == 1 ? "attend_heads_f16" : "attend_heads_q8", n_q, d);
                     }
                     attention_free(&a);
@@ -530,7 +527,7 @@ static void attention_is_right(void **state)
     for (int type = 0; type < 3; type++) {
         double p[50], sum = 0, max = -1e9;
         float out[40];
-        attend(ref, &a, type, out);
+        attend(ref, &a, 1, type, out);
         for (size_t j = 0; j < a.n; j++) {
             double s = 0;
             for (size_t c = 0; c < a.d; c++) s += (double)a.q[c] * (type == 2 ? a.k8[j * a.stride + c] * (double)a.k_scale[j] : a.k[j * a.stride + c]);
