@@ -44,6 +44,7 @@ struct pith_tokenizer {
     double *scores;              /* unigram [n_tokens] */
     double unk_score;
     uint32_t max_word_chars;
+    bool marked_words;           /* WordPiece as GGUF writes it: U+2581 before first pieces, inner ones bare; else ## before those */
 
     int32_t bos, eos, unk, pad, eot;
     bool add_bos, add_eos, byte_fallback, fuse_unknown, ignore_merges;

@@ -46,7 +46,7 @@ static int byte_token(const uint8_t *p, size_t len)
 }
 
 /* What a token of the file stands for, into dst (cap >= len + 1); its length. */
-static size_t token_bytes(const pith_vocab *v, bool gguf_words, uint8_t type, const uint8_t *p, size_t len, uint8_t *dst)
+static size_t token_bytes(const pith_vocab *v, bool marked_words, uint8_t type, const uint8_t *p, size_t len, uint8_t *dst)
 {
     size_t n = 0;
     if (type == PITH_TOKEN_BYTE) {
@@ -59,7 +59,7 @@ static size_t token_bytes(const pith_vocab *v, bool gguf_words, uint8_t type, co
         n = pith_byte_letters_undo(p, len, dst);
         if (n != SIZE_MAX) return n;
         n = 0;
-    } else if (type == PITH_TOKEN_NORMAL && v->kind == PITH_VOCAB_WORDPIECE && !gguf_words) {
+    } else if (type == PITH_TOKEN_NORMAL && v->kind == PITH_VOCAB_WORDPIECE && !marked_words) {
         pith_str prefix = v->word_prefix.len ? v->word_prefix : (pith_str){"##", 2};
         if (len > prefix.len && !memcmp(p, prefix.s, prefix.len)) {
             memcpy(dst, p + prefix.len, len - prefix.len);
@@ -88,13 +88,15 @@ static size_t token_bytes(const pith_vocab *v, bool gguf_words, uint8_t type, co
 /* Names, pieces and bytes of all tokens, and the maps over them. */
 static pith_status build_texts(pith_ctx *ctx, const pith_vocab *v, pith_tokenizer *tok)
 {
-    size_t n = v->n_tokens, total = 0, marked = 0;
+    size_t n = v->n_tokens, total = 0, marked = 0, hashed = 0;
     for (size_t i = 0; i < n; i++) {
         if (!pith_add(total, v->tokens[i].len + 1, &total) || total >= UINT32_MAX)
             return pith_fail(ctx, PITH_E_LIMIT, "tokenizer: the texts of its %zu tokens have over 4 GB", n);
         marked += v->tokens[i].len > 3 && !memcmp(v->tokens[i].s, mark, 3);
+        hashed += v->tokens[i].len > 2 && !memcmp(v->tokens[i].s, "##", 2);
     }
-    bool bpe = v->kind == PITH_VOCAB_BPE, gguf_words = v->kind == PITH_VOCAB_WORDPIECE && !v->word_prefix.len && marked > n / 4;
+    bool bpe = v->kind == PITH_VOCAB_BPE;
+    tok->marked_words = v->kind == PITH_VOCAB_WORDPIECE && !v->word_prefix.len && marked > hashed;
     tok->name_text = pith_arena_take(tok->arena, total);
     tok->bytes = pith_arena_take(tok->arena, total);
     tok->name_begin = pith_arena_take(tok->arena, (n + 1) * sizeof *tok->name_begin);
@@ -108,7 +110,7 @@ static pith_status build_texts(pith_ctx *ctx, const pith_vocab *v, pith_tokenize
         tok->begin[i] = at;
         if (len) memcpy(tok->name_text + at_name, p, len);
         at_name += (uint32_t)len;
-        if (len) at += (uint32_t)token_bytes(v, gguf_words, tok->types[i], p, len, tok->bytes + at);
+        if (len) at += (uint32_t)token_bytes(v, tok->marked_words, tok->types[i], p, len, tok->bytes + at);
     }
     tok->name_begin[n] = at_name;
     tok->begin[n] = at;
@@ -163,20 +165,26 @@ static pith_status build_special(pith_ctx *ctx, const pith_vocab *v, pith_tokeni
     return status;
 }
 
+/* How words are cut: by the pre-tokenizer's name if there is a scanner of that name for this kind, else, for a
+ * byte-level BPE, by a pattern. */
 static pith_status choose_split(pith_ctx *ctx, const pith_vocab *v, pith_tokenizer *tok)
 {
-    tok->split = v->kind == PITH_VOCAB_WORDPIECE ? PITH_SPLIT_BERT : v->kind == PITH_VOCAB_BPE ? PITH_SPLIT_GPT2 : PITH_SPLIT_NONE;
-    pith_split named;
-    if (pith_split_by_name(v->pre, &named)) {
-        bool spaces = named == PITH_SPLIT_SPACES || named == PITH_SPLIT_NONE, marks = v->kind == PITH_VOCAB_SPM || v->kind == PITH_VOCAB_UNIGRAM;
-        if (v->kind == PITH_VOCAB_BPE ? named != PITH_SPLIT_SPACES && named != PITH_SPLIT_BERT : marks && spaces) tok->split = named;
-    } else if (v->kind == PITH_VOCAB_BPE) {
-        const char *regex = pith_pattern_by_name(v->pre);
-        if (regex) return pith_pattern_new(ctx, regex, strlen(regex), &tok->pattern);
-        if (v->pattern.len) return pith_pattern_new(ctx, v->pattern.s, v->pattern.len, &tok->pattern);
-        pith_log(ctx, PITH_LOG_WARN, "tokenizer: pre-tokenizer \"%.*s\" is not known; GPT-2's is used, token ids may differ from the model's own",
-                 (int)sizeof v->pre, v->pre);
+    pith_split named = PITH_SPLIT_NONE;
+    bool is_named = pith_split_by_name(v->pre, &named), is_mark = named == PITH_SPLIT_SPACES, is_bert = named == PITH_SPLIT_BERT;
+    tok->split = PITH_SPLIT_NONE;
+    if (v->kind == PITH_VOCAB_WORDPIECE) tok->split = PITH_SPLIT_BERT;
+    if ((v->kind == PITH_VOCAB_SPM || v->kind == PITH_VOCAB_UNIGRAM) && is_mark) tok->split = PITH_SPLIT_SPACES;
+    if (v->kind != PITH_VOCAB_BPE) return PITH_OK;
+    if (is_named && !is_mark && !is_bert) {
+        tok->split = named;
+        return PITH_OK;
     }
+    tok->split = PITH_SPLIT_GPT2;
+    const char *regex = pith_pattern_by_name(v->pre);
+    if (regex) return pith_pattern_new(ctx, regex, strlen(regex), &tok->pattern);
+    if (v->pattern.len) return pith_pattern_new(ctx, v->pattern.s, v->pattern.len, &tok->pattern);
+    pith_log(ctx, PITH_LOG_WARN, "tokenizer: pre-tokenizer \"%.*s\" is not known; GPT-2's is used, token ids may differ from the model's own",
+             (int)sizeof v->pre, v->pre);
     return PITH_OK;
 }
 

@@ -39,25 +39,18 @@ pith_status pith_wordpiece_init(pith_ctx *ctx, const pith_vocab *v, pith_tokeniz
 {
     static const uint8_t mark[3] = {0xE2, 0x96, 0x81};
     const uint8_t *prefix = v->word_prefix.len ? (const uint8_t *)v->word_prefix.s : (const uint8_t *)"##";
-    size_t n_prefix = v->word_prefix.len ? v->word_prefix.len : 2, total = 0, marked = 0, hashed = 0;
-    for (size_t i = 0; i < tok->n_tokens; i++) {
-        const uint8_t *p = tok->pieces + tok->piece_begin[i];
-        size_t len = tok->piece_begin[i + 1] - tok->piece_begin[i];
-        total += len;
-        marked += len > 3 && !memcmp(p, mark, 3);
-        hashed += len > n_prefix && !memcmp(p, prefix, n_prefix);
-    }
-    /* GGUF writes first pieces as U+2581 piece and inner ones bare; a tokenizer.json writes the inner ones ##piece */
-    bool gguf = !v->word_prefix.len && marked > hashed;
+    size_t n_prefix = v->word_prefix.len ? v->word_prefix.len : 2, total = 0;
+    bool marked = tok->marked_words;
+    for (size_t i = 0; i < tok->n_tokens; i++) total += tok->piece_begin[i + 1] - tok->piece_begin[i];
     tok->max_word_chars = v->max_word_chars ? v->max_word_chars : 100;
     PITH_TRY(pith_trie_init(ctx, tok->arena, total, &tok->trie));
     PITH_TRY(pith_trie_init(ctx, tok->arena, total, &tok->inner));
     for (size_t i = 0; i < tok->n_tokens; i++) {
         const uint8_t *p = tok->pieces + tok->piece_begin[i];
-        size_t len = tok->piece_begin[i + 1] - tok->piece_begin[i], skip = gguf ? 3 : n_prefix;
+        size_t len = tok->piece_begin[i + 1] - tok->piece_begin[i], skip = marked ? 3 : n_prefix;
         if (tok->types[i] != PITH_TOKEN_NORMAL && tok->types[i] != PITH_TOKEN_USER) continue;
-        bool has = len > skip && !memcmp(p, gguf ? mark : prefix, skip);
-        pith_trie_add(has == gguf ? &tok->trie : &tok->inner, has ? p + skip : p, has ? len - skip : len, (int32_t)i);
+        bool has = len > skip && !memcmp(p, marked ? mark : prefix, skip);
+        pith_trie_add(has == marked ? &tok->trie : &tok->inner, has ? p + skip : p, has ? len - skip : len, (int32_t)i);
     }
     return PITH_OK;
 }
