@@ -105,21 +105,28 @@ static int planes_of(unsigned width, unsigned plane[3], unsigned low[3])
     return n;
 }
 
+/* A plane of p bits takes the 4 values of a row and group at a time, as the bytes of one word: they are
+ * masked before they could cross into each other.  Part i of the plane holds groups i, i + p, ... */
+static void put_plane(uint8_t *plane, unsigned p, unsigned low, const uint8_t u[16][32])
+{
+    uint32_t mask = 0x01010101u * ((1u << p) - 1);
+    for (unsigned part = 0; part < p; part++)
+        for (unsigned row = 0; row < 16; row++) {
+            uint32_t word = 0, four;
+            for (unsigned k = 0; k < 8 / p; k++) {
+                memcpy(&four, &u[row][4 * (part + k * p)], 4);
+                word |= (four >> low & mask) << k * p;
+            }
+            memcpy(plane + 64 * part + 4 * row, &word, 4);
+        }
+}
+
 void pith_qmat_put_block(pith_qmat *m, size_t tile, size_t block, const uint8_t u[16][32], const uint16_t *scale, const uint16_t *min)
 {
     unsigned plane[3], low[3];
     uint8_t *payload = block_payload(m, tile, block);
     int n_planes = planes_of(m->bits[tile * m->n_blocks + block], plane, low);
-    for (int k = 0; k < n_planes; k++) {
-        unsigned p = plane[k], mask = (1u << p) - 1;
-        memset(payload, 0, 64 * p);
-        for (unsigned row = 0; row < 16; row++)
-            for (unsigned col = 0; col < 32; col++) {
-                unsigned group = col / 4, value = u[row][col] >> low[k] & mask;
-                payload[64 * (group % p) + 4 * row + col % 4] |= (uint8_t)(value << p * (group / p));
-            }
-        payload += 64 * p;
-    }
+    for (int k = 0; k < n_planes; payload += 64 * plane[k++]) put_plane(payload, plane[k], low[k], u);
     if (m->scale_mode == PITH_QSCALE_ROW) return;
     uint8_t *scales = block_scales(m, tile, block);
     memcpy(scales, scale, 32);
@@ -131,15 +138,16 @@ static void block_row(const uint8_t *payload, unsigned width, unsigned row, uint
 {
     unsigned plane[3], low[3];
     int n_planes = planes_of(width, plane, low);
-    memset(u, 0, 32);
-    for (int k = 0; k < n_planes; k++) {
-        unsigned p = plane[k], mask = (1u << p) - 1;
-        for (unsigned col = 0; col < 32; col++) {
-            unsigned group = col / 4, byte = payload[64 * (group % p) + 4 * row + col % 4];
-            u[col] |= (uint8_t)((byte >> p * (group / p) & mask) << low[k]);
+    uint32_t words[8] = {0};
+    for (int i = 0; i < n_planes; payload += 64 * plane[i++]) {
+        unsigned p = plane[i];
+        uint32_t mask = 0x01010101u * ((1u << p) - 1), word;
+        for (unsigned part = 0; part < p; part++) {
+            memcpy(&word, payload + 64 * part + 4 * row, 4);
+            for (unsigned k = 0; k < 8 / p; k++) words[part + k * p] |= (word >> k * p & mask) << low[i];
         }
-        payload += 64 * p;
     }
+    memcpy(u, words, 32);
 }
 
 void pith_qmat_get_block(const pith_qmat *m, size_t tile, size_t block, uint8_t u[16][32], uint16_t *scale, uint16_t *min)
