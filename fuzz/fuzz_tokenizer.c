@@ -51,7 +51,7 @@ static void use_small(pith_ctx *ctx, uint8_t choice, const char *text, size_t le
 {
     static const pith_vocab_kind kinds[] = {PITH_VOCAB_BPE, PITH_VOCAB_SPM, PITH_VOCAB_UNIGRAM, PITH_VOCAB_WORDPIECE};
     static const char *const pres[] = {"gpt-2", "smollm", "llama-bpe", "qwen35"};
-    static const char *const words[] = {"<unk>", "<s>", "</s>", "a", "b", "ab", "aa", "\xE2\x96\x81", "\xE2\x96\x81" "a", "##a", "##b", "\xC3\xA9", "the", "e", "t", "h", "he", "aaaa"};
+    static const char *const words[] = {"<unk>", "<s>", "</s>", "a", "b", "ab", "aa", "\xE2\x96\x81", "\xE2\x96\x81\x61", "##a", "##b", "\xC3\xA9", "the", "e", "t", "h", "he", "aaaa"};
     static char names[256][8];
     pith_str tokens[MOST], merges[] = {{"a b", 3}, {"a a", 3}, {"h e", 3}, {"t he", 4}, {"aa aa", 5}};
     uint8_t types[MOST];
