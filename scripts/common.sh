@@ -30,7 +30,7 @@ install_packages() {
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
 }
 
-# setup_build FOLDER MESON_OPTIONS...: configure once, then build.
+# setup_build FOLDER MESON_OPTIONS...: configure once, then build.  FOLDER/built is there when all of it was.
 setup_build() {
     local dir=$1
     shift
@@ -39,7 +39,9 @@ setup_build() {
         rm -rf "$dir"
         meson setup "$dir" "$@" > ".cache/$dir.setup.log" 2>&1 || { tail -n 30 ".cache/$dir.setup.log"; return 1; }
     fi
-    ninja -C "$dir" > "$dir/build.log" 2>&1 || { grep -E -A 12 'FAILED|error:' "$dir/build.log" | head -n 60; return 1; }
+    rm -f "$dir/built"
+    ninja -C "$dir" -k 0 > "$dir/build.log" 2>&1 || { grep -E -A 12 'FAILED|error:|ERROR:' "$dir/build.log" | head -n 60; return 1; }
+    touch "$dir/built"
 }
 
 # A virtual environment with the packages that tests compare with, in .venv.
