@@ -136,6 +136,9 @@ typedef struct pith_map {
 } pith_map;
 pith_status pith_map_open(pith_ctx *ctx, const char *path, pith_map *map);
 void pith_map_close(pith_ctx *ctx, pith_map *map);
+/** Bytes of the map that were read and are not needed soon: their pages no longer count as ours.
+ *  Reading them again is allowed.  Bytes outside the map, and maps in memory, are left alone. */
+void pith_map_forget(const pith_map *map, const void *data, size_t len);
 
 /* A file being written beside its target under a temporary name; the target appears whole or not at
  * all.  pith_out_close renames, pith_out_discard removes; one of them must be called.  A signal

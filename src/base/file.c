@@ -87,6 +87,14 @@ void pith_map_close(pith_ctx *ctx, pith_map *map)
     *map = (pith_map){0};
 }
 
+void pith_map_forget(const pith_map *map, const void *data, size_t len)
+{
+    uintptr_t begin = (uintptr_t)map->data, from = (uintptr_t)data, page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    if (map->owned_memory || !map->data || from < begin || from - begin > map->len || len > map->len - (from - begin)) return;
+    uintptr_t first = PITH_ROUND_UP(from, page), last = (from + len) / page * page; /* whole pages: the others are shared with a neighbour */
+    if (last > first) (void)madvise((void *)first, last - first, MADV_DONTNEED);
+}
+
 /* ---- output ----------------------------------------------------------------------------------- */
 
 #define N_PENDING 16

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -81,6 +82,32 @@ static void test_map(void **state)
     pith_ctx_free(ctx);
 }
 
+/* Forgotten pages are the file's to the byte; whole pages inside the range go, and no others. */
+static void test_map_forget(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = test_ctx(1);
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), len = 6 * page + 100;
+    FILE *f = fopen(target, "wb");
+    assert_non_null(f);
+    for (size_t i = 0; i < len; i++) fputc((int)(i / page * 31 + i % 251) & 255, f);
+    fclose(f);
+    pith_map map;
+    assert_ok(ctx, pith_map_open(ctx, target, &map));
+    /* pages of a private map that were written to come back as the file has them: that shows which were dropped */
+    assert_int_equal(mprotect((void *)(uintptr_t)map.data, len, PROT_READ | PROT_WRITE), 0);
+    uint8_t *data = (uint8_t *)(uintptr_t)map.data;
+    for (size_t p = 0; p < 7; p++) data[p * page + 50] = 255;
+    pith_map_forget(&map, map.data + page - 10, 3 * page);              /* pages 1 and 2 whole */
+    pith_map_forget(&map, map.data + 4 * page + 1, page);               /* none whole */
+    pith_map_forget(&map, map.data + 5 * page, 2 * page);               /* beyond the end */
+    pith_map_forget(&map, map.data - page, 2 * page);                   /* before the beginning */
+    pith_map_forget(&map, map.data + page, SIZE_MAX);
+    for (size_t p = 0; p < 7; p++) assert_int_equal(data[p * page + 50], p == 1 || p == 2 ? (p * 31 + (p * page + 50) % 251) & 255 : 255);
+    pith_map_close(ctx, &map);
+    pith_ctx_free(ctx);
+}
+
 /* A pipe has no size: it is read to its end. */
 static void test_map_pipe(void **state)
 {
@@ -100,6 +127,7 @@ static void test_map_pipe(void **state)
     assert_ok(ctx, pith_map_open(ctx, target, &map));
     assert_int_equal(map.len, LEN);
     assert_true(map.owned_memory);
+    pith_map_forget(&map, map.data, map.len); /* it is the only copy: nothing is forgotten */
     for (int i = 0; i < LEN; i += 997) assert_int_equal(map.data[i], (uint8_t)(i * 7));
     pith_map_close(ctx, &map);
     waitpid(child, NULL, 0);
@@ -333,7 +361,7 @@ static void test_faults_of_files(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_map),       TEST(test_map_pipe),      TEST(test_out),    TEST(test_out_big),    TEST(test_discard), TEST(test_special_targets),
+        TEST(test_map),       TEST(test_map_pipe), TEST(test_map_forget),      TEST(test_out),    TEST(test_out_big),    TEST(test_discard), TEST(test_special_targets),
         TEST(test_disk_full), TEST(test_no_permission), TEST(test_killed), TEST(test_terminated), TEST(test_faults_of_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -37,6 +37,9 @@ static pith_status file_matrix(pith_ctx *ctx, pith_weights *w, const char *name,
     const pith_named_tensor *t = find(w, name);
     if (!t) return missing(ctx, w, name);
     PITH_TRY(pith_operator_from_tensor(ctx, &t->t, name, fw->exact, op));
+    /* What was turned into another form is not held twice. */
+    const pith_model_file *file = fw->shared->file;
+    for (size_t i = 0; i < file->n_maps && !(*op)->mapped; i++) pith_map_forget(&file->maps[i], t->t.data, t->len_bytes);
     if ((*op)->mapped) {
         (*op)->owner = fw->shared;
         (*op)->release = shared_release;
