@@ -159,22 +159,23 @@ static void bench_products(pith_ctx *ctx, const pith_kernels *k, double read_gbs
     for (size_t f = 0; f < PITH_COUNT(forms); f++) {
         char name[64];
         snprintf(name, sizeof name, "qmat_vec %s", forms[f].name);
-        if (wanted(name)) {
+        for (size_t n = 1; n <= 4; n += 3, snprintf(name, sizeof name, "qmat_mat %s 64 MiB x4", forms[f].name)) {
+            if (!wanted(name)) continue;
             product p = {.k = k};
             size_t cols = 1536, rows = ((size_t)64 << 20) * 8 / (forms[f].width < 9 ? forms[f].width : 5) / cols / 16 * 16;
-            make_product(ctx, &p, rows, cols, forms[f].mode, forms[f].width, 1);
-            double t = best_time(run_vec, &p), gb = (double)pith_qmat_bytes(&p.w) / 1e9;
-            printf("%-22s %8.2f GB/s  %5.1f%% of reading  %8.1f GMAC/s\n", name, gb / t, 100 * gb / t / read_gbs, (double)(rows * cols) / t / 1e9);
+            make_product(ctx, &p, rows, cols, forms[f].mode, forms[f].width, n);
+            double t = best_time(n == 1 ? run_vec : run_mat, &p), gb = (double)pith_qmat_bytes(&p.w) / 1e9;
+            printf("%-26s %8.2f GB/s  %5.1f%% of reading  %8.1f GMAC/s\n", name, gb / t, 100 * gb / t / read_gbs, (double)(rows * cols * n) / t / 1e9);
             free_product(ctx, &p);
         }
         for (size_t cols = 576; cols <= 1536; cols += 960)
-            for (size_t n = 8; n <= 512; n *= 8) {
+            for (size_t n = 2; n <= 512; n *= 4) {
                 snprintf(name, sizeof name, "qmat_mat %s %zu x%zu", forms[f].name, cols, n);
                 if (!wanted(name)) continue;
                 product p = {.k = k};
                 make_product(ctx, &p, 1536, cols, forms[f].mode, forms[f].width, n);
                 double t = best_time(run_mat, &p), gmacs = (double)(1536 * cols * n) / t / 1e9;
-                printf("%-22s %8.1f GMAC/s %5.1f%% of peak\n", name, gmacs, 100 * gmacs / peak_gmacs);
+                printf("%-26s %8.1f GMAC/s %5.1f%% of peak\n", name, gmacs, 100 * gmacs / peak_gmacs);
                 free_product(ctx, &p);
             }
     }
@@ -228,14 +229,14 @@ static void bench_others(pith_ctx *ctx, const pith_kernels *k, double read_gbs)
     for (size_t i = 0; i < PITH_COUNT(matrices); i++) {
         if (!wanted(matrices[i].name)) continue;
         double gbs = (double)(n * matrices[i].bytes) / best_time(matrices[i].run, &o) / 1e9;
-        printf("%-22s %8.2f GB/s  %5.1f%% of reading\n", matrices[i].name, gbs, 100 * gbs / read_gbs);
+        printf("%-26s %8.2f GB/s  %5.1f%% of reading\n", matrices[i].name, gbs, 100 * gbs / read_gbs);
     }
     static const struct { const char *name; void (*run)(void *); } small[] = {
         {"rmsnorm 576", run_rmsnorm}, {"silu_mul 1536", run_silu}, {"softmax 512", run_softmax}, {"rope 64", run_rope}, {"q8_rows 576", run_q8},
         {"attend_heads_f32 x1", run_attend_f32}, {"attend_heads_f16 x1", run_attend_f16}, {"attend_heads_q8 x1", run_attend_q8},
         {"attend_heads_f16 x3", run_heads_f16}, {"attend_heads_q8 x3", run_heads_q8}};
     for (size_t i = 0; i < PITH_COUNT(small); i++)
-        if (wanted(small[i].name)) printf("%-22s %8.0f ns\n", small[i].name, best_time(small[i].run, &o) * 1e9);
+        if (wanted(small[i].name)) printf("%-26s %8.0f ns\n", small[i].name, best_time(small[i].run, &o) * 1e9);
     pith_free(ctx, o.x), pith_free(ctx, o.y), pith_free(ctx, o.z), pith_free(ctx, o.w32);
     pith_free(ctx, o.scratch), pith_free(ctx, o.w16), pith_free(ctx, o.w8), pith_free(ctx, memory);
 }
@@ -274,7 +275,7 @@ int main(int argc, char **argv)
     if (whole.avx512_vnni) peak = 12.0 * 64 * PEAK_STEPS / best_time(peak_vnni, NULL) / 1e9;
 #endif
     double read_gbs = (double)s.len / t / 1e9;
-    printf("%-22s %8.2f GB/s\n%-22s %8.1f GMAC/s\n", "reading 64 MiB", read_gbs, "byte dot products", peak);
+    printf("%-26s %8.2f GB/s\n%-26s %8.1f GMAC/s\n", "reading 64 MiB", read_gbs, "byte dot products", peak);
     pith_free(ctx, memory);
     bench_products(ctx, k, read_gbs, peak);
     bench_others(ctx, k, read_gbs);

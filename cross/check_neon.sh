@@ -23,7 +23,7 @@ for f in src/base/*.c src/tensor/convert.c src/tensor/dtype.c src/tensor/gemm.c 
 done
 compile neon src/tensor/kern_neon.c ""
 compile neon_dot src/tensor/kern_neon.c "-march=armv8.2-a+dotprod -DPITH_KERN_DOT"
-for t in values qmat kernels; do
+for t in values qmat gemm kernels; do
     $cc $flags tests/tensor/test_$t.c $objects -lm -o "$out/test_$t"
     $run "$out/test_$t"
 done

@@ -1,5 +1,5 @@
-/* What the kernel files share: the tables they define, the constants of exp, and how the blocks of a
- * low-bit matrix are walked.  Only src/tensor/kern*.c include this. */
+/* What the kernel files share: the rules of arithmetic, the tables they define, the constants of exp.
+ * Only src/tensor/kern*.c include this. */
 #ifndef PITH_KERN_H
 #define PITH_KERN_H
 
@@ -11,6 +11,7 @@
  *   - every other chain of additions runs in order of its index;
  *   - where a product is added, one fused multiply-add.
  * A lane that a vector file adds beyond the end is +0 * +0 onto a partial sum, which changes nothing. */
+
 extern const pith_kernels pith_kernels_ref;
 #if defined(__x86_64__)
 extern const pith_kernels pith_kernels_avx2, pith_kernels_avx2_vnni, pith_kernels_avx512, pith_kernels_avx512_vnni;
@@ -41,7 +42,7 @@ typedef enum kind { KIND_F32, KIND_F16, KIND_BF16, KIND_I8 } kind;
 /* Activations: |max| below this is taken for zero (127 / max must stay finite). */
 #define PITH_Q8_TINY 1e-30f
 
-/* Bytes of scales before a tile's payloads. */
+/* Bytes of scales before a tile's payloads (qmat.h). */
 static inline size_t kern_scales_bytes(const pith_qmat *w)
 {
     size_t each = w->scale_mode == PITH_QSCALE_ROW ? 0 : w->scale_mode == PITH_QSCALE_BLOCK ? 32 : 64;

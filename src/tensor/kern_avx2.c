@@ -96,7 +96,6 @@ INLINE v16 v_sum_rows(v16 s[16])
     return v_load(KIND_F32, sums, 16);
 }
 
-/* The largest bits of 32 values without their signs. */
 INLINE uint32_t v_top_magnitude(v16 x, v16 y)
 {
     const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
@@ -108,7 +107,6 @@ INLINE uint32_t v_top_magnitude(v16 x, v16 y)
     return (uint32_t)_mm_cvtsi128_si32(t);
 }
 
-/* 32 values rounded to int8, and their sum; p 32-byte aligned. */
 INLINE int32_t v_store_i8(int8_t *p, v16 x, v16 y)
 {
     __m256i q0 = _mm256_cvtps_epi32(x.a), q1 = _mm256_cvtps_epi32(x.b), q2 = _mm256_cvtps_epi32(y.a), q3 = _mm256_cvtps_epi32(y.b);

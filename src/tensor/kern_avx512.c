@@ -4,7 +4,7 @@
 
 #include "tensor/kern.h"
 
-/* ---- registers of 16 values -------------------------------------------------------------------- */
+/* ---- registers of 16 values ------------------------------------------------------------------- */
 
 INLINE __mmask16 mask_below(size_t n) { return n >= 16 ? 0xffff : (__mmask16)((1u << n) - 1); }
 
@@ -85,14 +85,12 @@ INLINE void v_store_f16(uint16_t *p, v16 x, size_t n)
     _mm256_mask_storeu_epi16(p, mask_below(n), _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 
-/* The largest bits of 32 values without their signs. */
 INLINE uint32_t v_top_magnitude(v16 x, v16 y)
 {
     const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
     return _mm512_reduce_max_epu32(_mm512_max_epu32(_mm512_and_si512(_mm512_castps_si512(x), magnitude), _mm512_and_si512(_mm512_castps_si512(y), magnitude)));
 }
 
-/* 32 values rounded to int8, and their sum; p 16-byte aligned. */
 INLINE int32_t v_store_i8(int8_t *p, v16 x, v16 y)
 {
     __m512i i = _mm512_cvtps_epi32(x), j = _mm512_cvtps_epi32(y);

@@ -93,7 +93,6 @@ INLINE v16 v_sum_rows(v16 s[16])
     return v_load(KIND_F32, sums, 16);
 }
 
-/* The largest bits of 32 values without their signs. */
 INLINE uint32_t v_top_magnitude(v16 x, v16 y)
 {
     uint32x4_t top = vdupq_n_u32(0);
@@ -101,7 +100,6 @@ INLINE uint32_t v_top_magnitude(v16 x, v16 y)
     return vmaxvq_u32(top);
 }
 
-/* 32 values rounded to int8, and their sum. */
 INLINE int32_t v_store_i8(int8_t *p, v16 x, v16 y)
 {
     int32_t sum = 0;

@@ -10,6 +10,8 @@
  *     dot4(acc, u, a, bits)        acc + sum of 4 products in each row; exact for u below 2^bits
  *     BIASED                       whether it takes u of 8 bits minus 128, as signed bytes (b_bias(u))
  *     BYTE_DOT                     whether it costs the same at 8 bits as at 4
+ *     v_top_magnitude(x, y)        the largest of 32 values without their signs, as bits
+ *     v_store_i8(p, x, y)          32 values rounded to nearest even as int8, p 32-byte aligned; returns their sum
  *     MAT_ROWS, MAT_TILES          rows of activations and tiles whose sums are held at once
  * and has its table entries from here under qmat_*. */
 #ifndef PITH_KERN_QMAT_H

@@ -21,7 +21,9 @@ typedef struct pith_kernels {
     /* quantise rows i0..i1-1 of x [.., n_cols], row stride ldx */
     void (*q8_rows)(pith_q8 *a, size_t i0, size_t i1, const float *x, size_t ldx, size_t n_cols);
 
-    /* f16/bf16/f32 weights [rows, cols] row-major with f32 activations: y[r - r0] = sum_c w[r,c] x[c] */
+    /* f16/bf16/f32 weights [rows, cols] row-major with f32 activations: y[r - r0] = sum_c w[r,c] x[c].
+     * Weights are widened, which is exact; the processors' bf16 dot products would round x as well, and
+     * would gain nothing where reading the weights is the limit. */
     void (*f16_vec)(const uint16_t *w, size_t r0, size_t r1, size_t cols, const float *x, float *y);
     void (*bf16_vec)(const uint16_t *w, size_t r0, size_t r1, size_t cols, const float *x, float *y);
     void (*f32_vec)(const float *w, size_t r0, size_t r1, size_t cols, const float *x, float *y);
