@@ -88,7 +88,7 @@ static bool hear(void *user, const char *text, size_t len)
     memcpy(l->text + l->len, text, len);
     l->len += len;
     l->text[l->len] = 0;
-    return true;
+    return !l->cli->options.cancelled(l->cli->options.user);
 }
 
 static double per_second(size_t n, double seconds) { return seconds > 0 ? (double)n / seconds : 0; }

@@ -2,18 +2,21 @@
 
 usage: test_program.py PITH MAKE_TINY [unittest arguments]
 """
+import fcntl
 import json
 import math
 import os
 import pathlib
 import pty
 import re
+import select
 import shutil
 import signal
 import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 import unittest
 
@@ -464,37 +467,77 @@ class Compressing(unittest.TestCase):
 
 
 class Terminal(unittest.TestCase):
-    def talk(self, lines, *arguments, env=None):
-        """A conversation on a pseudo-terminal: what it shows."""
+    def spawn(self, *arguments, **env):
+        """The program on a pseudo-terminal of 60 columns."""
         pid, fd = pty.fork()
         if pid == 0:
-            os.environ.update(env or {}, TERM="xterm")
-            os.execv(PITH, [PITH, "run", str(MODEL), *map(str, arguments)])
-        shown, end = b"", time.time() + 60
-        for line in lines:
-            while shown.count(b"\n> ") + shown.startswith(b"> ") < 1 and time.time() < end:
-                shown += os.read(fd, 4096)
-            if line is None:
+            os.environ.pop("NO_COLOR", None)
+            os.environ.update(env, TERM="xterm")
+            fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("4H", 24, 60, 0, 0))
+            os.execv(PITH, [PITH, *map(str, arguments)])
+        return pid, fd
+
+    def read_until(self, fd, wanted, seconds=60):
+        shown, end = b"", time.time() + seconds
+        while wanted is None or wanted not in shown:
+            if not select.select([fd], [], [], max(0, end - time.time()))[0]:
+                self.fail(f"{wanted} did not come: {shown}")
+            try:
+                piece = os.read(fd, 4096)
+            except OSError:
+                piece = b""
+            if not piece:  # the program has ended
+                self.assertIsNone(wanted, shown)
                 break
-            os.write(fd, line)
-            before, shown = shown, b""
-            self.log = getattr(self, "log", b"") + before
-        try:
-            while time.time() < end:
-                shown += os.read(fd, 4096)
-        except OSError:
-            pass  # the other side is gone
-        _, status = os.waitpid(pid, 0)
-        return self.log + shown, os.waitstatus_to_exitcode(status)
+            shown += piece
+        return shown
+
+    def ended(self, pid):
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
     def test_conversation(self):
-        if not json.loads(pith("inspect", MODEL, "--json").stdout)["tokenizer"]["chat_template"]:
-            r = pith("run", MODEL, "-p", "hi", "-n", 3)
-            self.assertIn("no chat template", r.stderr)
-            self.skipTest("the tiny model has no chat template")
-        shown, code = self.talk([b"hello\r", b"/clear\r", b"again\r", b"\x04"], "-n", 5, "--temperature", 0)
-        self.assertEqual(code, 0, shown)
-        self.assertIn(b"Type a message", shown)
+        pid, fd = self.spawn("run", MODEL, "-n", 5, "--temperature", 0)
+        self.assertIn(b"Type a message", self.read_until(fd, b"> "))
+        first = None
+        for line in (b"hello", b"/clear", b"hello"):
+            os.write(fd, line + b"\r")
+            shown = self.read_until(fd, b"\n> " if line != b"/clear" else b"> ")
+            if line == b"hello":
+                first = first or shown
+                self.assertEqual(shown, first)  # forgotten: the same reply once more
+        os.write(fd, b"\x04")
+        self.read_until(fd, None)
+        self.assertEqual(self.ended(pid), 0)
+
+    def test_interrupted_reply(self):
+        """^C ends the reply, not the conversation."""
+        model = os.environ.get("PITH_TEST_MODEL")
+        if not model:
+            self.skipTest("needs PITH_TEST_MODEL: a model whose replies are long")
+        pid, fd = self.spawn("run", model, "-n", 0, "--stop", "never said")
+        self.read_until(fd, b"> ")
+        os.write(fd, b"Write a very long story about a fox.\r")
+        self.read_until(fd, b" the ")
+        os.write(fd, b"\x03")
+        self.read_until(fd, b"\n> ", 20)
+        os.write(fd, b"/exit\r")
+        self.read_until(fd, None)
+        self.assertEqual(self.ended(pid), 0)
+
+    def test_progress(self):
+        """A bar that fits the terminal, with colour unless NO_COLOR says otherwise; gone at the end."""
+        for env, colour in (({}, True), ({"NO_COLOR": "1"}, False)):
+            pid, fd = self.spawn("compress", MODEL, "-o", FOLDER / "bar.pith", **env)
+            shown = self.read_until(fd, None)
+            self.assertEqual(self.ended(pid), 0, shown)
+            bars = [b for b in shown.split(b"\r") if b"[" in re.sub(rb"\x1b\[[0-9;]*[mK]", b"", b)]
+            self.assertTrue(bars, shown)
+            for bar in bars:
+                self.assertRegex(re.sub(rb"\x1b\[[0-9;]*[mK]", b"", bar), rb"^[a-z ]+ \[#*-*\] +\d+%")
+                self.assertLessEqual(len(re.sub(rb"\x1b\[[0-9;]*[mK]", b"", bar.split(b"\n")[0])), 60, bar)
+            self.assertEqual(b"\x1b[32m" in shown, colour)
+        r = pith("compress", MODEL, "-o", FOLDER / "bar.pith", "--no-progress", "-q", "--calibration", TEXT)
+        self.assertEqual((r.returncode, r.stderr), (0, ""))
 
     def test_interrupt(self):
         # a prompt that never comes: blocked in a read, ended by the first signal all the same
