@@ -371,6 +371,37 @@ class Converting(unittest.TestCase):
         self.assertIn("safetensors has no type Q8_0", r.stderr)
         self.assertFalse((FOLDER / "q.safetensors").exists())
 
+    def test_row_order(self):
+        """Only llama's rows change places: qwen2 turns halves in GGUF as well; its biases stay too."""
+        qwen, out = FOLDER / "qwen.gguf", FOLDER / "qwen.safetensors"
+        subprocess.run([MAKE_TINY, qwen, "qwen2", "F16"], check=True)
+        self.convert(qwen, out)
+        raw = out.read_bytes()
+        (n,) = struct.unpack_from("<Q", raw)
+        table = json.loads(raw[8:8 + n])
+        for part in ("weight", "bias"):
+            begin, end = table[f"model.layers.1.self_attn.k_proj.{part}"]["data_offsets"]
+            kind, dims, want = read_gguf(qwen)[f"blk.1.attn_k.{part}"]
+            self.assertEqual(raw[8 + n + begin:8 + n + end], want[:end - begin])
+
+    def test_llama3_scaling(self):
+        """Its factors have no key in GGUF; they go into a tensor, and come back."""
+        folder = FOLDER / "llama3"
+        folder.mkdir()
+        self.convert(MODEL, folder / "model.safetensors")
+        s = json.loads(pith("inspect", MODEL, "--json").stdout)["settings"]
+        (folder / "config.json").write_text(json.dumps({
+            "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": s["n_embd"], "intermediate_size": s["n_ff"],
+            "num_hidden_layers": s["n_layers"], "num_attention_heads": s["n_heads"], "num_key_value_heads": s["n_kv_heads"],
+            "vocab_size": s["n_vocab"], "max_position_embeddings": 4096, "rms_norm_eps": s["norm_eps"], "rope_theta": 500000.0,
+            "tie_word_embeddings": True,
+            "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 512}}))
+        self.convert(folder, FOLDER / "llama3.gguf", "--type", "Q8_0")
+        kind, dims, raw = read_gguf(FOLDER / "llama3.gguf")["rope_freqs.weight"]
+        factors = floats(raw, dims[0])
+        self.assertEqual((kind, dims, factors[0], factors[-1]), (0, [s["head_dim"] // 2], 1.0, 8.0))
+        self.assertEqual(sorted(factors), factors)
+
     def test_refuses_nonsense(self):
         data = MODEL.read_bytes()
         for name, bad in (("cut", data[:len(data) // 2]), ("head", data[:100]), ("other", b"GARBAGE" * 100), ("empty", b"")):
@@ -434,6 +465,32 @@ class Compressing(unittest.TestCase):
         self.assertFalse((FOLDER / "never.pith").exists())
         self.assertEqual(pith("cut", self.whole, "--size", "60kB", "--bits", "3", "-o", FOLDER / "never.pith").returncode, 2)
         self.assertEqual(pith("cut", self.whole, "-o", FOLDER / "never.pith").returncode, 2)
+
+    def test_ways_to_ask(self):
+        n_weights = json.loads(pith("inspect", self.whole, "--json").stdout)["n_weights"]
+        target = FOLDER / "asked.pith"
+        r = pith("cut", self.whole, "--bits", "5.5", "-o", target)
+        self.assertEqual(r.returncode, 0, r.stderr)
+        self.assertIn("asked.pith", r.stdout)
+        self.assertLessEqual(8 * target.stat().st_size / n_weights, 5.5)
+        measured = self.made["measured"]
+        middle = measured[len(measured) // 2]
+        r = pith("cut", self.whole, "--quality", f"kl={middle['kl_mean'] * 1.001}", "-o", target)
+        self.assertEqual(r.returncode, 0, r.stderr)
+        self.assertLessEqual(target.stat().st_size, middle["bytes"])
+        for bad in ("0.1", "kl=", "kl=-1", "kl=x", "ppl=3"):
+            self.assertEqual(pith("cut", self.whole, "--quality", bad, "-o", target).returncode, 2, bad)
+        r = pith("cut", self.whole, "--size", "100kB", "-o", "-")  # to a pipe
+        self.assertEqual(r.returncode, 0, r.stderr)
+        r = pith("cut", MODEL, "--size", "100kB", "-o", target)
+        self.assertEqual(r.returncode, 1)
+        self.assertIn("tiny.gguf", r.stderr)
+        here = FOLDER / "named.gguf"
+        shutil.copy(MODEL, here)
+        r = pith("compress", here, "--calibration", TEXT, "--no-measure")  # written beside the model
+        self.assertEqual(r.returncode, 0, r.stderr)
+        self.assertTrue((FOLDER / "named.pith").exists())
+        self.assertIn("named.pith", r.stdout)
 
     def run_text(self, model, *arguments, **more):
         r = pith("run", model, "--raw", "-p", "Hello", "-n", 8, "--temperature", 0, "--json", *arguments, **more)
