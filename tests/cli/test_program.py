@@ -331,6 +331,8 @@ class Converting(unittest.TestCase):
             j = json.loads(pith("run", target, "--json", "--raw", "--temperature", 0, "-p", "Hello", "-n", 4).stdout)
             if name == "F16":
                 self.assertEqual(j["text"], want)
+        keys = json.loads(pith("inspect", FOLDER / "Q5_1.gguf", "--json", "--keys").stdout)["keys"]
+        self.assertEqual((keys["general.file_type"], keys["general.quantization_version"]), ("9", "2"))
         r = self.convert(MODEL, FOLDER / "q4k.gguf", "--type", "Q4_K", "--embedding", "Q8_0")
         self.assertIn("not whole blocks of Q4_K: they become Q5_0", r.stderr)
         kinds = {n: k for n, (k, d, _) in read_gguf(FOLDER / "q4k.gguf").items() if len(d) > 1}
@@ -370,6 +372,26 @@ class Converting(unittest.TestCase):
         self.assertEqual(r.returncode, 1)
         self.assertIn("safetensors has no type Q8_0", r.stderr)
         self.assertFalse((FOLDER / "q.safetensors").exists())
+
+    def test_large_tensor(self):
+        """More rows than are converted at once; f64 goes down, integers stay as they are."""
+        rows, cols = 3000, 1000
+        row = [struct.pack(f"<{cols}f", *[float((r * 7 + c) % 2048) for c in range(cols)]) for r in range(rows)]
+        f64, i32 = struct.pack("<4d", 1, -2, 0.5, 3), struct.pack("<4i", 5, 6, -7, 8)
+        n = rows * cols * 4
+        header = json.dumps({"large": {"dtype": "F32", "shape": [rows, cols], "data_offsets": [0, n]},
+                             "double": {"dtype": "F64", "shape": [2, 2], "data_offsets": [n, n + 32]},
+                             "whole": {"dtype": "I32", "shape": [2, 2], "data_offsets": [n + 32, n + 48]}}).encode()
+        source = FOLDER / "large.safetensors"
+        source.write_bytes(struct.pack("<Q", len(header)) + header + b"".join(row) + f64 + i32)
+        self.convert(source, FOLDER / "large.gguf", "--type", "F16")
+        got = read_gguf(FOLDER / "large.gguf")
+        kind, dims, raw = got["large"]
+        self.assertEqual((kind, dims), (1, [cols, rows]))
+        for r in (0, 1, 1499, 2097, 2098, rows - 1):
+            self.assertEqual(list(struct.unpack_from(f"<{cols}e", raw, r * cols * 2)), floats(row[r], cols), r)
+        self.assertEqual(struct.unpack("<4e", got["double"][2][:8]), (1, -2, 0.5, 3))
+        self.assertEqual((got["whole"][0], got["whole"][2][:16]), (26, i32))
 
     def test_row_order(self):
         """Only llama's rows change places: qwen2 turns halves in GGUF as well; its biases stay too."""
