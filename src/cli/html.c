@@ -7,8 +7,8 @@
 
 /* Kinds of matrix, by what their names contain, each with its colour in all plots. */
 static const struct { const char *part, *name, *colour; } roles[] = {
-    {"token_embd", "embedding", "#4c78a8"}, {"output.weight", "output", "#9ecae9"}, {"attn_q", "query", "#f58518"},
-    {"attn_k", "key", "#ffbf79"},           {"attn_v", "value", "#54a24b"},         {"attn_output", "attention out", "#88d27a"},
+    {"attn_q", "query", "#f58518"},         {"attn_k", "key", "#ffbf79"},           {"attn_v", "value", "#54a24b"},
+    {"attn_output", "attention out", "#88d27a"}, {"token_embd", "embedding", "#4c78a8"}, {"output.weight", "output", "#9ecae9"},
     {"ffn_gate", "gate", "#b279a2"},        {"ffn_up", "up", "#d6a5c9"},            {"ffn_down", "down", "#e45756"},
     {"", "other", "#bab0ac"},
 };
@@ -73,28 +73,30 @@ static void put_legend(writer *w, const bool *used)
     put(w, "</p>\n");
 }
 
-/* Bytes of each layer, stacked by kind of matrix; what belongs to no layer stands left of layer 0. */
+/* Bytes of each layer, stacked by kind of matrix.  What belongs to no layer, often the largest part, is told in
+ * words, or the layers would be too low to see. */
 static void put_layers(writer *w, const pith_html_page *p)
 {
     const pith_contents *c = &p->file->c;
     long n_layers = 0;
     for (size_t i = 0; i < c->n_entries; i++) n_layers = PITH_MAX(n_layers, layer_of(c->entries[i].name) + 1);
     if (n_layers < 1 || n_layers > 1000) return;
-    double highest = 1;
+    double highest = 1, elsewhere = 0;
     bool used[N_ROLES] = {false};
     for (long l = -1; l < n_layers; l++) {
         double sum = 0;
         for (size_t i = 0; i < c->n_entries; i++)
             if (layer_of(c->entries[i].name) == l) sum += (double)c->entries[i].bytes;
-        highest = fmax(highest, sum);
+        if (l < 0) elsewhere = sum;
+        else highest = fmax(highest, sum);
     }
-    double step = 900.0 / (double)(n_layers + 1);
+    double step = 900.0 / (double)n_layers;
     put(w, "<h2>Bytes of each layer</h2>\n<svg viewBox=\"0 0 1000 300\">\n");
     for (int g = 0; g <= 4; g++)
         put(w, "<line x1=80 x2=990 y1=%g y2=%g class=grid /><text x=72 y=%g class=axis text-anchor=end>%s</text>\n", 260 - 60.0 * g, 260 - 60.0 * g,
             264 - 60.0 * g, pith_text_bytes((uint64_t)(highest * g / 4)).s);
-    for (long l = -1; l < n_layers; l++) {
-        double y = 260, x = 85 + step * (double)(l + 1);
+    for (long l = 0; l < n_layers; l++) {
+        double y = 260, x = 85 + step * (double)l;
         for (size_t k = 0; k < N_ROLES; k++)
             for (size_t i = 0; i < c->n_entries; i++) {
                 const pith_entry *r = &c->entries[i];
@@ -106,10 +108,11 @@ static void put_layers(writer *w, const pith_html_page *p)
                 put_text(w, r->name, 100);
                 put(w, ": %s, %.2f bits</title></rect>\n", pith_text_bytes(r->bytes).s, bits_of(p, i));
             }
-        if (l >= 0 && l % (n_layers > 40 ? 10 : 5) == 0) put(w, "<text x=\"%.1f\" y=276 class=axis text-anchor=middle>%ld</text>\n", x + step * 0.42, l);
+        if (l % (n_layers > 40 ? 10 : 5) == 0) put(w, "<text x=\"%.1f\" y=276 class=axis text-anchor=middle>%ld</text>\n", x + step * 0.42, l);
     }
-    put(w, "<text x=90 y=294 class=axis>left: what belongs to no layer</text></svg>\n");
+    put(w, "</svg>\n");
     put_legend(w, used);
+    put(w, "<p>What belongs to no layer has %s more.</p>\n", pith_text_bytes((uint64_t)elsewhere).s);
 }
 
 /* A dot for each matrix: its layer across, `value` of it up. */
