@@ -122,6 +122,62 @@ def config():
     yield b"[]"
 
 
+# ---- .pith containers; the target puts the checksums right ----
+
+def varint(n):
+    out = b""
+    while n >= 0x80:
+        out += bytes([n & 0x7F | 0x80])
+        n >>= 7
+    return out + bytes([n])
+
+
+def text(s):
+    return varint(len(s)) + s.encode()
+
+
+def pith_file(sections, packets):
+    body = b""
+    for kind, data in sections:
+        body += struct.pack("<IIQQQQ", kind, 0, len(data), len(data), 0, 0) + data + bytes(-len(data) % 8)
+    tail = b"".join(struct.pack("<IIIfBBH", 0, unit, len(data), 0.5, level, 0, 0x7470) + data for unit, level, data in packets)
+    head = b"PITH\r\n\x1a\n" + struct.pack("<IIQQQQQQ", 1, len(sections), 64 + len(body), 64 + len(body) + len(tail), 64 + len(body), 0, 0, 0)
+    return head + body + tail
+
+
+def pith():
+    numbers = ("n_layers n_embd n_ff n_heads n_kv_heads head_dim n_vocab n_ctx rope_dims rope_original_ctx sliding_window norm_eps rope_base "
+               "rope_factor rope_low_freq_factor rope_high_freq_factor rope_attn_factor rope_beta_fast rope_beta_slow").split()
+    model = dict({n: 1 for n in numbers}, architecture="llama", rope_style="pairs", rope_scaling="none", tied_embeddings=True)
+    meta = json.dumps({"model": model, "measured": [{"bytes": 1000, "kl_mean": 0.1}]}).encode()
+    vocab = bytes([1]) + text("smollm") + struct.pack("<5i", 0, 1, -1, -1, -1) + bytes([128]) + text("") + text("")
+    vocab += varint(4) + text("a") + text("b") + text("<s>") + text("ab") + bytes([1, 1, 3, 1]) + varint(1) + bytes([1]) + varint(3) + varint(1)
+    vocab += varint(0) + bytes([0]) + text("") + text("") + varint(0)
+    tensors = varint(2)
+    for name, rows, cols, scale in (("token_embd.weight", 20, 40, 2), ("blk.0.attn_q.weight", 16, 32, 0)):
+        tensors += text(name) + varint(rows) + varint(cols) + varint(1) + varint(3) + varint(4) + varint(scale) + struct.pack("<f", 0.001)
+    vectors = varint(2) + text("output_norm.gain") + varint(2) + bytes([0]) + struct.pack("<2f", 1, 2)
+    vectors += text("token_embd.scale") + varint(40) + bytes([1]) + bytes([128] * 40) + bytes([0] * 39 + [1])
+    one = lambda symbol: bytes([0, symbol, symbol])
+    models = one(0) + one(0) + bytes([1, 39]) + bytes([128] * 40) + b"".join(one(8) for _ in range(9))
+    rotation = struct.pack("<I", 2) + bytes([0, 0, 0, 0]) + bytes([64, 0, 0, 64])
+    sections = [(1, meta), (2, vocab), (3, tensors), (4, vectors), (5, models), (6, rotation)]
+    start = struct.pack("<IB", 0, 100)
+    packets = [(0, 0, start), (1, 0, start), (2, 0, start + bytes(64)), (0, 1, struct.pack("<I", 0) + bytes(128)), (0, 1, struct.pack("<I", 0))]
+    whole = pith_file(sections, packets)
+    yield whole
+    for keep in range(len(sections)):
+        yield pith_file(sections[:keep] + sections[keep + 1:], packets)
+    for cut in (0, 7, 63, 64, 104, len(whole) - 1, len(whole) - 70, len(whole) // 2):
+        yield whole[:cut]
+    rng = random.Random(5)
+    for _ in range(8):
+        noisy = bytearray(whole)
+        for _ in range(4):
+            noisy[rng.randrange(64, len(noisy))] = rng.choice((0, 1, 127, 128, 255))
+        yield bytes(noisy)
+
+
 # ---- the entropy coder ----
 
 def rans():
@@ -170,7 +226,7 @@ def tokenizer():
         yield b"\x80" + template.encode()
 
 
-TARGETS = {f.__name__: f for f in (config, gguf, rans, safetensors, tokenizer)}
+TARGETS = {f.__name__: f for f in (config, gguf, pith, rans, safetensors, tokenizer)}
 
 
 def write(folder, name):

@@ -232,6 +232,18 @@ static void put_vocab(writer *w, const pith_vocab *v)
         if (first != SIZE_MAX) put_varint(w, (uint64_t)((const char *)memchr(m->s, ' ', m->len) - m->s));
         else put_string(w, m->s, m->len);
     }
+    put_varint(w, v->n_steps);
+    for (size_t i = 0; i < v->n_steps; i++) {
+        put_u8(w, (uint8_t)v->steps[i].kind);
+        put_varint(w, v->steps[i].flags);
+        put_string(w, v->steps[i].from.s, v->steps[i].from.len);
+        put_string(w, v->steps[i].to.s, v->steps[i].to.len);
+    }
+    put_u8(w, (uint8_t)((v->added != NULL) | v->keep_unknown << 1));
+    for (size_t i = 0; v->added && i < v->n_tokens; i++) put_u8(w, v->added[i]);
+    put_string(w, v->pattern.s, v->pattern.len);
+    put_string(w, v->word_prefix.s, v->word_prefix.len);
+    put_varint(w, v->max_word_chars);
 }
 
 static pith_status get_vocab(pith_ctx *ctx, pith_arena *arena, cursor *c, pith_vocab *v)
@@ -290,6 +302,30 @@ static pith_status get_vocab(pith_ctx *ctx, pith_arena *arena, cursor *c, pith_v
         memcpy(text + left + 1, t->s + left, t->len - left);
         v->merges[i] = (pith_str){text, t->len + 1};
     }
+    v->n_steps = get_count(c, 4);
+    if (c->bad) goto corrupt;
+    if (v->n_steps && !(v->steps = pith_arena_take(arena, v->n_steps * sizeof *v->steps))) return PITH_E_MEMORY;
+    for (size_t i = 0; i < v->n_steps; i++) {
+        uint8_t kind = get_u8(c);
+        if (kind > PITH_STEP_PREFIX_SPACE) goto corrupt;
+        v->steps[i].kind = (pith_text_step_kind)kind;
+        v->steps[i].flags = (unsigned)get_varint(c);
+        v->steps[i].from = get_string(c);
+        v->steps[i].to = get_string(c);
+    }
+    uint8_t more = get_u8(c);
+    v->keep_unknown = more >> 1 & 1;
+    if (more & 1) {
+        const uint8_t *p = get(c, v->n_tokens);
+        if (!p) goto corrupt;
+        if (!(v->added = pith_arena_take(arena, v->n_tokens))) return PITH_E_MEMORY;
+        memcpy(v->added, p, v->n_tokens);
+    }
+    v->pattern = get_string(c);
+    v->word_prefix = get_string(c);
+    uint64_t most = get_varint(c);
+    if (most > UINT32_MAX) goto corrupt;
+    v->max_word_chars = (uint32_t)most;
     if (!c->bad && c->p == c->end) return PITH_OK;
 corrupt:
     return pith_fail(ctx, PITH_E_CORRUPT, "the vocabulary is damaged");
@@ -308,6 +344,7 @@ static void put_tensors(writer *w, const pith_manifest *m)
         put_varint(w, t->unit_tiles);
         put_varint(w, t->source_dtype);
         put_varint(w, t->basis);
+        put_varint(w, t->scale);
         put_f32(w, t->base_step);
     }
 }
@@ -329,14 +366,14 @@ static pith_status get_tensors(pith_ctx *ctx, cursor *c, pith_manifest *m)
     for (size_t i = 0; i < m->n_tensors && !c->bad; i++) {
         pith_coded_tensor *t = &m->tensors[i];
         if (!(t->name = copy_name(m->arena, get_string(c)))) return PITH_E_MEMORY;
-        uint64_t rows = get_varint(c), cols = get_varint(c), tiles = get_varint(c), dtype = get_varint(c), basis = get_varint(c);
+        uint64_t rows = get_varint(c), cols = get_varint(c), tiles = get_varint(c), dtype = get_varint(c), basis = get_varint(c), scale = get_varint(c);
         t->base_step = get_f32(c);
         /* 2^31 values a dimension and 2^20 a unit's tiles bound every product below in 64 bits */
-        if (c->bad || !rows || rows > INT32_MAX || !cols || cols > INT32_MAX || !tiles || tiles > (1 << 20) || basis > 7 || dtype > UINT32_MAX ||
+        if (c->bad || !rows || rows > INT32_MAX || !cols || cols > INT32_MAX || !tiles || tiles > (1 << 20) || basis > 7 || dtype > UINT32_MAX || scale > UINT32_MAX ||
             !(t->base_step > 0 && isfinite(t->base_step)) || tiles * ((cols + 31) / 32) > (1 << 20))
             return pith_fail(ctx, PITH_E_CORRUPT, "tensor %zu of the table is damaged", i);
         t->n_rows = (uint32_t)rows, t->n_cols = (uint32_t)cols, t->unit_tiles = (uint32_t)tiles;
-        t->source_dtype = (uint32_t)dtype, t->basis = (uint32_t)basis, t->first_unit = (uint32_t)units;
+        t->source_dtype = (uint32_t)dtype, t->basis = (uint32_t)basis, t->scale = (uint32_t)scale, t->first_unit = (uint32_t)units;
         units += pith_coded_units(t);
         if (units > UINT32_MAX) c->bad = true;
     }
@@ -357,6 +394,7 @@ static void put_vectors(writer *w, const pith_manifest *m)
         put_u8(w, v->coarse);
         for (size_t k = 0; k < v->n && !v->coarse; k++) put_f32(w, v->x[k]);
         for (size_t k = 0; k < v->n && v->coarse; k++) put_u8(w, pith_coarse_code(v->x[k]));
+        for (size_t k = 0; k < v->n && v->coarse; k++) put_u8(w, v->wide ? v->wide[k] : 0);
     }
 }
 
@@ -369,11 +407,13 @@ static pith_status get_vectors(pith_ctx *ctx, cursor *c, pith_manifest *m)
         if (!(v->name = copy_name(m->arena, get_string(c)))) return PITH_E_MEMORY;
         uint64_t n = get_varint(c);
         v->coarse = get_u8(c);
-        const uint8_t *p = n <= (uint64_t)(c->end - c->p) ? get(c, (size_t)n * (v->coarse ? 1 : 4)) : NULL;
+        const uint8_t *p = n <= (uint64_t)(c->end - c->p) ? get(c, (size_t)n * (v->coarse ? 2 : 4)) : NULL;
         if (!p) return pith_fail(ctx, PITH_E_CORRUPT, "vector %zu of the file is damaged", i);
         v->n = (uint32_t)n;
         if (!(v->x = pith_arena_take(m->arena, (size_t)n * sizeof *v->x))) return PITH_E_MEMORY;
+        v->wide = v->coarse ? (uint8_t *)(uintptr_t)p + n : NULL;
         for (size_t k = 0; k < n; k++) {
+            if (v->coarse && v->wide[k] > 1) return pith_fail(ctx, PITH_E_CORRUPT, "vector %zu of the file is damaged", i);
             uint32_t u = v->coarse ? 0 : pith_le32(p + 4 * k);
             if (v->coarse) v->x[k] = pith_coarse_value(p[k]);
             else memcpy(&v->x[k], &u, 4);
@@ -653,6 +693,11 @@ static pith_status read_manifest(pith_ctx *ctx, pith_reader *r)
         default: pith_log(ctx, PITH_LOG_WARN, "%s: section %u is of a kind this program does not know; passed over", r->path, kind); break;
         }
         if (status != PITH_OK) return pith_fail_at(ctx, status, "%s", r->path);
+    }
+    for (size_t i = 0; i < m->n_tensors; i++) {
+        const pith_coded_tensor *t = &m->tensors[i];
+        if (t->scale && (t->scale > m->n_vectors || m->vectors[t->scale - 1].n != t->n_cols))
+            return pith_fail(ctx, PITH_E_CORRUPT, "%s: %s names column scales that do not fit it", r->path, t->name);
     }
     const uint32_t all = (1u << PITH_N_SECTIONS) - 2;
     if ((seen & all) != all) return pith_fail(ctx, PITH_E_CORRUPT, "%s: the manifest lacks a section", r->path);

@@ -35,6 +35,7 @@ typedef struct pith_coded_tensor {
     uint32_t first_unit;       /* units are numbered through the file */
     uint32_t source_dtype;     /* pith_dtype of the source */
     uint32_t basis;            /* pith_basis bits */
+    uint32_t scale;            /* 1 + index of the vector of column scales c that values were divided by; 0: none */
     float base_step;           /* step = base_step * 2^(code / 8) */
 } pith_coded_tensor;
 static inline uint32_t pith_coded_tiles(const pith_coded_tensor *t) { return (t->n_rows + 15) / 16; }
@@ -46,6 +47,7 @@ typedef struct pith_vector {
     uint32_t n;
     float *x;                  /* [n] */
     bool coarse;               /* stored as eighth octaves (values > 0): gains that the codec chose itself */
+    uint8_t *wide;             /* [n] of a coarse one, 0 or 1: columns whose numbers are much larger than the others' */
 } pith_vector;
 
 /** A coarse value, 2^((code - 128) / 8), and the nearest code of x > 0. */

@@ -2,16 +2,15 @@
  * those axes; and the cost of noise, measured by adding some at the output of one operator at a time. */
 #include "recipe/calibrate.h"
 
-#include <cblas.h>
 #include <lapacke.h>
 #include <math.h>
 
 #include "model/generate.h"
 
 #define CHUNK 256              /* tokens of one sequence */
-#define NOISE_TOKENS 256       /* tokens on which noise is measured */
+#define NOISE_TOKENS 128       /* tokens on which noise is measured */
 #define NOISE_POWER 0.02f      /* of the output's own power: well within the range where KL grows linearly */
-#define NOISE_GROUPS 15        /* layers are measured in at most so many groups of neighbours */
+#define NOISE_GROUPS 64        /* layers are measured in at most so many groups of neighbours */
 #define LOGIT_TOKENS 64        /* logits in memory at once, when gathering token weights */
 #define OUT_SHARE 20           /* the output's input counts as so many layers' when axes are chosen */
 #define HASH_NOISE 0x6e6f697365ull
@@ -81,11 +80,14 @@ static void add_squares(float *sum, const float *x, size_t n, size_t cols)
 static void add_rotated(listener *l, float *sum, const float *x, size_t n, float share)
 {
     size_t e = l->c->n_embd;
+    pith_gemm_fn *gemm = pith_kernels_get(l->ctx)->gemm;
     if (!l->rotation) {
-        cblas_ssyrk(CblasRowMajor, CblasUpper, CblasTrans, (blasint)e, (blasint)n, share, x, (blasint)e, 1, l->covariance, (blasint)e);
+        pith_transpose(x, n, e, e, l->rotated, n);
+        for (size_t i = 0; i < n * e && share != 1; i++) l->rotated[i] *= share;
+        gemm(e, e, n, l->rotated, n, x, e, l->covariance, e, true);
         return;
     }
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (blasint)n, (blasint)e, (blasint)e, 1, x, (blasint)e, l->rotation, (blasint)e, 0, l->rotated, (blasint)e);
+    gemm(n, e, e, x, e, l->rotation, e, l->rotated, e, false);
     add_squares(sum, l->rotated, n, e);
 }
 
@@ -193,6 +195,7 @@ typedef struct noisy {
     pith_operator op;
     const pith_operator *inner;
     float sigma;
+    const float *moments;/* [n_cols] second moments of the input; NULL: every token gets the same noise */
     uint64_t seed;
     double *power;       /* [tiles] sum of squares of outputs, when listening only (sigma 0) */
 } noisy;
@@ -210,17 +213,28 @@ static size_t noisy_scratch(const pith_operator *op, size_t n)
     return inner->kind->scratch_bytes ? inner->kind->scratch_bytes(inner, n) : 0;
 }
 
+/* What errors of weights make of a token: with steps that fit the columns, noise in proportion to the
+ * token's size in units of each column's usual one. */
+static float whitened_rms(const float *x, const float *moments, size_t n)
+{
+    float sum = 0;
+    for (size_t k = 0; k < n; k++) sum += moments[k] > 0 ? x[k] * x[k] / moments[k] : 0;
+    return sqrtf(sum / (float)n);
+}
+
 static void noisy_apply(const pith_operator *op, const pith_kernels *k, size_t tile0, size_t tile1, const pith_input *in, float *y, size_t ldy, void *scratch)
 {
     const noisy *o = (const noisy *)op;
     o->inner->kind->apply(o->inner, k, tile0, tile1, in, y, ldy, scratch);
-    for (size_t t = tile0; t < tile1; t++) {
-        size_t r1 = PITH_MIN((t + 1) * PITH_TILE_ROWS, op->n_rows);
-        for (size_t i = 0; i < in->n; i++) {
+    for (size_t i = 0; i < in->n; i++) {
+        float sigma = o->sigma;
+        if (o->moments) sigma *= whitened_rms(in->x + i * in->cols, o->moments, in->cols);
+        for (size_t t = tile0; t < tile1; t++) {
+            size_t r1 = PITH_MIN((t + 1) * PITH_TILE_ROWS, op->n_rows);
             for (size_t r = t * PITH_TILE_ROWS; r < r1; r++) {
                 float *v = &y[i * ldy + r];
                 if (o->power) o->power[t] += (double)*v * (double)*v;
-                if (o->sigma > 0) *v += o->sigma * normal_at(o->seed, i, r);
+                if (sigma > 0) *v += sigma * normal_at(o->seed, i, r);
             }
         }
     }
@@ -303,6 +317,8 @@ static pith_status measure_group(meter *t, pith_calibration *c, size_t first, si
         wrap(&wrapped[i - first], &kinds[i - first], *slot);
         wrapped[i - first].sigma = (float)sqrt(NOISE_POWER * power[i * PITH_N_OPS + kind]);
         wrapped[i - first].seed = seed + i;
+        if (kind == PITH_OP_O) wrapped[i - first].moments = c->o_in + i * c->q_dim;
+        if (kind == PITH_OP_DOWN) wrapped[i - first].moments = c->down_in + i * c->n_ff;
         *slot = &wrapped[i - first].op;
         relative += NOISE_POWER;
     }

@@ -35,7 +35,7 @@ typedef struct pith_calibrate_options {
     uint64_t seed;
 } pith_calibrate_options;
 
-/** Learn from a model in its native form.  Memory: a few n_embd^2 and the logits of 256 tokens.
+/** Learn from a model in its native form.  Memory: a few n_embd^2 and the logits of 128 tokens, twice.
  *  @return PITH_E_MEMORY, PITH_E_CANCELLED, PITH_E_NONFINITE (the model's own output is not finite) */
 pith_status pith_calibrate(pith_ctx *ctx, pith_llama *model, const pith_tokenizer *tok, const pith_calibrate_options *o, pith_calibration *c);
 void pith_calibration_free(pith_ctx *ctx, pith_calibration *c);

@@ -1,6 +1,5 @@
 #include "recipe/compress.h"
 
-#include <cblas.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -15,6 +14,8 @@
 #define START_OCTAVES (-0.75)          /* mean of log2(rms / step) at level 0: some 1.4 bits a weight */
 #define DAMPING 1e-3                   /* of the mean, added to second moments */
 #define MAX_SCALE 32.0                 /* of a column's scale to the middle of all */
+#define WIDE 4.0f                      /* times the middle column's rms: kept apart by a reader */
+#define MAX_WIDE 16                    /* columns of one matrix, at most */
 #define TOKEN_FLOOR 0.3                /* share of the embedding's precision that all tokens have alike */
 #define SAMPLE_UNITS 8                 /* one unit in so many is looked at to fit distributions */
 #define ROTATION_UNIT 0x1p-14f
@@ -32,6 +33,7 @@ typedef struct job_tensor {
     double kl_per_row_noise;       /* KL for noise of variance 1 in every output */
     const float *tile_weight;      /* [tiles] of the embedding; NULL: all 1 */
     double rms;                    /* of the normalised values, from a sample */
+    float *col_square;             /* [n_cols] mean square of each column's, likewise */
     float step;                    /* at the reference trade-off, before the ladder's phase */
 } job_tensor;
 
@@ -47,6 +49,7 @@ typedef struct job {
     pith_isa isa;
     pith_manifest *manifest;
     pith_calibration *c;
+    float *rotation_t;             /* [n_embd, n_embd] Q' */
     job_tensor *tensors;
     size_t n_tensors, n_units;
     uint32_t *tensor_of_unit;      /* [n_units] */
@@ -81,23 +84,20 @@ static unit_shape shape_of(const pith_coded_tensor *t, uint32_t unit)
 static pith_status unit_values(const job *j, const job_tensor *t, const unit_shape *s, float *z, float *chunk)
 {
     size_t cols = t->coded->n_cols, e = j->c->n_embd;
-    const float *q = j->c->rotation;
     memset(z, 0, s->n_tiles * PITH_GROUP_ROWS * s->ld * sizeof *z);
     if (t->coded->basis & PITH_BASIS_OUT) {
         /* rows of Q' W: sum over chunks of the rows of W */
         for (size_t r0 = 0; r0 < t->coded->n_rows; r0 += CHUNK_ROWS) {
             size_t n = PITH_MIN(CHUNK_ROWS, t->coded->n_rows - r0);
             PITH_TRY(pith_tensor_rows_f32(&t->source->t, r0, r0 + n, chunk));
-            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (blasint)s->n_rows, (blasint)cols, (blasint)n, 1, q + r0 * e + s->row0, (blasint)e, chunk,
-                        (blasint)cols, 1, z, (blasint)s->ld);
+            j->kernels->gemm(s->n_rows, cols, n, j->rotation_t + s->row0 * e + r0, e, chunk, cols, z, s->ld, true);
         }
     } else {
         PITH_TRY(pith_tensor_rows_f32(&t->source->t, s->row0, s->row0 + s->n_rows, chunk));
         for (size_t r = 0; t->gain && r < s->n_rows; r++)
             for (size_t k = 0; k < cols; k++) chunk[r * cols + k] *= t->gain[k];
         if (t->coded->basis)
-            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (blasint)s->n_rows, (blasint)cols, (blasint)cols, 1, chunk, (blasint)cols, q, (blasint)e, 0, z,
-                        (blasint)s->ld);
+            j->kernels->gemm(s->n_rows, cols, cols, chunk, cols, j->c->rotation, e, z, s->ld, false);
         else
             for (size_t r = 0; r < s->n_rows; r++) memcpy(z + r * s->ld, chunk + r * cols, cols * sizeof *z);
     }
@@ -127,7 +127,7 @@ static size_t lay_unit(uint8_t *base, size_t n_tiles, size_t n_blocks, size_t n_
                             n_tiles * sizeof(double), pith_unit_bytes(n_tiles, n_blocks), pith_unit_scratch(n_tiles, n_blocks), pith_unit_bound(n_tiles, n_blocks)};
     uint8_t *p[PITH_COUNT(sizes)];
     for (size_t i = 0; i < PITH_COUNT(sizes); i++) {
-        p[i] = base + at;
+        p[i] = base ? base + at : NULL;
         at += PITH_ROUND_UP(sizes[i], PITH_ALIGN);
     }
     *m = (unit_memory){(float *)p[0], (float *)p[1], (float *)p[2], (double *)p[3], p[4], p[5], p[6], sizes[6]};
@@ -159,7 +159,12 @@ static void task_rms(void *arg, size_t i, int worker)
     pith_status status = unit_values(j, t, &s, m.z, m.chunk);
     if (status != PITH_OK) j->status[worker] = status;
     double sum = 0;
-    for (size_t k = 0; k < s.n_rows * s.ld; k++) sum += (double)m.z[k] * (double)m.z[k];
+    for (size_t k = 0; k < t->coded->n_cols; k++) {
+        float square = 0;
+        for (size_t r = 0; r < s.n_rows; r++) square += m.z[r * s.ld + k] * m.z[r * s.ld + k];
+        t->col_square[k] = square / (float)s.n_rows;
+        sum += (double)square;
+    }
     t->rms = sqrt(sum / ((double)s.n_rows * t->coded->n_cols));
 }
 
@@ -359,6 +364,9 @@ static pith_status list_tensors(pith_ctx *ctx, job *j, pith_arena *a, const pith
     float *freqs;
     PITH_TRY(file_vector(ctx, a, f, "rope_freqs.weight", &freqs, &n));
     if (freqs) PITH_TRY(add_vector(ctx, m, vector_cap, arena_text(a, "rope_freqs.weight", 0, ""), freqs, n, false));
+    for (size_t i = 0; i < m->n_tensors; i++)
+        for (uint32_t v = 0; v < m->n_vectors; v++)
+            if (m->vectors[v].x == j->tensors[i].col_scale) m->tensors[i].scale = v + 1;
     m->n_units = j->n_units;
     m->rotation_n = (uint32_t)e;
     if (!(m->rotation = pith_arena_take(a, e * e * sizeof *m->rotation))) return PITH_E_MEMORY;
@@ -550,10 +558,42 @@ static pith_status prepare_workers(job *j, pith_arena *a)
     return PITH_OK;
 }
 
-static pith_status fit_models(job *j)
+static int by_float(const void *a, const void *b)
 {
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+/* Columns whose values are far above the middle one's are marked: a reader keeps them apart, in more bits
+ * than the rest (T. Dettmers et al., arXiv:2208.07339, do so with inputs).  Matrices that share an input
+ * share the marks. */
+static pith_status mark_wide(job *j, pith_arena *a)
+{
+    pith_manifest *m = j->manifest;
+    for (size_t i = 0; i < j->n_tensors; i++) {
+        const job_tensor *t = &j->tensors[i];
+        size_t n = t->coded->n_cols;
+        if (!t->coded->scale) continue;
+        pith_vector *v = &m->vectors[t->coded->scale - 1];
+        float *sorted = arena_floats(a, n);
+        if (!v->wide && (v->wide = pith_arena_take(a, n))) memset(v->wide, 0, n);
+        if (!sorted || !v->wide) return PITH_E_MEMORY;
+        memcpy(sorted, t->col_square, n * sizeof *sorted);
+        qsort(sorted, n, sizeof *sorted, by_float);
+        size_t most = PITH_MIN(n, MAX_WIDE);
+        float limit = PITH_MAX(sorted[n / 2] * WIDE * WIDE, sorted[n - most]);
+        for (size_t k = 0; k < n; k++) v->wide[k] |= t->col_square[k] > limit;
+    }
+    return PITH_OK;
+}
+
+static pith_status fit_models(job *j, pith_arena *a)
+{
+    for (size_t i = 0; i < j->n_tensors; i++)
+        if (!(j->tensors[i].col_square = arena_floats(a, j->tensors[i].coded->n_cols))) return PITH_E_MEMORY;
     pith_parallel(j->ctx, j->n_tensors, task_rms, j);
     PITH_TRY(worst(j));
+    PITH_TRY(mark_wide(j, a));
     choose_steps(j);
     pith_parallel(j->ctx, PITH_CEIL_DIV(j->n_units, SAMPLE_UNITS), task_count, j);
     PITH_TRY(worst(j));
@@ -587,8 +627,10 @@ static pith_status compress_with(pith_ctx *ctx, job *j, pith_arena *a, const pit
     size_t n_order;
     double start = pith_now_s();
     PITH_TRY(list_tensors(ctx, j, a, f));
+    if (!(j->rotation_t = arena_floats(a, j->c->n_embd * j->c->n_embd))) return PITH_E_MEMORY;
+    pith_transpose(j->c->rotation, j->c->n_embd, j->c->n_embd, j->c->n_embd, j->rotation_t, j->c->n_embd);
     PITH_TRY(prepare_workers(j, a));
-    PITH_TRY(fit_models(j));
+    PITH_TRY(fit_models(j, a));
     PITH_TRY(run_units(j, "compress", j->n_units, task_code));
     PITH_TRY(put_in_order(j, a, &order, &n_order));
     r->code_s = pith_now_s() - start;
@@ -680,7 +722,6 @@ pith_status pith_compress(pith_ctx *ctx, const char *source, const char *target,
         status = PITH_E_MEMORY;
         goto done;
     }
-    openblas_set_num_threads(1); /* the threads are ours */
     status = compress_with(ctx, &j, arena, file, model, source, target, &o, r);
 done:
     for (size_t i = 0; j.packets && i < j.n_units * N_LEVELS; i++) pith_free(ctx, j.packets[i].data);

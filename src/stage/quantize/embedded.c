@@ -9,6 +9,9 @@
 #define MAX_DELTA 24             /* classes and step codes follow their prediction within this */
 #define ESCAPE 0                 /* starting symbols: 8 + high part, 1..15; 0: see the list of escapes */
 #define SPLIT_CONTEXTS 40
+/* Raw bytes of a group at most: its low bits and an escape a value. */
+#define RAW_CAP (PITH_GROUP * 4 + PITH_GROUP / 8 * 16)
+#define MAX_START (1 << 20)      /* of a starting value: leaves room for the splits to come */
 
 static int effective(int group_class, int level) { return group_class - PITH_CLASS_ZERO + 4 * level; }
 
@@ -89,7 +92,7 @@ pith_status pith_models_read(const uint8_t *src, size_t len, pith_models *m)
 
 size_t pith_unit_bytes(size_t n_tiles, size_t n_blocks)
 {
-    return PITH_ROUND_UP(n_tiles, PITH_ALIGN) + PITH_ROUND_UP(n_tiles * n_blocks, PITH_ALIGN) + n_tiles * n_blocks * PITH_GROUP * sizeof(int16_t);
+    return PITH_ROUND_UP(n_tiles, PITH_ALIGN) + PITH_ROUND_UP(n_tiles * n_blocks, PITH_ALIGN) + n_tiles * n_blocks * PITH_GROUP * sizeof(int32_t);
 }
 
 void pith_unit_init(pith_unit *u, size_t n_tiles, size_t n_blocks, void *memory)
@@ -97,8 +100,8 @@ void pith_unit_init(pith_unit *u, size_t n_tiles, size_t n_blocks, void *memory)
     uint8_t *p = memory;
     *u = (pith_unit){.n_tiles = n_tiles, .n_blocks = n_blocks, .level = -1, .step_code = p};
     u->group_class = p + PITH_ROUND_UP(n_tiles, PITH_ALIGN);
-    u->m = (int16_t *)(u->group_class + PITH_ROUND_UP(n_tiles * n_blocks, PITH_ALIGN));
-    memset(u->m, 0, n_tiles * n_blocks * PITH_GROUP * sizeof(int16_t));
+    u->m = (int32_t *)(u->group_class + PITH_ROUND_UP(n_tiles * n_blocks, PITH_ALIGN));
+    memset(u->m, 0, n_tiles * n_blocks * PITH_GROUP * sizeof(int32_t));
 }
 
 /* Scratch: symbols and contexts of one level, raw bits, escapes, headers of tiles. */
@@ -238,19 +241,18 @@ static uint8_t *start_group(pith_unit *u, size_t g, const float *z, float step, 
 {
     size_t t = g / u->n_blocks, b = g % u->n_blocks, ld = u->n_blocks * PITH_GROUP_COLS;
     int e = effective(u->group_class[g], u->level + 1), s = raw_bits(e), half = s ? 1 << (s - 1) : 0;
-    int limit = INT16_MAX >> (PITH_MAX_LEVELS - 2 - u->level); /* leave room for the splits to come */
-    int16_t *m = u->m + g * PITH_GROUP;
+    int32_t *m = u->m + g * PITH_GROUP;
     uint8_t *low = raw, *end = raw + (size_t)s * PITH_GROUP / 8;
     memset(low, 0, (size_t)s * PITH_GROUP / 8);
     for (size_t i = 0; i < PITH_GROUP; i++) {
         float x = z[(t * PITH_GROUP_ROWS + i / PITH_GROUP_COLS) * ld + b * PITH_GROUP_COLS + i % PITH_GROUP_COLS] / step;
-        int v = (int)lrintf(PITH_MIN(PITH_MAX(x, (float)-limit), (float)limit));
+        int v = (int)lrintf(PITH_MIN(PITH_MAX(x, (float)-MAX_START), (float)MAX_START));
         int high = (v + half) >> s;
-        m[i] = (int16_t)v;
+        m[i] = (int32_t)v;
         symbols[i] = (uint8_t)(high >= -7 && high <= 7 ? high + 8 : ESCAPE);
         if (symbols[i] == ESCAPE) {
-            pith_put16(end, (uint16_t)v);
-            end += 2;
+            pith_put32(end, (uint32_t)v);
+            end += 4;
         } else {
             unsigned bits = (unsigned)(v + half) & ((1u << s) - 1);
             for (int k = 0; k < s; k++) low[(size_t)k * PITH_GROUP / 8 + i / 8] |= (uint8_t)((bits >> k & 1) << (i & 7));
@@ -263,7 +265,7 @@ static uint8_t *start_group(pith_unit *u, size_t g, const float *z, float step, 
 static void split_group(pith_unit *u, size_t g, const float *z, float step, bool first, uint8_t upper[PITH_GROUP])
 {
     size_t t = g / u->n_blocks, b = g % u->n_blocks, ld = u->n_blocks * PITH_GROUP_COLS;
-    const int16_t *m = u->m + g * PITH_GROUP;
+    const int32_t *m = u->m + g * PITH_GROUP;
     for (size_t i = 0; i < PITH_GROUP; i++) {
         float x = z[(t * PITH_GROUP_ROWS + i / PITH_GROUP_COLS) * ld + b * PITH_GROUP_COLS + i % PITH_GROUP_COLS] / step;
         upper[i] = x >= (float)(2 * m[i] + !first);
@@ -274,7 +276,7 @@ size_t pith_unit_bound(size_t n_tiles, size_t n_blocks)
 {
     size_t groups = n_tiles * n_blocks;
     /* rANS of everything, raw bits of the highest class, an escape each */
-    return 8 + pith_rans_bound(n_tiles + groups * (PITH_GROUP + 1)) + groups * PITH_GROUP * 4;
+    return 8 + pith_rans_bound(n_tiles + groups * (PITH_GROUP + 1)) + groups * RAW_CAP;
 }
 
 /* A packet: u32 bytes of the rANS stream, the stream, then raw bytes: for each group that starts, in
@@ -295,7 +297,7 @@ pith_status pith_unit_encode(pith_unit *u, const float *z, const float *step, pi
     }
     sort_groups(u, level, s.order, n);
     /* Raw bytes are gathered at the end of dst, then moved behind the stream. */
-    size_t raw_cap = u->n_tiles * u->n_blocks * PITH_GROUP * 4;
+    size_t raw_cap = u->n_tiles * u->n_blocks * RAW_CAP;
     uint8_t *raw = out->dst + (out->cap - raw_cap), *raw_start = raw;
     const uint32_t *order = s.order;
     for (int kind = 0; kind < PITH_START_CLASSES; kind++) {
@@ -314,7 +316,7 @@ pith_status pith_unit_encode(pith_unit *u, const float *z, const float *step, pi
         bool coded = i < n[PITH_START_CLASSES], first = level == pith_class_start(u->group_class[g]) + 1;
         uint8_t upper[PITH_GROUP], *contexts = s.contexts + i * PITH_GROUP;
         int base = split_base(u->group_class[g], level);
-        int16_t *m = u->m + g * PITH_GROUP;
+        int32_t *m = u->m + g * PITH_GROUP;
         split_group(u, g, z, ldexpf(step[g / u->n_blocks], -level), first, upper);
         if (coded) {
             for (size_t k = 0; k < PITH_GROUP; k++) {
@@ -326,7 +328,7 @@ pith_status pith_unit_encode(pith_unit *u, const float *z, const float *step, pi
             for (size_t k = 0; k < PITH_GROUP; k++) raw[k / 8] |= (uint8_t)(upper[k] << (k & 7));
             raw += PITH_GROUP / 8;
         }
-        for (size_t k = 0; k < PITH_GROUP; k++) m[k] = (int16_t)split_cell(m[k], first, upper[k]);
+        for (size_t k = 0; k < PITH_GROUP; k++) m[k] = split_cell(m[k], first, upper[k]);
     }
     size_t n_splits = n[PITH_START_CLASSES] * PITH_GROUP;
     if (n_splits && models) segments[n_segments++] = (pith_rans_segment){&models->encoder[PITH_MODEL_SPLIT], splits, s.contexts, n_splits};
@@ -353,7 +355,7 @@ double pith_unit_error(const pith_unit *u, const float *z, const float *step, co
             size_t g = t * u->n_blocks + b;
             int start = pith_class_start(u->group_class[g]);
             float middle = u->level > start ? 0.5f : 0;
-            const int16_t *m = u->m + g * PITH_GROUP;
+            const int32_t *m = u->m + g * PITH_GROUP;
             float part = 0;
             for (size_t i = 0; i < PITH_GROUP; i++) {
                 float x = z[(t * PITH_GROUP_ROWS + i / PITH_GROUP_COLS) * ld + b * PITH_GROUP_COLS + i % PITH_GROUP_COLS];
@@ -409,7 +411,7 @@ pith_status pith_unit_decode(pith_unit *u, const pith_models *models, pith_isa i
         size_t g = s.order[n_starts + i];
         bool first = level == pith_class_start(u->group_class[g]) + 1;
         int base = split_base(u->group_class[g], level);
-        const int16_t *m = u->m + g * PITH_GROUP;
+        const int32_t *m = u->m + g * PITH_GROUP;
         uint8_t *contexts = s.contexts + i * PITH_GROUP;
         for (size_t k = 0; k < PITH_GROUP; k++) contexts[k] = (uint8_t)(base + split_magnitude(m[k], first));
     }
@@ -423,7 +425,7 @@ pith_status pith_unit_decode(pith_unit *u, const pith_models *models, pith_isa i
         const uint8_t *symbols = s.symbols + i * PITH_GROUP;
         size_t bytes = (size_t)raw_bits(effective(u->group_class[s.order[i]], level)) * PITH_GROUP / 8, escapes = 0;
         for (size_t k = 0; k < PITH_GROUP; k++) escapes += symbols[k] == ESCAPE;
-        bytes += 2 * escapes;
+        bytes += 4 * escapes;
         if (bytes > (size_t)(end - p)) return PITH_E_CORRUPT;
         p += bytes;
     }
@@ -433,31 +435,31 @@ pith_status pith_unit_decode(pith_unit *u, const pith_models *models, pith_isa i
         size_t g = s.order[at];
         const uint8_t *symbols = s.symbols + at * PITH_GROUP;
         int bits = raw_bits(effective(u->group_class[g], level)), half = bits ? 1 << (bits - 1) : 0;
-        int16_t *m = u->m + g * PITH_GROUP;
+        int32_t *m = u->m + g * PITH_GROUP;
         const uint8_t *escape = raw + (size_t)bits * PITH_GROUP / 8;
         bool escaped = false;
         for (size_t k = 0; k < PITH_GROUP; k++) {
-            m[k] = (int16_t)(((symbols[k] - 8) * (1 << bits)) - half);
+            m[k] = (int32_t)(((symbols[k] - 8) * (1 << bits)) - half);
             escaped |= symbols[k] == ESCAPE;
         }
         for (int b = 0; b < bits; b++)
-            for (size_t k = 0; k < PITH_GROUP; k++) m[k] = (int16_t)(m[k] + ((raw[(size_t)b * PITH_GROUP / 8 + k / 8] >> (k & 7) & 1) << b));
+            for (size_t k = 0; k < PITH_GROUP; k++) m[k] = (int32_t)(m[k] + ((raw[(size_t)b * PITH_GROUP / 8 + k / 8] >> (k & 7) & 1) << b));
         for (size_t k = 0; k < PITH_GROUP && escaped; k++) {
             if (symbols[k] != ESCAPE) continue;
-            m[k] = (int16_t)pith_le16(escape);
-            escape += 2;
+            m[k] = PITH_MIN(PITH_MAX((int32_t)pith_le32(escape), -MAX_START), MAX_START);
+            escape += 4;
         }
         raw = escaped ? escape : raw + (size_t)bits * PITH_GROUP / 8;
     }
     for (size_t i = 0; i < n_splits + n[PITH_START_CLASSES + 1]; i++, at++) {
         size_t g = s.order[at];
         int first = level == pith_class_start(u->group_class[g]) + 1;
-        int16_t *m = u->m + g * PITH_GROUP;
+        int32_t *m = u->m + g * PITH_GROUP;
         if (i < n_splits) {
             const uint8_t *split = splits + i * PITH_GROUP;
-            for (size_t k = 0; k < PITH_GROUP; k++) m[k] = (int16_t)(2 * m[k] - first + (split[k] ^ split_flip(m[k], first)));
+            for (size_t k = 0; k < PITH_GROUP; k++) m[k] = (int32_t)(2 * m[k] - first + (split[k] ^ split_flip(m[k], first)));
         } else {
-            for (size_t k = 0; k < PITH_GROUP; k++) m[k] = (int16_t)(2 * m[k] - first + (raw[k / 8] >> (k & 7) & 1));
+            for (size_t k = 0; k < PITH_GROUP; k++) m[k] = (int32_t)(2 * m[k] - first + (raw[k / 8] >> (k & 7) & 1));
             raw += PITH_GROUP / 8;
         }
     }

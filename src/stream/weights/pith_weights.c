@@ -7,7 +7,7 @@
 #include "stream/weights/weights.h"
 
 #define NO_PACKET UINT32_MAX
-#define MAX_BITS 8
+#define MOST_WIDE 64               /* columns kept apart from one matrix */
 
 typedef struct pith_source {
     pith_weights w;
@@ -15,6 +15,8 @@ typedef struct pith_source {
     pith_models *models;
     uint32_t *packet;          /* [n_units, PITH_MAX_LEVELS] index of the packet, NO_PACKET */
     pith_qmat *unit;           /* [n_units] decoded; rows of a unit */
+    size_t *n_wide;            /* [n_tensors] columns kept apart */
+    float **apart;             /* [n_tensors] their values, [rows in whole tiles, n_wide] */
     bool strict;
     /* what was found, for the report */
     size_t n_missing, n_damaged;
@@ -38,18 +40,33 @@ static size_t unit_tiles(const pith_coded_tensor *t, uint32_t unit)
 }
 
 /* One group as the compute form wants it: unsigned values of `bits` bits, value = scale * u + min.  A
- * group that spans more than 8 bits keeps its upper ones: activations have no more either. */
+ * group that still spans more than 8 bits keeps its upper ones: activations have no more either. */
 typedef struct packed_group {
     int bits, low, shift;
     float middle;              /* offset of a cell's value from its number */
 } packed_group;
+
+/* Move the values of wide columns to `apart` [rows of the unit, n_wide]; what stays behind is a zero, or the
+ * half step that the number 0 stands for. */
+static void take_wide(const pith_unit *u, size_t g, const uint8_t *wide, float step, float *apart, size_t n_wide)
+{
+    int32_t *m = u->m + g * PITH_GROUP;
+    size_t w = 0;
+    for (size_t c = 0; c < PITH_GROUP_COLS; c++) {
+        for (size_t r = 0; r < PITH_GROUP_ROWS && wide[c]; r++) {
+            apart[r * n_wide + w] = (float)m[r * PITH_GROUP_COLS + c] * step;
+            m[r * PITH_GROUP_COLS + c] = 0;
+        }
+        w += wide[c];
+    }
+}
 
 static packed_group measure_group(const pith_unit *u, size_t g)
 {
     int start = pith_class_start(u->group_class[g]);
     packed_group p = {.middle = u->level > start ? 0.5f : 0};
     if (u->level < start) return p;
-    const int16_t *m = u->m + g * PITH_GROUP;
+    const int32_t *m = u->m + g * PITH_GROUP;
     int low = m[0], high = m[0];
     for (size_t i = 1; i < PITH_GROUP; i++) {
         low = PITH_MIN(low, m[i]);
@@ -63,10 +80,18 @@ static packed_group measure_group(const pith_unit *u, size_t g)
     return p;
 }
 
-static pith_status pack_unit(pith_ctx *ctx, const pith_coded_tensor *t, const pith_unit *u, uint32_t unit, uint8_t *bits, pith_qmat *m)
+static pith_status pack_unit(pith_ctx *ctx, const pith_coded_tensor *t, const pith_unit *u, uint32_t unit, const uint8_t *wide, float *apart, size_t n_wide, uint8_t *bits, pith_qmat *m)
 {
     size_t groups = u->n_tiles * u->n_blocks, row0 = (size_t)(unit - t->first_unit) * t->unit_tiles * PITH_TILE_ROWS;
-    for (size_t g = 0; g < groups; g++) bits[g] = (uint8_t)measure_group(u, g).bits;
+    for (size_t g = 0, before = 0; g < groups; g++) {
+        size_t tile = g / u->n_blocks, block = g % u->n_blocks;
+        const uint8_t *flags = wide + block * PITH_GROUP_COLS;
+        if (block == 0) before = 0;
+        if (u->level >= 0 && n_wide)
+            take_wide(u, g, flags, ldexpf(t->base_step * pith_step_of_code(u->step_code[tile]), -u->level), apart + tile * PITH_GROUP_ROWS * n_wide + before, n_wide);
+        for (size_t c = 0; c < PITH_GROUP_COLS; c++) before += flags[c];
+        bits[g] = (uint8_t)measure_group(u, g).bits;
+    }
     PITH_TRY(pith_qmat_new(ctx, PITH_MIN(u->n_tiles * PITH_TILE_ROWS, t->n_rows - row0), t->n_cols, PITH_QSCALE_BLOCK_MIN, bits, m));
     for (size_t g = 0; g < groups; g++) {
         packed_group p = measure_group(u, g);
@@ -74,7 +99,7 @@ static pith_status pack_unit(pith_ctx *ctx, const pith_coded_tensor *t, const pi
         uint8_t values[16][32];
         uint16_t scale[16], min[16];
         float step = ldexpf(t->base_step * pith_step_of_code(u->step_code[g / u->n_blocks]), p.shift - u->level);
-        const int16_t *v = u->m + g * PITH_GROUP;
+        const int32_t *v = u->m + g * PITH_GROUP;
         for (size_t i = 0; i < PITH_GROUP; i++) values[i / 32][i % 32] = (uint8_t)((v[i] >> p.shift) - p.low);
         for (size_t i = 0; i < 16; i++) {
             scale[i] = pith_f32_to_f16(step);
@@ -108,7 +133,12 @@ static void decode_unit(void *arg, size_t index, int worker)
         break;
     }
     if (u.level < 0) j->n_missing[worker]++;
-    pith_status status = pack_unit(j->ctx, t, &u, unit, bits, &s->unit[unit]);
+    uint8_t *wide = coding; /* decoding is done with it */
+    memset(wide, 0, n_blocks * PITH_GROUP_COLS);
+    size_t n_wide = s->n_wide[t - s->r.manifest.tensors];
+    if (n_wide) memcpy(wide, s->r.manifest.vectors[t->scale - 1].wide, t->n_cols);
+    float *apart = n_wide ? s->apart[t - s->r.manifest.tensors] + (size_t)(unit - t->first_unit) * t->unit_tiles * PITH_TILE_ROWS * n_wide : NULL;
+    pith_status status = pack_unit(j->ctx, t, &u, unit, wide, apart, n_wide, bits, &s->unit[unit]);
     if (status != PITH_OK) j->status[worker] = status;
 }
 
@@ -158,6 +188,82 @@ static pith_status decode_all(pith_ctx *ctx, pith_source *s)
     return PITH_OK;
 }
 
+/* ---- a low-bit matrix with some columns apart -------------------------------------------------- */
+
+typedef struct split_operator {
+    pith_operator op;
+    pith_operator *low;        /* the rest, in which these columns are (nearly) zero */
+    size_t n_wide;
+    uint32_t *column;          /* [n_wide] */
+    float *apart;              /* [rows in whole tiles, n_wide] */
+} split_operator;
+
+static size_t split_tiles(const pith_operator *op) { return PITH_CEIL_DIV(op->n_rows, PITH_TILE_ROWS); }
+
+static void split_apply(const pith_operator *op, const pith_kernels *k, size_t tile0, size_t tile1, const pith_input *in, float *y, size_t ldy, void *scratch)
+{
+    const split_operator *o = (const split_operator *)op;
+    o->low->kind->apply(o->low, k, tile0, tile1, in, y, ldy, scratch);
+    size_t r0 = tile0 * PITH_TILE_ROWS, r1 = PITH_MIN(tile1 * PITH_TILE_ROWS, op->n_rows), n = o->n_wide;
+    float x[MOST_WIDE];
+    for (size_t i = 0; i < in->n; i++) {
+        for (size_t w = 0; w < n; w++) x[w] = in->x[i * in->cols + o->column[w]];
+        for (size_t r = r0; r < r1; r++) {
+            float sum = 0;
+            for (size_t w = 0; w < n; w++) sum += x[w] * o->apart[r * n + w];
+            y[i * ldy + r] += sum;
+        }
+    }
+}
+
+static void split_row(const pith_operator *op, const pith_kernels *k, size_t row, float *dst)
+{
+    const split_operator *o = (const split_operator *)op;
+    o->low->kind->row(o->low, k, row, dst);
+    for (size_t w = 0; w < o->n_wide; w++) dst[o->column[w]] += o->apart[row * o->n_wide + w];
+}
+
+static size_t split_bytes(const pith_operator *op)
+{
+    const split_operator *o = (const split_operator *)op;
+    return o->low->kind->bytes(o->low) + split_tiles(op) * PITH_TILE_ROWS * o->n_wide * sizeof(float);
+}
+
+static void split_free(pith_ctx *ctx, pith_operator *op)
+{
+    split_operator *o = (split_operator *)op;
+    pith_operator_free(ctx, o->low);
+    pith_free(ctx, o->column);
+    pith_free(ctx, o->apart);
+    pith_free(ctx, (char *)(uintptr_t)o->op.name);
+    pith_free(ctx, o);
+}
+
+static const pith_operator_kind split_kind = {.name = "qmat + columns", .wants_q8 = true, .n_tiles = split_tiles, .apply = split_apply, .row = split_row,
+                                              .bytes = split_bytes, .free = split_free};
+
+/* *low and *apart move into the operator on success. */
+static pith_status split_new(pith_ctx *ctx, pith_operator *low, const uint8_t *wide, size_t n_wide, float *apart, pith_operator **op)
+{
+    split_operator *o = pith_calloc(ctx, 1, sizeof *o);
+    if (!o) return PITH_E_MEMORY;
+    o->op = (pith_operator){.kind = &split_kind, .n_rows = low->n_rows, .n_cols = low->n_cols, .name = pith_strdup(ctx, low->name)};
+    o->column = pith_array(ctx, n_wide, sizeof *o->column);
+    if (!o->op.name || !o->column) {
+        pith_free(ctx, (char *)(uintptr_t)o->op.name);
+        pith_free(ctx, o->column);
+        pith_free(ctx, o);
+        return PITH_E_MEMORY;
+    }
+    for (uint32_t c = 0; c < low->n_cols; c++)
+        if (wide[c]) o->column[o->n_wide++] = c;
+    o->low = low;
+    o->apart = apart;
+    o->op.bits_per_weight = 8.0 * (double)split_bytes(&o->op) / ((double)low->n_rows * (double)low->n_cols);
+    *op = &o->op;
+    return PITH_OK;
+}
+
 /* ---- as a source of weights ------------------------------------------------------------------- */
 
 static pith_source *source_of(pith_weights *w) { return (pith_source *)w; }
@@ -191,6 +297,13 @@ static pith_status get_matrix(pith_ctx *ctx, pith_weights *w, const char *name, 
     }
     if (status == PITH_OK) status = pith_operator_from_qmat(ctx, &whole, name, op);
     if (status != PITH_OK) pith_qmat_free(ctx, &whole);
+    size_t index = (size_t)(t - m->tensors);
+    if (status == PITH_OK && s->n_wide[index]) {
+        pith_operator *low = *op;
+        status = split_new(ctx, low, m->vectors[t->scale - 1].wide, s->n_wide[index], s->apart[index], op);
+        if (status == PITH_OK) s->apart[index] = NULL;
+        else pith_operator_free(ctx, low);
+    }
     return status;
 }
 
@@ -251,6 +364,9 @@ static void free_source(pith_ctx *ctx, pith_weights *w)
 {
     pith_source *s = source_of(w);
     for (size_t i = 0; s->unit && i < s->r.manifest.n_units; i++) pith_qmat_free(ctx, &s->unit[i]);
+    for (size_t i = 0; s->apart && i < s->r.manifest.n_tensors; i++) pith_free(ctx, s->apart[i]);
+    pith_free(ctx, s->apart);
+    pith_free(ctx, s->n_wide);
     pith_free(ctx, s->unit);
     pith_free(ctx, s->packet);
     pith_free(ctx, s->models);
@@ -271,7 +387,16 @@ static pith_status open_source(pith_ctx *ctx, const char *path, const pith_weigh
     s->models = pith_alloc(ctx, sizeof *s->models);
     s->packet = pith_array(ctx, m->n_units, PITH_MAX_LEVELS * sizeof *s->packet);
     s->unit = pith_calloc(ctx, m->n_units, sizeof *s->unit);
-    if (!s->models || !s->packet || !s->unit) return PITH_E_MEMORY;
+    s->n_wide = pith_calloc(ctx, m->n_tensors, sizeof *s->n_wide);
+    s->apart = pith_calloc(ctx, m->n_tensors, sizeof *s->apart);
+    if (!s->models || !s->packet || !s->unit || !s->n_wide || !s->apart) return PITH_E_MEMORY;
+    for (size_t i = 0; i < m->n_tensors; i++) {
+        const pith_coded_tensor *t = &m->tensors[i];
+        const pith_vector *v = t->scale ? &m->vectors[t->scale - 1] : NULL;
+        for (size_t c = 0; v && v->wide && c < v->n; c++) s->n_wide[i] += v->wide[c];
+        if (s->n_wide[i] > MOST_WIDE) return pith_fail(ctx, PITH_E_CORRUPT, "%s: %s keeps %zu columns apart, at most %d can be", path, t->name, s->n_wide[i], MOST_WIDE);
+        if (s->n_wide[i] && !(s->apart[i] = pith_calloc(ctx, (size_t)pith_coded_tiles(t) * PITH_TILE_ROWS, s->n_wide[i] * sizeof **s->apart))) return PITH_E_MEMORY;
+    }
     if (pith_models_read(m->models.data, m->models.len, s->models) != PITH_OK) return pith_fail(ctx, PITH_E_CORRUPT, "%s: the coder's distributions are damaged", path);
     memset(s->packet, 0xff, m->n_units * PITH_MAX_LEVELS * sizeof *s->packet);
     for (size_t i = 0; i < s->r.n_packets; i++) {

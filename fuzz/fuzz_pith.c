@@ -1,0 +1,79 @@
+/* The .pith reader and the unit decoder on any bytes.  Checksums are put right first, or nothing would get
+ * past them: what is tested is a file made by an enemy, not by chance. */
+#include <stdlib.h>
+
+#include "format/pith_file.h"
+#include "stage/quantize/embedded.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
+
+#define SECTION 40
+#define MOST_GROUPS 4096 /* a unit that is decoded here: larger ones take long and show nothing more */
+
+static void require(bool true_always) { if (!true_always) abort(); }
+
+static void put_checksums_right(uint8_t *p, size_t len)
+{
+    if (len < PITH_FILE_HEADER) return;
+    memcpy(p, PITH_FILE_MAGIC, 8);
+    pith_put64(p + 56, pith_hash(p, 56));
+    uint64_t at = PITH_FILE_HEADER, end = PITH_MIN(pith_le64(p + 16), len);
+    for (uint32_t i = 0; i < pith_le32(p + 12) && at <= end && end - at >= SECTION; i++) {
+        uint64_t stored = pith_le64(p + at + 16);
+        if (stored > end - at - SECTION) return;
+        pith_put64(p + at + 24, pith_hash(p + at + SECTION, (size_t)stored));
+        pith_put64(p + at + 32, pith_hash(p + at, 32));
+        at = PITH_ROUND_UP(at + SECTION + stored, 8);
+    }
+    for (at = end; at <= len && len - at >= PITH_PACKET_HEADER;) {
+        uint32_t n = pith_le32(p + at + 8);
+        if (n > len - at - PITH_PACKET_HEADER) return;
+        uint8_t both[24];
+        memcpy(both, p + at + 4, 16);
+        pith_put64(both + 16, pith_hash(p + at + PITH_PACKET_HEADER, n));
+        pith_put32(p + at, (uint32_t)pith_hash(both, sizeof both));
+        at += PITH_PACKET_HEADER + n;
+    }
+}
+
+static void decode(const pith_reader *r, const pith_models *models, const pith_packet *p)
+{
+    const pith_coded_tensor *t = pith_manifest_tensor_of_unit(&r->manifest, p->unit);
+    size_t tile0 = (size_t)(p->unit - t->first_unit) * t->unit_tiles, tiles = PITH_MIN(t->unit_tiles, pith_coded_tiles(t) - tile0), blocks = pith_coded_blocks(t);
+    if (tiles * blocks > MOST_GROUPS) return;
+    uint8_t *payload = malloc(p->len + 1), *memory = aligned_alloc(64, PITH_ROUND_UP(pith_unit_bytes(tiles, blocks), 64)),
+            *scratch = aligned_alloc(64, PITH_ROUND_UP(pith_unit_scratch(tiles, blocks), 64));
+    pith_unit u;
+    pith_unit_init(&u, tiles, blocks, memory);
+    /* the same bytes as every level in turn: each must be taken or refused without harm */
+    if (pith_reader_payload(r, p, payload) == PITH_OK)
+        for (int k = 0; k < PITH_MAX_LEVELS && pith_unit_decode(&u, models, PITH_ISA_SCALAR, payload, p->len, scratch) == PITH_OK; k++) require(u.level == k);
+    free(payload);
+    free(memory);
+    free(scratch);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
+{
+    pith_options options = {.n_threads = 1, .memory_limit = (size_t)64 << 20};
+    pith_ctx *ctx;
+    pith_reader r;
+    uint8_t *copy = malloc(len + 1);
+    pith_models *models = malloc(sizeof *models);
+    require(copy && models && pith_ctx_new(&options, &ctx) == PITH_OK);
+    memcpy(copy, data, len);
+    put_checksums_right(copy, len);
+    if (pith_reader_open_memory(ctx, copy, len, &r) == PITH_OK) {
+        require(r.manifest.n_units == 0 || r.manifest.n_tensors > 0);
+        if (pith_models_read(r.manifest.models.data, r.manifest.models.len, models) == PITH_OK)
+            for (size_t i = 0; i < r.n_packets && i < 16; i++) decode(&r, models, &r.packets[i]);
+        pith_reader_close(ctx, &r);
+    } else {
+        require(pith_error(ctx)[0] != 0);
+    }
+    require(pith_memory_used(ctx) < (size_t)1 << 20);
+    pith_ctx_free(ctx);
+    free(models);
+    free(copy);
+    return 0;
+}
