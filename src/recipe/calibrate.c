@@ -7,7 +7,7 @@
 
 #include "model/generate.h"
 
-#define CHUNK 256              /* tokens of one sequence */
+#define CHUNK 256              /* tokens of one sequence, or the model's context if that is shorter */
 #define NOISE_TOKENS 128       /* tokens on which noise is measured */
 #define NOISE_POWER 0.02f      /* of the output's own power: well within the range where KL grows linearly */
 #define NOISE_GROUPS 64        /* layers are measured in at most so many groups of neighbours */
@@ -16,6 +16,8 @@
 #define HASH_NOISE 0x6e6f697365ull
 
 const char *const pith_op_names[PITH_N_OPS] = {"attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"};
+
+static size_t chunk_of(const pith_llama *m) { return PITH_MIN((size_t)CHUNK, m->s.n_ctx); }
 
 static pith_operator **op_of(pith_llama_layer *l, int i)
 {
@@ -31,10 +33,10 @@ static pith_status self_generate(pith_ctx *ctx, pith_llama *model, const pith_to
     pith_cache *cache = NULL;
     pith_sampling sampling = {.temperature = 1, .top_p = 1, .repeat_penalty = 1, .seed = seed};
     float *logits = pith_array(ctx, model->s.n_vocab, sizeof *logits);
-    pith_status status = logits ? pith_llama_cache(ctx, model, PITH_CACHE_F16, CHUNK, &cache) : PITH_E_MEMORY;
+    pith_status status = logits ? pith_llama_cache(ctx, model, PITH_CACHE_F16, chunk_of(model), &cache) : PITH_E_MEMORY;
     int32_t start = tok && pith_tokenizer_bos(tok) >= 0 ? pith_tokenizer_bos(tok) : 0;
     for (size_t i = 0; i < n && status == PITH_OK; i++) {
-        if (i % CHUNK == 0) {
+        if (i % chunk_of(model) == 0) {
             cache->kind->truncate(cache, 0);
             /* A different first token for each sequence, so that they do not all begin alike. */
             uint32_t r[4];
@@ -134,12 +136,12 @@ static pith_status pass(pith_ctx *ctx, listener *l, const int32_t *ids, size_t n
     size_t e = l->c->n_embd, v = m->s.n_vocab;
     pith_cache *cache = NULL;
     float *hidden = pith_array(ctx, CHUNK * e, sizeof *hidden), *logits = importance ? pith_array(ctx, LOGIT_TOKENS * v, sizeof *logits) : NULL;
-    pith_status status = hidden && (logits || !importance) ? pith_llama_cache(ctx, m, PITH_CACHE_F32, CHUNK, &cache) : PITH_E_MEMORY;
+    pith_status status = hidden && (logits || !importance) ? pith_llama_cache(ctx, m, PITH_CACHE_F32, chunk_of(m), &cache) : PITH_E_MEMORY;
     m->tap = listen;
     m->tap_user = l;
     size_t n_seen = 0;
-    for (size_t i = 0; i < n && status == PITH_OK; i += CHUNK) {
-        size_t k = PITH_MIN(CHUNK, n - i);
+    for (size_t i = 0, k; i < n && status == PITH_OK; i += k) {
+        k = PITH_MIN(chunk_of(m), n - i);
         cache->kind->truncate(cache, 0);
         PITH_GOTO(pith_llama_hidden(ctx, m, cache, ids + i, k, k, hidden), done);
         if (importance) {
@@ -371,7 +373,7 @@ static pith_status measure_noise(pith_ctx *ctx, pith_llama *m, pith_calibration 
 {
     size_t v = m->s.n_vocab, n_groups = PITH_MIN(c->n_layers, NOISE_GROUPS);
     if (c->n_layers > n_groups * 64) n_groups = PITH_CEIL_DIV(c->n_layers, 64);
-    meter t = {.ctx = ctx, .m = m, .ids = ids, .n = PITH_MIN(n, NOISE_TOKENS)};
+    meter t = {.ctx = ctx, .m = m, .ids = ids, .n = PITH_MIN(PITH_MIN(n, NOISE_TOKENS), chunk_of(m))};
     double *power = pith_calloc(ctx, c->n_layers * PITH_N_OPS, sizeof *power);
     t.reference = pith_array(ctx, t.n * v, sizeof(float));
     t.logits = pith_array(ctx, t.n * v, sizeof(float));

@@ -468,7 +468,7 @@ static pith_status measure_cut(pith_ctx *ctx, const char *path, uint64_t bytes, 
     pith_eval_options eo = {.context = MEASURE_CONTEXT, .all_tokens = true};
     pith_eval_result r;
     size_t n = PITH_MIN(c->n_tokens, MEASURE_TOKENS);
-    eo.context = PITH_MIN(eo.context, n);
+    eo.context = PITH_MIN(PITH_MIN(eo.context, n), source->s.n_ctx);
     pith_status status = pith_weights_open_pith(ctx, path, &wo, &w);
     if (status == PITH_OK) status = pith_llama_new(ctx, w, &model);
     pith_weights_free(ctx, w);
@@ -550,7 +550,7 @@ static pith_status prepare_workers(job *j, pith_arena *a)
     memset(j->packets, 0, j->n_units * N_LEVELS * sizeof *j->packets);
     for (size_t i = 0; i < n; i++) {
         j->status[i] = PITH_OK;
-        pith_model_counts_init(&j->counts[i]);
+        memset(&j->counts[i], 0, sizeof j->counts[i]);
         if (!(j->scratch[i] = pith_arena_take(a, j->scratch_bytes))) return PITH_E_MEMORY;
     }
     for (uint32_t i = 0; i < j->n_tensors; i++)
@@ -630,6 +630,7 @@ static pith_status compress_with(pith_ctx *ctx, job *j, pith_arena *a, const pit
     if (!(j->rotation_t = arena_floats(a, j->c->n_embd * j->c->n_embd))) return PITH_E_MEMORY;
     pith_transpose(j->c->rotation, j->c->n_embd, j->c->n_embd, j->c->n_embd, j->rotation_t, j->c->n_embd);
     PITH_TRY(prepare_workers(j, a));
+    pith_model_counts_init(&j->counts[0]); /* once, or the bytes would depend on how many threads there are */
     PITH_TRY(fit_models(j, a));
     PITH_TRY(run_units(j, "compress", j->n_units, task_code));
     PITH_TRY(put_in_order(j, a, &order, &n_order));

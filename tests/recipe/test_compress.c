@@ -1,0 +1,219 @@
+/* Compressing a small random llama: cuts run and get better with size, bytes do not depend on threads, damage
+ * costs quality only, and nothing leaks when memory runs out. */
+#include <stdio.h>
+#include <unistd.h>
+
+#include "eval/eval.h"
+#include "recipe/compress.h"
+#include "test.h"
+#include "tiny_model.h"
+
+static char folder[] = "/tmp/pith-compress-XXXXXX", model_path[64], pith_path[64], other_path[64];
+
+static int setup(void **state)
+{
+    (void)state;
+    if (!mkdtemp(folder)) return 1;
+    snprintf(model_path, sizeof model_path, "%s/m.gguf", folder);
+    snprintf(pith_path, sizeof pith_path, "%s/m.pith", folder);
+    snprintf(other_path, sizeof other_path, "%s/o.pith", folder);
+    pith_ctx *ctx = test_ctx(2);
+    tiny_model tiny = tiny_model_default();
+    tiny.settings.n_ctx = 64;
+    assert_ok(ctx, tiny_model_write(ctx, &tiny, model_path));
+    pith_compress_result r;
+    assert_ok(ctx, pith_compress(ctx, model_path, pith_path, NULL, &r));
+    assert_true(r.n_measured >= 3 && r.floor_bytes < r.total_bytes && r.file_bytes == r.total_bytes);
+    assert_true(r.measured[r.n_measured - 1].kl < r.measured[0].kl);
+    pith_ctx_free(ctx);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    unlink(model_path);
+    unlink(pith_path);
+    unlink(other_path);
+    return rmdir(folder);
+}
+
+static uint8_t *read_all(const char *path, size_t *len)
+{
+    FILE *f = fopen(path, "rb");
+    assert_non_null(f);
+    fseek(f, 0, SEEK_END);
+    *len = (size_t)ftell(f);
+    rewind(f);
+    uint8_t *data = malloc(*len + 1);
+    assert_int_equal(fread(data, 1, *len, f), *len);
+    fclose(f);
+    return data;
+}
+
+static void write_all(const char *path, const uint8_t *data, size_t len)
+{
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(data, 1, len, f), len);
+    fclose(f);
+}
+
+/* KL of a .pith to the model it was made of, on a fixed row of tokens; < 0: it does not load. */
+static double kl_of(const char *path, bool strict, uint64_t max_bytes)
+{
+    pith_ctx *ctx = test_ctx(2);
+    pith_weights *w = NULL;
+    pith_llama *source = NULL, *model = NULL;
+    pith_weights_options o = {.strict = strict, .max_bytes = max_bytes};
+    int32_t ids[128];
+    for (int i = 0; i < 128; i++) ids[i] = 7 * i % 250;
+    assert_ok(ctx, pith_weights_open(ctx, model_path, NULL, &w));
+    assert_ok(ctx, pith_llama_new(ctx, w, &source));
+    pith_weights_free(ctx, w);
+    double kl = -1;
+    if (pith_weights_open(ctx, path, &o, &w) == PITH_OK) {
+        pith_eval_options eo = {.context = 64, .all_tokens = true};
+        pith_eval_result r;
+        assert_ok(ctx, pith_llama_new(ctx, w, &model));
+        pith_weights_free(ctx, w);
+        assert_ok(ctx, pith_eval_text(ctx, model, source, ids, 128, -1, &eo, &r));
+        kl = r.kl_mean;
+        pith_llama_free(ctx, model);
+    }
+    pith_llama_free(ctx, source);
+    assert_int_equal(pith_memory_used(ctx) < 1 << 22, 1);
+    pith_ctx_free(ctx);
+    return kl;
+}
+
+static void cuts_get_better_with_size(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = test_ctx(1);
+    size_t len;
+    free(read_all(pith_path, &len));
+    double before = 1e9;
+    for (int part = 5; part <= 8; part++) {
+        uint64_t bytes, size = len * (size_t)part / 8;
+        pith_compress_options o = {.size = size};
+        assert_ok(ctx, pith_cut(ctx, pith_path, other_path, &o, &bytes));
+        assert_true(bytes <= size);
+        double kl = kl_of(other_path, true, 0), prefix = kl_of(pith_path, false, size);
+        assert_true(kl >= 0 && kl < before);
+        assert_true(kl == prefix); /* a cut is a prefix and nothing else */
+        before = kl;
+    }
+    assert_true(before < 0.01); /* all layers: close to the source */
+    pith_compress_options o = {.size = 100};
+    uint64_t bytes = 7;
+    assert_int_equal(pith_cut(ctx, pith_path, other_path, &o, &bytes), PITH_E_SPACE);
+    assert_non_null(strstr(pith_error(ctx), "smallest cut"));
+    assert_int_equal(bytes, 7);
+    pith_ctx_free(ctx);
+}
+
+static void quality_chooses_a_cut(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = test_ctx(1);
+    uint64_t loose, tight;
+    pith_compress_options o = {.kl = 0.1};
+    assert_ok(ctx, pith_cut(ctx, pith_path, other_path, &o, &loose));
+    o.kl = 0.03;
+    assert_ok(ctx, pith_cut(ctx, pith_path, other_path, &o, &tight));
+    assert_true(tight > loose);
+    o.kl = 1e-9;
+    assert_int_equal(pith_cut(ctx, pith_path, other_path, &o, &tight), PITH_E_ARGUMENT);
+    pith_ctx_free(ctx);
+}
+
+static void bytes_do_not_depend_on_threads(void **state)
+{
+    (void)state;
+    size_t n = 0, len;
+    uint8_t *first = NULL;
+    for (int threads = 1; threads <= 3; threads++) {
+        pith_ctx *ctx = test_ctx(threads);
+        pith_compress_options o = {.no_measure = true};
+        pith_compress_result r;
+        assert_ok(ctx, pith_compress(ctx, model_path, other_path, &o, &r));
+        uint8_t *data = read_all(other_path, &len);
+        if (first) {
+            assert_int_equal(len, n);
+            assert_memory_equal(data, first, n);
+            free(data);
+        } else {
+            first = data;
+            n = len;
+        }
+        pith_ctx_free(ctx);
+    }
+    free(first);
+}
+
+static void damage_costs_quality_only(void **state)
+{
+    (void)state;
+    size_t len;
+    uint8_t *data = read_all(pith_path, &len);
+    double whole = kl_of(pith_path, true, 0);
+    uint64_t manifest = pith_le64(data + 16);
+    uint8_t *hurt = malloc(len);
+    /* in a late payload, in a packet's header, and in the manifest */
+    const size_t places[] = {len - 40, (size_t)manifest + pith_le32(data + manifest + 8) + 20 + 18, 200};
+    for (int i = 0; i < 3; i++) {
+        memcpy(hurt, data, len);
+        hurt[places[i]] ^= 0x55;
+        write_all(other_path, hurt, len);
+        double kl = kl_of(other_path, false, 0);
+        if (i < 2) assert_true(kl >= whole && kl < 20);
+        else assert_true(kl < 0);
+        assert_true(kl_of(other_path, true, 0) < 0);
+    }
+    free(hurt);
+    free(data);
+}
+
+static void running_out_of_memory_leaks_nothing(void **state)
+{
+    (void)state;
+    /* reading: every allocation in turn, in growing steps once they are many */
+    for (long fail_at = 1, done = 0; !done; fail_at += 1 + fail_at / 16) {
+        test_faults f = {.fail_at = fail_at};
+        pith_options o = {.n_threads = 1, .realloc = test_faulty_realloc, .realloc_user = &f};
+        pith_ctx *ctx;
+        if (pith_ctx_new(&o, &ctx) != PITH_OK) continue;
+        pith_weights *w = NULL;
+        pith_llama *m = NULL;
+        pith_status status = pith_weights_open(ctx, pith_path, NULL, &w);
+        if (status == PITH_OK) status = pith_llama_new(ctx, w, &m);
+        pith_weights_free(ctx, w);
+        pith_llama_free(ctx, m);
+        done = f.calls < fail_at;
+        if (!done) assert_int_not_equal(status, PITH_OK);
+        pith_ctx_free(ctx);
+        assert_int_equal(f.held, 0);
+    }
+    /* writing: some of them */
+    for (long fail_at = 40; fail_at < 4000; fail_at = fail_at * 3 / 2) {
+        test_faults f = {.fail_at = fail_at};
+        pith_options o = {.n_threads = 1, .realloc = test_faulty_realloc, .realloc_user = &f};
+        pith_compress_options co = {.no_measure = true};
+        pith_compress_result r;
+        pith_ctx *ctx;
+        if (pith_ctx_new(&o, &ctx) != PITH_OK) continue;
+        pith_status status = pith_compress(ctx, model_path, other_path, &co, &r);
+        if (f.calls >= fail_at) assert_int_not_equal(status, PITH_OK);
+        pith_ctx_free(ctx);
+        assert_int_equal(f.held, 0);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(cuts_get_better_with_size), cmocka_unit_test(quality_chooses_a_cut),
+                                       cmocka_unit_test(bytes_do_not_depend_on_threads), cmocka_unit_test(damage_costs_quality_only),
+                                       cmocka_unit_test(running_out_of_memory_leaks_nothing)};
+    return cmocka_run_group_tests_name("compress", tests, setup, teardown);
+}
