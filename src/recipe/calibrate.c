@@ -8,7 +8,8 @@
 #include "model/generate.h"
 
 #define CHUNK 256              /* tokens of one sequence, or the model's context if that is shorter */
-#define NOISE_TOKENS 128       /* tokens on which noise is measured */
+#define NOISE_TOKENS 128       /* tokens that noise is put on */
+#define NOISE_SCORED 64        /* of them, the last, whose predictions are compared */
 #define NOISE_POWER 0.02f      /* of the output's own power: well within the range where KL grows linearly */
 #define NOISE_GROUPS 64        /* layers are measured in at most so many groups of neighbours */
 #define LOGIT_TOKENS 64        /* logits in memory at once, when gathering token weights */
@@ -291,20 +292,20 @@ typedef struct meter {
     pith_llama *m;
     pith_cache *cache;
     const int32_t *ids;
-    size_t n;
-    float *reference, *logits;
+    size_t n, n_scored;
+    float *reference, *logits;         /* [n, v] */
     double *kl;
 } meter;
 
 static pith_status measure(meter *t, double *kl)
 {
     t->cache->kind->truncate(t->cache, 0);
-    PITH_TRY(pith_llama_forward(t->ctx, t->m, t->cache, t->ids, t->n, t->n, t->logits));
-    kl_job job = {t->reference, t->logits, t->m->s.n_vocab, t->kl};
-    pith_parallel(t->ctx, t->n, kl_of_token, &job);
+    PITH_TRY(pith_llama_forward(t->ctx, t->m, t->cache, t->ids, t->n, t->n_scored, t->logits));
+    kl_job job = {t->reference + (t->n - t->n_scored) * t->m->s.n_vocab, t->logits, t->m->s.n_vocab, t->kl};
+    pith_parallel(t->ctx, t->n_scored, kl_of_token, &job);
     double sum = 0;
-    for (size_t i = 0; i < t->n; i++) sum += t->kl[i];
-    *kl = sum / (double)t->n;
+    for (size_t i = 0; i < t->n_scored; i++) sum += t->kl[i];
+    *kl = sum / (double)t->n_scored;
     return PITH_OK;
 }
 
@@ -374,6 +375,7 @@ static pith_status measure_noise(pith_ctx *ctx, pith_llama *m, pith_calibration 
     size_t v = m->s.n_vocab, n_groups = PITH_MIN(c->n_layers, NOISE_GROUPS);
     if (c->n_layers > n_groups * 64) n_groups = PITH_CEIL_DIV(c->n_layers, 64);
     meter t = {.ctx = ctx, .m = m, .ids = ids, .n = PITH_MIN(PITH_MIN(n, NOISE_TOKENS), chunk_of(m))};
+    t.n_scored = PITH_MIN(t.n, NOISE_SCORED);
     double *power = pith_calloc(ctx, c->n_layers * PITH_N_OPS, sizeof *power);
     t.reference = pith_array(ctx, t.n * v, sizeof(float));
     t.logits = pith_array(ctx, t.n * v, sizeof(float));
