@@ -56,7 +56,7 @@ static void decode(const pith_reader *r, const pith_models *models, const pith_p
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     pith_options options = {.n_threads = 1, .memory_limit = (size_t)64 << 20};
-    pith_ctx *ctx;
+    pith_ctx *ctx = NULL;
     pith_reader r;
     uint8_t *copy = malloc(len + 1);
     pith_models *models = malloc(sizeof *models);
