@@ -605,10 +605,17 @@ class Terminal(unittest.TestCase):
 
     def test_progress(self):
         """A bar that fits the terminal, with colour unless NO_COLOR says otherwise; gone at the end."""
-        long = FOLDER / "long.txt"  # work that lasts longer than what shows no bar
-        long.write_text("The quick brown fox jumps over the lazy dog. " * 4000)
+        # work that lasts well beyond the half second below which no bar is shown, on this machine as busy as it is
+        long, arguments, took, repeats = FOLDER / "long.txt", None, 0, 250
+        while took < 1.5:
+            repeats *= 2
+            long.write_text("The quick brown fox jumps over the lazy dog. " * repeats)
+            arguments = ["eval", MODEL, "--text", long, "--context", 64, "--reference", MODEL, "--no-speed"]
+            begin = time.monotonic()
+            self.assertEqual(pith(*arguments).returncode, 0)
+            took = time.monotonic() - begin
         for env, colour in (({}, True), ({"NO_COLOR": "1"}, False)):
-            pid, fd = self.spawn("eval", MODEL, "--text", long, "--context", 64, "--reference", MODEL, "--no-speed", **env)
+            pid, fd = self.spawn(*arguments, **env)
             shown = self.read_until(fd, None)
             self.assertEqual(self.ended(pid), 0, shown)
             bars = [b for b in shown.split(b"\r") if b"[" in re.sub(rb"\x1b\[[0-9;]*[mK]", b"", b)]
