@@ -5,7 +5,7 @@
 #include "text/tokenizer.h"
 
 /* Rates of the coder's layers, bits a weight, as they come out on SmolLM2-135M; a plan says "about". */
-#define FIRST_LAYER_BITS 2.1
+#define FIRST_LAYER_BITS 1.6
 #define ALL_LAYERS_BITS 5.35
 #define CODED_PER_SECOND 1.4e7  /* weights a second and thread through transform and all layers */
 
@@ -41,7 +41,8 @@ static pith_status time_model(pith_ctx *ctx, const char *source, double *prefill
     pith_status status = pith_weights_open(ctx, source, NULL, &w);
     if (status == PITH_OK) status = pith_llama_new(ctx, w, &model);
     pith_weights_free(ctx, w);
-    if (status == PITH_OK) status = pith_eval_speed(ctx, model, 64, 8, 1, &prefill, &decode);
+    size_t n = model ? PITH_MIN(72, (size_t)model->s.n_ctx) : 0; /* tokens in all */
+    if (status == PITH_OK) status = pith_eval_speed(ctx, model, n - n / 9, n / 9, 1, &prefill, &decode);
     pith_llama_free(ctx, model);
     *prefill_s = prefill > 0 ? 1 / prefill : 0;
     *decode_s = decode > 0 ? 1 / decode : 0;

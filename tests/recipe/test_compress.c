@@ -210,9 +210,30 @@ static void running_out_of_memory_leaks_nothing(void **state)
     }
 }
 
+static void a_plan_lists_every_tensor(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = test_ctx(2);
+    pith_compress_options o = {0};
+    pith_plan plan;
+    assert_ok(ctx, pith_plan_make(ctx, model_path, &o, &plan));
+    size_t len, coded = 0, bytes = 0;
+    free(read_all(model_path, &len));
+    for (size_t i = 0; i < plan.n_rows; i++) {
+        coded += strncmp(plan.rows[i].what, "coded", 5) == 0;
+        bytes += plan.rows[i].source_bytes;
+    }
+    assert_int_equal(plan.source_bytes, len);
+    assert_int_equal(coded, 2 * 7 + 1); /* two layers of seven, and the embedding */
+    assert_true(bytes < len && plan.floor_bytes < plan.total_bytes && plan.seconds > 0 && plan.memory_bytes > len);
+    pith_plan_free(ctx, &plan);
+    assert_int_equal(pith_plan_make(ctx, "/no/such/file", &o, &plan), PITH_E_IO);
+    pith_ctx_free(ctx);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(cuts_get_better_with_size), cmocka_unit_test(quality_chooses_a_cut),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(a_plan_lists_every_tensor), cmocka_unit_test(cuts_get_better_with_size), cmocka_unit_test(quality_chooses_a_cut),
                                        cmocka_unit_test(bytes_do_not_depend_on_threads), cmocka_unit_test(damage_costs_quality_only),
                                        cmocka_unit_test(running_out_of_memory_leaks_nothing)};
     return cmocka_run_group_tests_name("compress", tests, setup, teardown);
