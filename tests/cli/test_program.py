@@ -514,6 +514,20 @@ class Compressing(unittest.TestCase):
         self.assertTrue((FOLDER / "named.pith").exists())
         self.assertIn("named.pith", r.stdout)
 
+    def test_plan(self):
+        before = sorted(FOLDER.iterdir())
+        r = pith("plan", MODEL, "--json")
+        self.assertEqual(r.returncode, 0, r.stderr)
+        plan = json.loads(r.stdout)
+        self.assertEqual(sorted(FOLDER.iterdir()), before)  # it touches nothing
+        self.assertEqual({t["name"] for t in plan["tensors"]}, set(read_gguf(MODEL)))
+        self.assertEqual(plan["source_bytes"], MODEL.stat().st_size)
+        self.assertTrue(0 < plan["smallest_cut_bytes"] < plan["whole_bytes"])
+        self.assertLess(abs(plan["whole_bytes"] / self.made["whole_bytes"] - 1), 0.5)
+        self.assertTrue(plan["memory_bytes"] > 0 and plan["seconds"] > 0)
+        self.assertIn("blk.0.attn_q.weight", pith("plan", MODEL).stdout)
+        self.assertEqual(pith("plan", "/no/such/file").returncode, 1)
+
     def run_text(self, model, *arguments, **more):
         r = pith("run", model, "--raw", "-p", "Hello", "-n", 8, "--temperature", 0, "--json", *arguments, **more)
         return r, json.loads(r.stdout)["text"] if r.returncode == 0 else None
