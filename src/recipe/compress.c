@@ -10,7 +10,7 @@
 #include "stage/quantize/embedded.h"
 
 #define UNIT_WEIGHTS ((size_t)1 << 18) /* a unit's values: big enough that a stream's own cost is small */
-#define N_LEVELS 6                     /* layers of the lossy part */
+#define N_LEVELS 7                     /* layers; those that would make the file larger than its source are left out */
 #define START_OCTAVES (-0.75)          /* mean of log2(rms / step) at level 0: some 1.4 bits a weight */
 #define DAMPING 1e-3                   /* of the mean, added to second moments */
 #define MAX_SCALE 32.0                 /* of a column's scale to the middle of all */
@@ -435,12 +435,17 @@ static void slopes_of_unit(const coded_packet *p, double slope[N_LEVELS])
         for (int k = first[i]; k < (i + 1 < n ? first[i + 1] : N_LEVELS); k++) slope[k] = gain[i] / bytes[i];
 }
 
-static pith_status write_packets(job *j, pith_out *out, const ordered *order, size_t n)
+/* *n: packets; then those written, the first of them: what would go beyond `most` bytes is left out. */
+static pith_status write_packets(job *j, pith_out *out, const ordered *order, uint64_t most, size_t *n)
 {
     pith_manifest *m = j->manifest;
     size_t first_layers = 0;
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < *n; i++) {
         const coded_packet *c = &j->packets[(size_t)order[i].unit * N_LEVELS + order[i].level];
+        if (first_layers == j->n_units && pith_out_tell(out) + PITH_PACKET_HEADER + c->len > most) {
+            *n = i;
+            break;
+        }
         pith_packet p = {.unit = order[i].unit, .level = order[i].level, .len = (uint32_t)c->len, .gain = (float)(c->kl_before - c->kl_after)};
         PITH_TRY(pith_packet_write(out, &p, c->data));
         if (order[i].level == 0 && ++first_layers == j->n_units) m->floor_bytes = pith_out_tell(out);
@@ -642,7 +647,7 @@ static pith_status compress_with(pith_ctx *ctx, job *j, pith_arena *a, const pit
     pith_status status = pith_out_open(ctx, target, &out);
     if (status != PITH_OK) return status;
     PITH_GOTO(pith_manifest_write(ctx, out, m), fail);
-    PITH_GOTO(write_packets(j, out, order, n_order), fail);
+    PITH_GOTO(write_packets(j, out, order, r->source_bytes, &n_order), fail);
     PITH_GOTO(pith_manifest_patch(ctx, out, m), fail);
     start = pith_now_s();
     const char *so_far;

@@ -6,7 +6,7 @@
 
 /* Rates of the coder's layers, bits a weight, as they come out on SmolLM2-135M; a plan says "about". */
 #define FIRST_LAYER_BITS 1.6
-#define ALL_LAYERS_BITS 5.35
+#define ALL_LAYERS_BITS 6.35
 #define CODED_PER_SECOND 1.4e7  /* weights a second and thread through transform and all layers */
 
 static void describe(const pith_model_file *f, const pith_named_tensor *t, pith_plan_row *row, double *coded)
@@ -65,7 +65,7 @@ pith_status pith_plan_make(pith_ctx *ctx, const char *source, const pith_compres
     plan->n_rows = f->n_tensors;
     plan->source_bytes = f->file_bytes;
     plan->floor_bytes = (uint64_t)(coded * FIRST_LAYER_BITS / 8);
-    plan->total_bytes = (uint64_t)(coded * ALL_LAYERS_BITS / 8);
+    plan->total_bytes = PITH_MIN((uint64_t)(coded * ALL_LAYERS_BITS / 8), f->file_bytes);
     plan->memory_bytes = peak_memory(&f->settings, f->file_bytes, plan->total_bytes);
     if (status == PITH_OK) status = time_model(ctx, source, &prefill_s, &decode_s);
     if (status == PITH_OK) {
