@@ -32,8 +32,10 @@ def main():
         cflags = run("pkg-config", "--cflags", "pith", env=env).split()
         libs = run("pkg-config", "--libs", "pith", env=env).split()
         assert run("pkg-config", "--modversion", "pith", env=env) == run(build / "pith", "--version").replace("pith ", "")
-        private = run("pkg-config", "--libs", "--static", "pith", env=env).replace(str(root), "").split()
-        static = [str(pc.parents[1] / "libpith.a")] + [f for f in private if f != "-lpith"]
+        # pith alone linked statically: of what it stands on, the shared libraries
+        below = run("pkg-config", "--print-requires-private", "pith", env=env).split()
+        plain = {k: v for k, v in env.items() if k != "PKG_CONFIG_SYSROOT_DIR"}
+        static = [str(pc.parents[1] / "libpith.a"), *run("pkg-config", "--libs", *below, env=plain).split(), "-lm", "-pthread"]
         model, text = root / "tiny.gguf", root / "text.txt"
         run(make_tiny, model, "seed", "5")
         text.write_text("the cat sat on a mat. " * 60)
