@@ -4,6 +4,7 @@
 
 #include "format/pith_file.h"
 #include "stage/quantize/embedded.h"
+#include "stream/weights/decode.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
@@ -67,6 +68,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
         require(r.manifest.n_units == 0 || r.manifest.n_tensors > 0);
         if (pith_models_read(r.manifest.models.data, r.manifest.models.len, models) == PITH_OK)
             for (size_t i = 0; i < r.n_packets && i < 16; i++) decode(&r, models, &r.packets[i]);
+        /* all of it as a loader does, exact layer too */
+        size_t groups = 0;
+        pith_decoded d;
+        for (size_t i = 0; i < r.manifest.n_tensors && groups <= MOST_GROUPS; i++) {
+            const pith_coded_tensor *t = &r.manifest.tensors[i];
+            size_t blocks = pith_coded_blocks(t);
+            groups += blocks > MOST_GROUPS ? blocks : blocks * PITH_MIN(pith_coded_tiles(t), MOST_GROUPS);
+        }
+        if (groups <= MOST_GROUPS && pith_decode(ctx, &r, &d) == PITH_OK) pith_decoded_free(ctx, r.manifest.n_tensors, &d);
         pith_reader_close(ctx, &r);
     } else {
         require(pith_error(ctx)[0] != 0);

@@ -140,7 +140,7 @@ def pith_file(sections, packets):
     body = b""
     for kind, data in sections:
         body += struct.pack("<IIQQQQ", kind, 0, len(data), len(data), 0, 0) + data + bytes(-len(data) % 8)
-    tail = b"".join(struct.pack("<IIIfBBH", 0, unit, len(data), 0.5, level, 0, 0x7470) + data for unit, level, data in packets)
+    tail = b"".join(struct.pack("<IIIfBBH", 0, unit, len(data), 0.5, level, kind, 0x7470) + data for unit, level, kind, data in packets)
     head = b"PITH\r\n\x1a\n" + struct.pack("<IIQQQQQQ", 1, len(sections), 64 + len(body), 64 + len(body) + len(tail), 64 + len(body), 0, 0, 0)
     return head + body + tail
 
@@ -163,9 +163,28 @@ def pith():
     rotation = struct.pack("<I", 2) + bytes([0, 0, 0, 0]) + bytes([64, 0, 0, 64])
     sections = [(1, meta), (2, vocab), (3, tensors), (4, vectors), (5, models), (6, rotation)]
     start = struct.pack("<IB", 0, 100)
-    packets = [(0, 0, start), (1, 0, start), (2, 0, start + bytes(64)), (0, 1, struct.pack("<I", 0) + bytes(128)), (0, 1, struct.pack("<I", 0))]
+    packets = [(0, 0, 0, start), (1, 0, 0, start), (2, 0, 0, start + bytes(64)), (0, 1, 0, struct.pack("<I", 0) + bytes(128)), (0, 1, 0, struct.pack("<I", 0))]
     whole = pith_file(sections, packets)
     yield whole
+    # with an exact layer: every symbol is "as predicted", so that the streams are empty
+    tensors = varint(3)
+    for name, dtype, basis, scale in (("token_embd.weight", 8, 4, 1), ("blk.0.attn_q.weight", 3, 1, 2), ("blk.0.attn_output.weight", 2, 2, 0)):
+        tensors += text(name) + varint(32) + varint(32) + varint(1) + varint(dtype) + varint(basis) + varint(scale) + struct.pack("<f", 0.001)
+    vectors = varint(3)
+    for name in ("token_embd.scale", "blk.0.attn_norm.weight"):
+        vectors += text(name) + varint(32) + bytes([1]) + bytes([128] * 32) + bytes([0] * 32)
+    vectors += text("blk.0.attn_norm.gain") + varint(32) + bytes([0]) + struct.pack("<32f", *([1.5] * 32))
+    low = bytes(32 * 32)
+    high = bytearray(low)
+    high[0 :: 33] = bytes([64] * 32)
+    exact_models = b"".join(struct.pack("<H", i) + one(128) for i in range(26 + 23 * 32)) + struct.pack("<H", 65535)
+    exact_sections = [(1, meta), (2, vocab), (3, tensors), (4, vectors), (5, models), (6, struct.pack("<I", 32) + low + bytes(high)), (7, exact_models)]
+    layers = [(unit, 0, 0, start) for unit in range(6)]
+    scales = lambda n: struct.pack("<I", 0) + bytes(6 * n)
+    numbers = [(unit, 0, 1, bytes([1]) * (2 if unit > 3 else 1) + scales(2 if unit in (2, 3) else 1)) for unit in range(6)]
+    for n in range(7):
+        yield pith_file(exact_sections, layers + numbers[:n])
+        yield pith_file(exact_sections, layers + numbers[n:])
     for keep in range(len(sections)):
         yield pith_file(sections[:keep] + sections[keep + 1:], packets)
     for cut in (0, 7, 63, 64, 104, len(whole) - 1, len(whole) - 70, len(whole) // 2):

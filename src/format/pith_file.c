@@ -375,7 +375,7 @@ static pith_status get_tensors(pith_ctx *ctx, cursor *c, pith_manifest *m)
         t->n_rows = (uint32_t)rows, t->n_cols = (uint32_t)cols, t->unit_tiles = (uint32_t)tiles;
         t->source_dtype = (uint32_t)dtype, t->basis = (uint32_t)basis, t->scale = (uint32_t)scale, t->first_unit = (uint32_t)units;
         units += pith_coded_units(t);
-        if (units > UINT32_MAX) c->bad = true;
+        if (units > INT32_MAX) c->bad = true;
     }
     m->n_units = (size_t)units;
     return c->bad || c->p != c->end ? pith_fail(ctx, PITH_E_CORRUPT, "the tensor table is damaged") : PITH_OK;
@@ -525,7 +525,7 @@ pith_status pith_manifest_write(pith_ctx *ctx, pith_out *out, pith_manifest *m)
     PITH_TRY(padded_meta(ctx, m, &m->meta_room, &meta));
     pith_status status = write_section(ctx, out, PITH_SECTION_META, meta, m->meta_room);
     pith_free(ctx, meta);
-    for (int kind = PITH_SECTION_VOCAB; kind < PITH_N_SECTIONS && status == PITH_OK; kind++) {
+    for (int kind = PITH_SECTION_VOCAB; kind <= PITH_SECTION_ROTATION && status == PITH_OK; kind++) {
         writer w = {.ctx = ctx};
         switch (kind) {
         case PITH_SECTION_VOCAB: put_vocab(&w, &m->vocab); break;
@@ -541,6 +541,13 @@ pith_status pith_manifest_write(pith_ctx *ctx, pith_out *out, pith_manifest *m)
     return status;
 }
 
+pith_status pith_manifest_write_exact(pith_ctx *ctx, pith_out *out, pith_manifest *m)
+{
+    PITH_TRY(write_section(ctx, out, PITH_SECTION_EXACT, m->exact_models.data, m->exact_models.len));
+    m->manifest_bytes = pith_out_tell(out);
+    return PITH_OK;
+}
+
 pith_status pith_manifest_patch(pith_ctx *ctx, pith_out *out, const pith_manifest *m)
 {
     uint8_t header[PITH_FILE_HEADER], section[SECTION_HEADER], *meta = NULL, *packed = NULL;
@@ -548,7 +555,7 @@ pith_status pith_manifest_patch(pith_ctx *ctx, pith_out *out, const pith_manifes
     PITH_TRY(padded_meta(ctx, m, &room, &meta));
     pith_status status = section_bytes(ctx, PITH_SECTION_META, meta, room, section, &packed, &len);
     pith_free(ctx, meta);
-    make_header(m, PITH_N_SECTIONS - 1, header);
+    make_header(m, PITH_SECTION_ROTATION + (m->exact_models.len > 0), header);
     if (status == PITH_OK) status = pith_out_patch(out, 0, header, sizeof header);
     if (status == PITH_OK) status = pith_out_patch(out, PITH_FILE_HEADER, section, sizeof section);
     if (status == PITH_OK) status = pith_out_patch(out, PITH_FILE_HEADER + SECTION_HEADER, packed, len);
@@ -690,6 +697,7 @@ static pith_status read_manifest(pith_ctx *ctx, pith_reader *r)
         case PITH_SECTION_VECTORS: status = get_vectors(ctx, &c, m); break;
         case PITH_SECTION_MODELS: m->models = (pith_bytes){(uint8_t *)(uintptr_t)c.p, (size_t)(c.end - c.p)}; break;
         case PITH_SECTION_ROTATION: status = get_rotation(ctx, &c, m); break;
+        case PITH_SECTION_EXACT: m->exact_models = (pith_bytes){(uint8_t *)(uintptr_t)c.p, (size_t)(c.end - c.p)}; break;
         default: pith_log(ctx, PITH_LOG_WARN, "%s: section %u is of a kind this program does not know; passed over", r->path, kind); break;
         }
         if (status != PITH_OK) return pith_fail_at(ctx, status, "%s", r->path);
@@ -699,7 +707,7 @@ static pith_status read_manifest(pith_ctx *ctx, pith_reader *r)
         if (t->scale && (t->scale > m->n_vectors || m->vectors[t->scale - 1].n != t->n_cols))
             return pith_fail(ctx, PITH_E_CORRUPT, "%s: %s names column scales that do not fit it", r->path, t->name);
     }
-    const uint32_t all = (1u << PITH_N_SECTIONS) - 2;
+    const uint32_t all = (2u << PITH_SECTION_ROTATION) - 2;
     if ((seen & all) != all) return pith_fail(ctx, PITH_E_CORRUPT, "%s: the manifest lacks a section", r->path);
     return PITH_OK;
 }

@@ -17,9 +17,9 @@ typedef enum pith_section_kind {
     PITH_SECTION_TENSORS = 3,  /* the tensor table */
     PITH_SECTION_VECTORS = 4,  /* small tensors, by name */
     PITH_SECTION_MODELS = 5,   /* distributions of the entropy coder */
-    PITH_SECTION_ROTATION = 6  /* the orthogonal basis of the residual stream */
+    PITH_SECTION_ROTATION = 6, /* the orthogonal basis of the residual stream */
+    PITH_SECTION_EXACT = 7     /* distributions of the exact layer; not there if the file has none */
 } pith_section_kind;
-#define PITH_N_SECTIONS 7
 
 /* What was done to a matrix before it was quantised.  W is [rows, cols] as in the source. */
 typedef enum pith_basis {
@@ -80,6 +80,7 @@ typedef struct pith_manifest {
     pith_coded_tensor *tensors;
     pith_vector *vectors;
     pith_bytes models;         /* of the entropy coder, see stage/quantize/embedded.h */
+    pith_bytes exact_models;   /* of the exact layer, see stage/quantize/grid.h; len 0: there is none */
     uint32_t rotation_n;       /* 0: none */
     int16_t *rotation;         /* [n, n] row-major Q, in units of 2^-14 */
     uint64_t total_bytes;      /* of the whole file, uncut */
@@ -90,8 +91,10 @@ typedef struct pith_manifest {
     pith_arena *arena;         /* owns what a reader made; NULL on the writer's side */
 } pith_manifest;
 
-/** Write header and sections; totals may be patched later with pith_manifest_patch. level: zstd's. */
+/** Write header and sections, but for exact_models; totals may be patched later with pith_manifest_patch. */
 pith_status pith_manifest_write(pith_ctx *ctx, pith_out *out, pith_manifest *m);
+/** Directly after it: write exact_models. */
+pith_status pith_manifest_write_exact(pith_ctx *ctx, pith_out *out, pith_manifest *m);
 /** Once the packets are written: put the header's totals and what `meta` says by then in place. */
 pith_status pith_manifest_patch(pith_ctx *ctx, pith_out *out, const pith_manifest *m);
 void pith_manifest_free(pith_ctx *ctx, pith_manifest *m);

@@ -6,11 +6,10 @@
 #include <cjson/cJSON.h>
 
 #include "eval/eval.h"
-#include "recipe/calibrate.h"
-#include "stage/quantize/embedded.h"
+#include "recipe/job.h"
+#include "stage/quantize/grid.h"
 
 #define UNIT_WEIGHTS ((size_t)1 << 18) /* a unit's values: big enough that a stream's own cost is small */
-#define N_LEVELS 7                     /* layers; those that would make the file larger than its source are left out */
 #define START_OCTAVES (-0.75)          /* mean of log2(rms / step) at level 0: some 1.4 bits a weight */
 #define DAMPING 1e-3                   /* of the mean, added to second moments */
 #define MAX_SCALE 32.0                 /* of a column's scale to the middle of all */
@@ -21,47 +20,9 @@
 #define ROTATION_UNIT 0x1p-14f
 #define ROTATION_BITS 3                /* low bits of the stored rotation left zero: 11 bits a value are enough */
 #define CHUNK_ROWS 64                  /* rows of the source turned to f32 at once */
+#define SMALLER 0.997                  /* of the source's bytes: what an exact file may take */
 #define MEASURE_TOKENS 1024
 #define MEASURE_CONTEXT 256
-
-/* One matrix of the model on its way into the file. */
-typedef struct job_tensor {
-    const pith_named_tensor *source;
-    pith_coded_tensor *coded;
-    const float *gain;             /* [n_cols] folded in, NULL: none */
-    float *col_scale;              /* [n_cols] c: values are W / c; the input is multiplied by c */
-    double kl_per_row_noise;       /* KL for noise of variance 1 in every output */
-    const float *tile_weight;      /* [tiles] of the embedding; NULL: all 1 */
-    double rms;                    /* of the normalised values, from a sample */
-    float *col_square;             /* [n_cols] mean square of each column's, likewise */
-    float step;                    /* at the reference trade-off, before the ladder's phase */
-} job_tensor;
-
-typedef struct coded_packet {
-    uint8_t *data;
-    size_t len;
-    double kl_before, kl_after;    /* of this unit's error */
-} coded_packet;
-
-typedef struct job {
-    pith_ctx *ctx;
-    const pith_kernels *kernels;
-    pith_isa isa;
-    pith_manifest *manifest;
-    pith_calibration *c;
-    float *rotation_t;             /* [n_embd, n_embd] Q' */
-    job_tensor *tensors;
-    size_t n_tensors, n_units;
-    uint32_t *tensor_of_unit;      /* [n_units] */
-    coded_packet *packets;         /* [n_units, N_LEVELS] */
-    pith_models *models;
-    pith_model_counts *counts;     /* [workers] */
-    uint8_t **scratch;             /* [workers] */
-    size_t scratch_bytes;
-    pith_status *status;           /* [workers] */
-    double *rms_sum;               /* [n_tensors] (pass that samples) */
-    size_t n_done;
-} job;
 
 /* ---- values of a unit ------------------------------------------------------------------------- */
 
@@ -168,6 +129,31 @@ static void task_rms(void *arg, size_t i, int worker)
     t->rms = sqrt(sum / ((double)s.n_rows * t->coded->n_cols));
 }
 
+/* Likely squared error of a row of the unit, in the transformed matrix: the geometric mean over tiles; where rows will be mixed, the mean. */
+static double unit_noise(const job_tensor *t, const pith_unit *u, const float *step)
+{
+    bool mixed = t->coded->basis & PITH_BASIS_OUT;
+    double sum = 0;
+    for (size_t i = 0; i < u->n_tiles; i++) {
+        double row = 0;
+        for (size_t b = 0; b < u->n_blocks; b++) {
+            double scale = 0;
+            for (size_t k = b * PITH_GROUP_COLS; k < PITH_MIN((b + 1) * PITH_GROUP_COLS, t->coded->n_cols); k++) scale += (double)t->col_scale[k] * (double)t->col_scale[k];
+            row += scale * (double)pith_unit_noise(u, i * u->n_blocks + b, step[i]);
+        }
+        sum += mixed ? row : log2(PITH_MAX(row, 1e-300));
+    }
+    return mixed ? sum / (double)u->n_tiles : exp2(sum / (double)u->n_tiles);
+}
+
+/* From that to the mean square of an error in the source: Q keeps a row's sum, gains are taken out. */
+static double source_noise_factor(const job_tensor *t)
+{
+    double sum = 0;
+    for (size_t k = 0; k < t->coded->n_cols; k++) sum += t->gain ? (double)t->gain[k] * (double)t->gain[k] : 1;
+    return 1 / PITH_MAX(sum, 1e-30);
+}
+
 static pith_status code_unit(job *j, uint32_t unit, int worker, bool write)
 {
     const job_tensor *t = &j->tensors[j->tensor_of_unit[unit]];
@@ -179,17 +165,18 @@ static pith_status code_unit(job *j, uint32_t unit, int worker, bool write)
     pith_unit_init(&u, s.n_tiles, s.n_blocks, m.unit);
     set_steps(t, unit, &s, &u, m.step, m.weight);
     pith_unit_classify(&u, m.z, m.step);
-    double to_kl = t->kl_per_row_noise / t->coded->n_rows, before = to_kl * pith_unit_error(&u, m.z, m.step, m.weight);
-    for (int k = 0; k < N_LEVELS; k++) {
+    double to_source = source_noise_factor(t), to_kl = t->kl_per_row_noise / t->coded->n_rows, before = to_kl * pith_unit_error(&u, m.z, m.step, m.weight);
+    for (int k = 0; k < PITH_JOB_LEVELS; k++) {
         pith_level_out out = {.models = write ? j->models : NULL, .counts = write ? NULL : &j->counts[worker], .dst = m.dst, .cap = m.dst_cap};
         PITH_TRY(pith_unit_encode(&u, m.z, m.step, j->isa, &out, m.coding));
         if (!write) continue;
-        coded_packet *p = &j->packets[(size_t)unit * N_LEVELS + (size_t)k];
+        coded_packet *p = &j->packets[(size_t)unit * PITH_JOB_LEVELS + (size_t)k];
         if (!(p->data = pith_alloc(j->ctx, out.len))) return PITH_E_MEMORY;
         memcpy(p->data, m.dst, out.len);
         p->len = out.len;
         p->kl_before = before;
         p->kl_after = before = to_kl * pith_unit_error(&u, m.z, m.step, m.weight);
+        p->noise = to_source * unit_noise(t, &u, m.step);
     }
     return PITH_OK;
 }
@@ -208,7 +195,7 @@ static void task_code(void *arg, size_t i, int worker)
     if (status != PITH_OK) j->status[worker] = status;
 }
 
-static pith_status worst(const job *j)
+pith_status job_status(const job *j)
 {
     for (int i = 0; i < pith_n_threads(j->ctx); i++) {
         if (j->status[i] == PITH_E_NONFINITE) return pith_fail(j->ctx, PITH_E_NONFINITE, "a weight of the source is not finite");
@@ -300,13 +287,23 @@ static float *tile_weights(pith_arena *a, const pith_calibration *c)
     return w;
 }
 
+/* Whether all matrices are of types that the exact layer can code. */
+static bool source_has_grid(const pith_model_file *f)
+{
+    pith_grid g;
+    for (size_t i = 0; i < f->n_tensors; i++)
+        if (f->tensors[i].t.n_dims == 2 && !pith_grid_of(f->tensors[i].t.dtype, &g)) return false;
+    return true;
+}
+
 /* Fill the manifest's tables and the job's list from the source and what was learned of it. */
 static pith_status list_tensors(pith_ctx *ctx, job *j, pith_arena *a, const pith_model_file *f)
 {
     pith_manifest *m = j->manifest;
     const pith_calibration *c = j->c;
     const pith_settings *s = &m->settings;
-    size_t vector_cap = 8 + 8 * c->n_layers, n;
+    size_t vector_cap = 8 + 9 * c->n_layers, n;
+    bool exact = j->wants_exact;
     m->tensors = pith_arena_take(a, (2 + PITH_N_OPS * c->n_layers) * sizeof *m->tensors);
     m->vectors = pith_arena_take(a, vector_cap * sizeof *m->vectors);
     j->tensors = pith_arena_take(a, (2 + PITH_N_OPS * c->n_layers) * sizeof *j->tensors);
@@ -330,6 +327,7 @@ static pith_status list_tensors(pith_ctx *ctx, job *j, pith_arena *a, const pith
         j->tensors[0].tile_weight = tile_weights(a, c);
         PITH_TRY(add_matrix(ctx, j, f, "output.weight", PITH_BASIS_IN, gain, output_scale, c->out_kl));
         PITH_TRY(add_vector(ctx, m, vector_cap, arena_text(a, "output_norm.weight", 0, ""), output_scale, e, true));
+        if (exact) PITH_TRY(add_vector(ctx, m, vector_cap, arena_text(a, "output_norm.gain", 0, ""), gain, e, false));
     }
     j->tensors[m->n_tensors - 1].tile_weight = tile_weights(a, c);
     if (!j->tensors[0].tile_weight || !j->tensors[m->n_tensors - 1].tile_weight) return PITH_E_MEMORY;
@@ -347,6 +345,10 @@ static pith_status list_tensors(pith_ctx *ctx, job *j, pith_arena *a, const pith
         PITH_TRY(add_vector(ctx, m, vector_cap, arena_text(a, "blk.%u.ffn_norm.weight", l, ""), ffn_scale, e, true));
         PITH_TRY(add_vector(ctx, m, vector_cap, arena_text(a, "blk.%u.attn_output.scale", l, ""), o_scale, c->q_dim, true));
         PITH_TRY(add_vector(ctx, m, vector_cap, arena_text(a, "blk.%u.ffn_down.scale", l, ""), down_scale, c->n_ff, true));
+        if (exact) {
+            PITH_TRY(add_vector(ctx, m, vector_cap, arena_text(a, "blk.%u.attn_norm.gain", l, ""), attn_gain, e, false));
+            PITH_TRY(add_vector(ctx, m, vector_cap, arena_text(a, "blk.%u.ffn_norm.gain", l, ""), ffn_gain, e, false));
+        }
         static const char *const biases[] = {"attn_q.bias", "attn_k.bias", "attn_v.bias"};
         for (size_t b = 0; b < PITH_COUNT(biases); b++) {
             char *name = arena_text(a, "blk.%u.%s", l, biases[b]);
@@ -401,27 +403,24 @@ static void choose_steps(job *j)
 
 /* ---- the order of packets --------------------------------------------------------------------- */
 
-typedef struct ordered {
-    uint32_t unit;
-    uint8_t level;
-    double slope;
-} ordered;
-
 static int by_slope(const void *a, const void *b)
 {
     const ordered *x = a, *y = b;
     if (x->slope != y->slope) return x->slope > y->slope ? -1 : 1;
     if (x->unit != y->unit) return x->unit < y->unit ? -1 : 1;
+    if (x->kind != y->kind) return (int)x->kind - (int)y->kind;
     return (int)x->level - (int)y->level;
 }
 
+void job_sort(ordered *order, size_t n) { qsort(order, n, sizeof *order, by_slope); }
+
 /* Quality gained per byte; within a unit made non-increasing by merging (the upper convex hull), so that
  * dependencies come first of themselves. */
-static void slopes_of_unit(const coded_packet *p, double slope[N_LEVELS])
+static void slopes_of_unit(const coded_packet *p, double slope[PITH_JOB_LEVELS])
 {
-    double gain[N_LEVELS], bytes[N_LEVELS];
-    int first[N_LEVELS], n = 0;
-    for (int k = 0; k < N_LEVELS; k++) {
+    double gain[PITH_JOB_LEVELS], bytes[PITH_JOB_LEVELS];
+    int first[PITH_JOB_LEVELS], n = 0;
+    for (int k = 0; k < PITH_JOB_LEVELS; k++) {
         gain[n] = PITH_MAX(p[k].kl_before - p[k].kl_after, 0);
         bytes[n] = (double)p[k].len + PITH_PACKET_HEADER;
         first[n++] = k;
@@ -432,23 +431,24 @@ static void slopes_of_unit(const coded_packet *p, double slope[N_LEVELS])
         }
     }
     for (int i = 0; i < n; i++)
-        for (int k = first[i]; k < (i + 1 < n ? first[i + 1] : N_LEVELS); k++) slope[k] = gain[i] / bytes[i];
+        for (int k = first[i]; k < (i + 1 < n ? first[i + 1] : PITH_JOB_LEVELS); k++) slope[k] = gain[i] / bytes[i];
 }
 
 /* *n: packets; then those written, the first of them: what would go beyond `most` bytes is left out. */
 static pith_status write_packets(job *j, pith_out *out, const ordered *order, uint64_t most, size_t *n)
 {
     pith_manifest *m = j->manifest;
-    size_t first_layers = 0;
+    size_t first_layers = 0, exact = 0;
     for (size_t i = 0; i < *n; i++) {
-        const coded_packet *c = &j->packets[(size_t)order[i].unit * N_LEVELS + order[i].level];
-        if (first_layers == j->n_units && pith_out_tell(out) + PITH_PACKET_HEADER + c->len > most) {
+        const coded_packet *c = job_packet(j, &order[i]);
+        if (!j->exact && first_layers == j->n_units && pith_out_tell(out) + PITH_PACKET_HEADER + c->len > most) {
             *n = i;
             break;
         }
-        pith_packet p = {.unit = order[i].unit, .level = order[i].level, .len = (uint32_t)c->len, .gain = (float)(c->kl_before - c->kl_after)};
+        pith_packet p = {.unit = order[i].unit, .level = order[i].level, .kind = order[i].kind, .len = (uint32_t)c->len, .gain = (float)(c->kl_before - c->kl_after)};
         PITH_TRY(pith_packet_write(out, &p, c->data));
-        if (order[i].level == 0 && ++first_layers == j->n_units) m->floor_bytes = pith_out_tell(out);
+        if (!p.kind && !p.level && ++first_layers == j->n_units) m->floor_bytes = pith_out_tell(out);
+        if (p.kind && ++exact == j->n_units) m->exact_bytes = pith_out_tell(out);
     }
     m->total_bytes = pith_out_tell(out);
     return PITH_OK;
@@ -488,9 +488,9 @@ static double predicted_kl(const job *j, const ordered *order, size_t n, uint64_
 {
     uint64_t at = j->manifest->manifest_bytes;
     double kl = 0;
-    for (size_t i = 0; i < j->n_units; i++) kl += j->packets[i * N_LEVELS].kl_before;
+    for (size_t i = 0; i < j->n_units; i++) kl += j->packets[i * PITH_JOB_LEVELS].kl_before;
     for (size_t i = 0; i < n; i++) {
-        const coded_packet *p = &j->packets[(size_t)order[i].unit * N_LEVELS + order[i].level];
+        const coded_packet *p = job_packet(j, &order[i]);
         at += p->len + PITH_PACKET_HEADER;
         if (at > bytes) break;
         kl -= p->kl_before - p->kl_after;
@@ -524,13 +524,12 @@ static pith_status make_meta(pith_ctx *ctx, const char *source, const pith_compr
 
 /* ---- all of it -------------------------------------------------------------------------------- */
 
-static pith_status run_units(job *j, const char *what, size_t n, pith_task *task)
+pith_status job_run(job *j, const char *what, size_t n, pith_task *task, void *arg)
 {
-    /* in slices, so that progress is seen and a wish to stop is heard */
     size_t slice = (size_t)pith_n_threads(j->ctx) * 4;
     for (j->n_done = 0; j->n_done < n; j->n_done += slice) {
-        pith_parallel(j->ctx, PITH_MIN(slice, n - j->n_done), task, j);
-        PITH_TRY(worst(j));
+        pith_parallel(j->ctx, PITH_MIN(slice, n - j->n_done), task, arg);
+        PITH_TRY(job_status(j));
         PITH_TRY(pith_progress(j->ctx, what, PITH_MIN(j->n_done + slice, n), n));
     }
     return PITH_OK;
@@ -550,9 +549,9 @@ static pith_status prepare_workers(job *j, pith_arena *a)
     j->counts = pith_arena_take(a, n * sizeof *j->counts);
     j->models = pith_arena_take(a, sizeof *j->models);
     j->tensor_of_unit = pith_arena_take(a, j->n_units * sizeof *j->tensor_of_unit);
-    j->packets = pith_arena_take(a, j->n_units * N_LEVELS * sizeof *j->packets);
+    j->packets = pith_arena_take(a, j->n_units * PITH_JOB_LEVELS * sizeof *j->packets);
     if (!j->scratch || !j->status || !j->counts || !j->models || !j->tensor_of_unit || !j->packets) return PITH_E_MEMORY;
-    memset(j->packets, 0, j->n_units * N_LEVELS * sizeof *j->packets);
+    memset(j->packets, 0, j->n_units * PITH_JOB_LEVELS * sizeof *j->packets);
     for (size_t i = 0; i < n; i++) {
         j->status[i] = PITH_OK;
         memset(&j->counts[i], 0, sizeof j->counts[i]);
@@ -597,11 +596,11 @@ static pith_status fit_models(job *j, pith_arena *a)
     for (size_t i = 0; i < j->n_tensors; i++)
         if (!(j->tensors[i].col_square = arena_floats(a, j->tensors[i].coded->n_cols))) return PITH_E_MEMORY;
     pith_parallel(j->ctx, j->n_tensors, task_rms, j);
-    PITH_TRY(worst(j));
+    PITH_TRY(job_status(j));
     PITH_TRY(mark_wide(j, a));
     choose_steps(j);
     pith_parallel(j->ctx, PITH_CEIL_DIV(j->n_units, SAMPLE_UNITS), task_count, j);
-    PITH_TRY(worst(j));
+    PITH_TRY(job_status(j));
     for (int w = 1; w < pith_n_threads(j->ctx); w++)
         for (int i = 0; i < PITH_N_MODELS; i++)
             for (int s = 0; s < 256; s++) j->counts[0].count[i][s] += j->counts[w].count[i][s];
@@ -611,14 +610,14 @@ static pith_status fit_models(job *j, pith_arena *a)
 
 static pith_status put_in_order(job *j, pith_arena *a, ordered **order, size_t *n)
 {
-    *n = j->n_units * N_LEVELS;
-    if (!(*order = pith_arena_take(a, *n * sizeof **order))) return PITH_E_MEMORY;
+    *n = j->n_units * PITH_JOB_LEVELS;
+    if (!(*order = pith_arena_take(a, (*n + j->n_units) * sizeof **order))) /* room for exact ones */ return PITH_E_MEMORY;
     for (size_t u = 0; u < j->n_units; u++) {
-        double slope[N_LEVELS];
-        slopes_of_unit(&j->packets[u * N_LEVELS], slope);
-        for (int k = 0; k < N_LEVELS; k++) (*order)[u * N_LEVELS + (size_t)k] = (ordered){(uint32_t)u, (uint8_t)k, slope[k]};
+        double slope[PITH_JOB_LEVELS];
+        slopes_of_unit(&j->packets[u * PITH_JOB_LEVELS], slope);
+        for (int k = 0; k < PITH_JOB_LEVELS; k++) (*order)[u * PITH_JOB_LEVELS + (size_t)k] = (ordered){.unit = (uint32_t)u, .level = (uint8_t)k, .slope = slope[k]};
     }
-    qsort(*order, *n, sizeof **order, by_slope);
+    job_sort(*order, *n);
     return PITH_OK;
 }
 
@@ -631,13 +630,14 @@ static pith_status compress_with(pith_ctx *ctx, job *j, pith_arena *a, const pit
     ordered *order;
     size_t n_order;
     double start = pith_now_s();
+    j->wants_exact = source_has_grid(f) && o->exact != PITH_EXACT_NEVER;
     PITH_TRY(list_tensors(ctx, j, a, f));
     if (!(j->rotation_t = arena_floats(a, j->c->n_embd * j->c->n_embd))) return PITH_E_MEMORY;
     pith_transpose(j->c->rotation, j->c->n_embd, j->c->n_embd, j->c->n_embd, j->rotation_t, j->c->n_embd);
     PITH_TRY(prepare_workers(j, a));
     pith_model_counts_init(&j->counts[0]); /* once, or the bytes would depend on how many threads there are */
     PITH_TRY(fit_models(j, a));
-    PITH_TRY(run_units(j, "compress", j->n_units, task_code));
+    PITH_TRY(job_run(j, "compress", j->n_units, task_code, j));
     PITH_TRY(put_in_order(j, a, &order, &n_order));
     r->code_s = pith_now_s() - start;
     size_t cap = PITH_N_MODELS * PITH_RANS_MODEL_BYTES;
@@ -647,6 +647,9 @@ static pith_status compress_with(pith_ctx *ctx, job *j, pith_arena *a, const pit
     pith_status status = pith_out_open(ctx, target, &out);
     if (status != PITH_OK) return status;
     PITH_GOTO(pith_manifest_write(ctx, out, m), fail);
+    if (j->wants_exact)
+        PITH_GOTO(job_add_exact(j, a, order, &n_order, SMALLER * (double)r->source_bytes - (double)m->manifest_bytes, o->exact == PITH_EXACT_ALWAYS), fail);
+    if (j->exact) PITH_GOTO(pith_manifest_write_exact(ctx, out, m), fail);
     PITH_GOTO(write_packets(j, out, order, r->source_bytes, &n_order), fail);
     PITH_GOTO(pith_manifest_patch(ctx, out, m), fail);
     start = pith_now_s();
@@ -669,6 +672,7 @@ static pith_status compress_with(pith_ctx *ctx, job *j, pith_arena *a, const pit
     PITH_GOTO(pith_manifest_patch(ctx, out, m), fail);
     r->total_bytes = m->total_bytes;
     r->floor_bytes = m->floor_bytes;
+    r->exact_bytes = m->exact_bytes;
     r->n_packets = n_order;
     r->n_tensors = m->n_tensors;
     for (size_t i = 0; i < m->n_tensors; i++) r->n_weights += (size_t)m->tensors[i].n_rows * m->tensors[i].n_cols;
@@ -730,7 +734,8 @@ pith_status pith_compress(pith_ctx *ctx, const char *source, const char *target,
     }
     status = compress_with(ctx, &j, arena, file, model, source, target, &o, r);
 done:
-    for (size_t i = 0; j.packets && i < j.n_units * N_LEVELS; i++) pith_free(ctx, j.packets[i].data);
+    for (size_t i = 0; j.packets && i < j.n_units * PITH_JOB_LEVELS; i++) pith_free(ctx, j.packets[i].data);
+    for (size_t i = 0; j.exact && i < j.n_units; i++) pith_free(ctx, j.exact[i].data);
     pith_free(ctx, manifest.meta);
     pith_arena_free(arena);
     pith_calibration_free(ctx, &c);

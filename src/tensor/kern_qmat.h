@@ -117,6 +117,33 @@ INLINE void vec_run(vec_walk *walk, const unsigned bits, const pith_qscale mode)
     *walk = s;
 }
 
+/* One block with flags, in row mode. */
+static void vec_flagged(vec_walk *s)
+{
+    const unsigned flags = *s->bits++, width = PITH_BLOCK_WIDTH(flags);
+    bytes u[8];
+    sums acc = s_set(start_of(width, PITH_QSCALE_ROW) * *s->isum);
+    switch (width) {
+    case 0: unpack(s->payload, 0, u); break;
+    case 1: unpack(s->payload, 1, u); break;
+    case 2: unpack(s->payload, 2, u); break;
+    case 3: unpack(s->payload, 3, u); break;
+    case 4: unpack(s->payload, 4, u); break;
+    case 5: unpack(s->payload, 5, u); break;
+    case 6: unpack(s->payload, 6, u); break;
+    case 7: unpack(s->payload, 7, u); break;
+    default: unpack(s->payload, 8, u); break;
+    }
+    if (width == 0) acc = s_set(0);
+    else if (width < 8) for (int g = 0; g < 8; g++) acc = dot4(acc, u[g], load4(s->q + 4 * g), 7);
+    else for (int g = 0; g < 8; g++) acc = dot4(acc, u[g], load4(s->q + 4 * g), 8);
+    s->y = v_fma(v_mul(s_float(acc), v_set(pith_block_factor(flags))), v_set(*s->scale), s->y);
+    s->y = v_fma(v_set(pith_block_extra(flags)), v_set(*s->sum), s->y);
+    s->payload += 64 * width;
+    s->q += PITH_TILE_COLS;
+    s->isum++, s->scale++, s->sum++;
+}
+
 INLINE void vec_tile(vec_walk *s, const pith_qscale mode)
 {
     while (s->bits < s->bits_end)
@@ -129,7 +156,8 @@ INLINE void vec_tile(vec_walk *s, const pith_qscale mode)
         case 5: vec_run(s, 5, mode); break;
         case 6: vec_run(s, 6, mode); break;
         case 7: vec_run(s, 7, mode); break;
-        default: vec_run(s, 8, mode); break;
+        case 8: vec_run(s, 8, mode); break;
+        default: vec_flagged(s); break;
         }
 }
 
@@ -139,8 +167,7 @@ static void vec_tile_min(vec_walk *s) { vec_tile(s, PITH_QSCALE_BLOCK_MIN); }
 
 INLINE v16 row_mode_end(const pith_qmat *w, size_t tile, float total, v16 y)
 {
-    v16 shift = v_load(KIND_F32, w->row_shift + tile * PITH_TILE_ROWS, 16), scale = v_load(KIND_F32, w->row_scale + tile * PITH_TILE_ROWS, 16);
-    return v_mul(scale, v_fma(shift, v_set(total), y));
+    return v_mul(v_load(KIND_F32, w->row_scale + tile * PITH_TILE_ROWS, 16), v_fma(v_set(0.5f), v_set(total), y));
 }
 
 static void qmat_vec(const pith_qmat *w, size_t tile0, size_t tile1, const pith_q8 *a, size_t i, float *y)
@@ -173,6 +200,7 @@ typedef struct mat_chunk {
     uint8_t u[MAT_TILES][CHUNK][512];
     float scale[MAT_TILES][CHUNK][16], min[MAT_TILES][CHUNK][16];
     int32_t start[MAT_TILES][CHUNK];    /* what sums start from, for each unit of the sum of a */
+    uint8_t flags[MAT_TILES][CHUNK];    /* row mode: the block's byte, if it has flags */
     bool wide[CHUNK];                   /* values of a block need 8 bits */
 } __attribute__((aligned(64))) mat_chunk;
 
@@ -190,7 +218,8 @@ static void chunk_fill(mat_chunk *c, int t, const pith_qmat *w, size_t tile, siz
     size_t step = w->scale_mode == PITH_QSCALE_ROW ? 0 : w->scale_mode == PITH_QSCALE_BLOCK ? 32 : 64;
     const uint8_t *scales = w->data + w->tile_offset[tile] + b0 * step;
     for (size_t b = 0; b < n; b++) {
-        switch (bits[b]) {
+        const unsigned width = PITH_BLOCK_WIDTH(bits[b]);
+        switch (width) {
         case 0: unpack_store(p, 0, c->u[t][b]); break;
         case 1: unpack_store(p, 1, c->u[t][b]); break;
         case 2: unpack_store(p, 2, c->u[t][b]); break;
@@ -201,9 +230,10 @@ static void chunk_fill(mat_chunk *c, int t, const pith_qmat *w, size_t tile, siz
         case 7: unpack_store(p, 7, c->u[t][b]); break;
         default: unpack_store(p, 8, c->u[t][b]); break;
         }
-        p += 64u * bits[b];
-        c->start[t][b] = start_of(bits[b], w->scale_mode);
-        c->wide[b] = (t > 0 && c->wide[b]) || bits[b] == 8;
+        p += 64u * width;
+        c->start[t][b] = start_of(width, w->scale_mode);
+        c->flags[t][b] = bits[b] > 8 ? bits[b] : 0;
+        c->wide[b] = (t > 0 && c->wide[b]) || width == 8;
         if (step) v_store(c->scale[t][b], v_load(KIND_F16, scales + b * step, 16), 16);
         if (step == 64) v_store(c->min[t][b], v_load(KIND_F16, scales + b * step + 32, 16), 16);
     }
@@ -263,14 +293,18 @@ INLINE void mat_rows(const mat_job *j, size_t i, const int n_rows, const int n_t
 #pragma GCC unroll 2
         for (int t = 0; t < n_tiles; t++) {
             v16 scale = v_set(0);
+            const unsigned flags = mode == PITH_QSCALE_ROW ? c->flags[t][b] : 0;
             if (mode != PITH_QSCALE_ROW) scale = v_load(KIND_F32, c->scale[t][b], 16);
+            else if (flags) scale = v_set(pith_block_factor(flags));
 #pragma GCC unroll 6
             for (int r = 0; r < n_rows; r++) {
                 v16 dot = s_float(acc[t][r]);
-                if (mode != PITH_QSCALE_ROW) dot = v_mul(dot, scale);
+                if (mode != PITH_QSCALE_ROW || flags) dot = v_mul(dot, scale);
                 y[t][r] = v_fma(dot, v_set(a->scale[at + (size_t)r * lda]), y[t][r]);
                 if (mode == PITH_QSCALE_BLOCK_MIN)
                     y[t][r] = v_fma(v_load(KIND_F32, c->min[t][b], 16), v_set(a->sum[at + (size_t)r * lda]), y[t][r]);
+                else if (flags)
+                    y[t][r] = v_fma(v_set(pith_block_extra(flags)), v_set(a->sum[at + (size_t)r * lda]), y[t][r]);
             }
         }
     }

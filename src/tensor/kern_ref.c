@@ -58,13 +58,15 @@ static float row_product(const pith_qmat *w, size_t row, const pith_q8 *a, size_
     const float *a_scale = a->scale + i * a->n_blocks, *a_sum = a->sum + i * a->n_blocks;
     float y = 0;
     for (size_t b = 0; b < w->n_blocks; b++) {
-        int dot = 0, zero = zero_of(w, bits[b]);
+        unsigned width = PITH_BLOCK_WIDTH(bits[b]);
+        int dot = 0, zero = zero_of(w, width);
         for (unsigned c = 0; c < PITH_TILE_COLS; c++)
-            dot += q[b * PITH_TILE_COLS + c] * ((int)block_value(payload, bits[b], r, c) - zero);
-        payload += 64u * bits[b];
+            dot += q[b * PITH_TILE_COLS + c] * ((int)block_value(payload, width, r, c) - zero);
+        payload += 64u * width;
         switch (w->scale_mode) {
         case PITH_QSCALE_ROW:
-            y = fmaf((float)dot, a_scale[b], y);
+            y = fmaf((float)dot * pith_block_factor(bits[b]), a_scale[b], y);
+            if (bits[b] > 8) y = fmaf(pith_block_extra(bits[b]), a_sum[b], y);
             break;
         case PITH_QSCALE_BLOCK:
             y = fmaf((float)dot * pith_f16_to_f32(pith_le16(scales + 32 * b + 2 * r)), a_scale[b], y);
@@ -75,7 +77,7 @@ static float row_product(const pith_qmat *w, size_t row, const pith_q8 *a, size_
             break;
         }
     }
-    if (w->scale_mode == PITH_QSCALE_ROW) y = w->row_scale[row] * fmaf(w->row_shift[row], a->total[i], y);
+    if (w->scale_mode == PITH_QSCALE_ROW) y = w->row_scale[row] * fmaf(0.5f, a->total[i], y);
     return y;
 }
 

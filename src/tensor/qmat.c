@@ -30,7 +30,7 @@ static pith_status new_matrix(pith_ctx *ctx, pith_qmat *m, const uint8_t *bits)
         m->tile_offset[tile] = offset;
         offset += scales_bytes(m->scale_mode, m->n_blocks);
         for (size_t b = 0; b < m->n_blocks; b++) {
-            unsigned width = bits[tile * m->n_blocks + b];
+            unsigned flags = bits[tile * m->n_blocks + b], width = m->scale_mode == PITH_QSCALE_ROW ? PITH_BLOCK_WIDTH(flags) : flags;
             if (width > 8)
                 return pith_fail(ctx, PITH_E_ARGUMENT, "block %zu of tile %zu is %u bits wide; the limit is 8", b, tile, width);
             offset += 64 * width;
@@ -41,8 +41,7 @@ static pith_status new_matrix(pith_ctx *ctx, pith_qmat *m, const uint8_t *bits)
     if (!m->data) return PITH_E_MEMORY;
     if (m->scale_mode == PITH_QSCALE_ROW) {
         m->row_scale = pith_calloc(ctx, m->n_tiles * PITH_TILE_ROWS, sizeof(float));
-        m->row_shift = pith_calloc(ctx, m->n_tiles * PITH_TILE_ROWS, sizeof(float));
-        if (!m->row_scale || !m->row_shift) return PITH_E_MEMORY;
+        if (!m->row_scale) return PITH_E_MEMORY;
     }
     return PITH_OK;
 }
@@ -65,14 +64,13 @@ void pith_qmat_free(pith_ctx *ctx, pith_qmat *m)
     pith_free(ctx, m->tile_offset);
     pith_free(ctx, m->data);
     pith_free(ctx, m->row_scale);
-    pith_free(ctx, m->row_shift);
     *m = (pith_qmat){0};
 }
 
 size_t pith_qmat_bytes(const pith_qmat *m)
 {
     if (!m->data) return 0;
-    size_t rows = m->scale_mode == PITH_QSCALE_ROW ? 2 * sizeof(float) * PITH_TILE_ROWS * m->n_tiles : 0;
+    size_t rows = m->scale_mode == PITH_QSCALE_ROW ? sizeof(float) * PITH_TILE_ROWS * m->n_tiles : 0;
     return m->n_tiles * m->n_blocks + (m->n_tiles + 1) * sizeof *m->tile_offset + m->tile_offset[m->n_tiles] + rows;
 }
 
@@ -82,7 +80,7 @@ static uint8_t *block_payload(const pith_qmat *m, size_t tile, size_t block)
 {
     const uint8_t *bits = m->bits + tile * m->n_blocks;
     size_t offset = m->tile_offset[tile] + scales_bytes(m->scale_mode, m->n_blocks);
-    for (size_t b = 0; b < block; b++) offset += 64u * bits[b];
+    for (size_t b = 0; b < block; b++) offset += 64u * PITH_BLOCK_WIDTH(bits[b]);
     return m->data + offset;
 }
 
@@ -125,7 +123,7 @@ void pith_qmat_put_block(pith_qmat *m, size_t tile, size_t block, const uint8_t 
 {
     unsigned plane[3], low[3];
     uint8_t *payload = block_payload(m, tile, block);
-    int n_planes = planes_of(m->bits[tile * m->n_blocks + block], plane, low);
+    int n_planes = planes_of(PITH_BLOCK_WIDTH(m->bits[tile * m->n_blocks + block]), plane, low);
     for (int k = 0; k < n_planes; payload += 64 * plane[k++]) put_plane(payload, plane[k], low[k], u);
     if (m->scale_mode == PITH_QSCALE_ROW) return;
     uint8_t *scales = block_scales(m, tile, block);
@@ -153,7 +151,7 @@ static void block_row(const uint8_t *payload, unsigned width, unsigned row, uint
 void pith_qmat_get_block(const pith_qmat *m, size_t tile, size_t block, uint8_t u[16][32], uint16_t *scale, uint16_t *min)
 {
     const uint8_t *payload = block_payload(m, tile, block);
-    for (unsigned row = 0; row < 16; row++) block_row(payload, m->bits[tile * m->n_blocks + block], row, u[row]);
+    for (unsigned row = 0; row < 16; row++) block_row(payload, PITH_BLOCK_WIDTH(m->bits[tile * m->n_blocks + block]), row, u[row]);
     if (m->scale_mode == PITH_QSCALE_ROW) return;
     const uint8_t *scales = block_scales(m, tile, block);
     if (scale) memcpy(scale, scales, 32);
@@ -167,25 +165,48 @@ void pith_qmat_row(const pith_qmat *m, size_t row, float *dst)
     const uint8_t *bits = m->bits + tile * m->n_blocks, *payload = block_payload(m, tile, 0);
     for (size_t b = 0; b < m->n_blocks; b++) {
         uint8_t u[32];
-        block_row(payload, bits[b], r, u);
-        payload += 64u * bits[b];
-        float scale, add, min = 0;
-        int zero = bits[b] ? 1 << (bits[b] - 1) : 0;
+        unsigned width = PITH_BLOCK_WIDTH(bits[b]);
+        block_row(payload, width, r, u);
+        payload += 64u * width;
+        float scale, factor = 1, add = 0, min = 0;
+        int zero = width ? 1 << (width - 1) : 0;
         if (m->scale_mode == PITH_QSCALE_ROW) {
             scale = m->row_scale[row];
-            add = m->row_shift[row];
+            factor = pith_block_factor(bits[b]);
+            add = pith_block_extra(bits[b]) + 0.5f;
         } else {
             const uint8_t *scales = block_scales(m, tile, b) + 2 * r;
             scale = pith_f16_to_f32(pith_le16(scales));
-            add = 0;
             if (m->scale_mode == PITH_QSCALE_BLOCK_MIN) {
                 min = pith_f16_to_f32(pith_le16(scales + 32));
                 zero = 0;
             }
         }
         size_t n = PITH_MIN((size_t)PITH_TILE_COLS, m->n_cols - b * PITH_TILE_COLS);
-        for (size_t c = 0; c < n; c++) dst[b * PITH_TILE_COLS + c] = scale * ((float)(u[c] - zero) + add) + min;
+        for (size_t c = 0; c < n; c++) dst[b * PITH_TILE_COLS + c] = scale * (factor * (float)(u[c] - zero) + add) + min;
     }
+}
+
+pith_status pith_qmat_join(pith_ctx *ctx, pith_qmat *parts, size_t n_parts, size_t n_rows, pith_qmat *m)
+{
+    size_t n_blocks = parts[0].n_blocks, n_tiles = PITH_CEIL_DIV(n_rows, PITH_TILE_ROWS), tile = 0;
+    uint8_t *bits = pith_array(ctx, n_tiles, n_blocks);
+    if (!bits) return PITH_E_MEMORY;
+    for (size_t i = 0; i < n_parts; tile += parts[i++].n_tiles) memcpy(bits + tile * n_blocks, parts[i].bits, parts[i].n_tiles * n_blocks);
+    pith_qmat whole;
+    pith_status status = pith_qmat_new(ctx, n_rows, parts[0].n_cols, parts[0].scale_mode, bits, &whole);
+    pith_free(ctx, bits);
+    if (status != PITH_OK) return status;
+    tile = 0;
+    for (size_t i = 0; i < n_parts; i++) {
+        size_t n = parts[i].n_tiles;
+        memcpy(whole.data + whole.tile_offset[tile], parts[i].data, parts[i].tile_offset[n]); /* laid out alike in both */
+        if (whole.row_scale) memcpy(whole.row_scale + tile * PITH_TILE_ROWS, parts[i].row_scale, n * PITH_TILE_ROWS * sizeof(float));
+        pith_qmat_free(ctx, &parts[i]);
+        tile += n;
+    }
+    *m = whole;
+    return PITH_OK;
 }
 
 /* ---- from GGUF blocks ------------------------------------------------------------------------- */

@@ -8,7 +8,7 @@
 #include "test.h"
 #include "tiny_model.h"
 
-static char folder[] = "/tmp/pith-compress-XXXXXX", model_path[64], pith_path[64], other_path[64];
+static char folder[] = "/tmp/pith-compress-XXXXXX", model_path[80], pith_path[80], other_path[80];
 
 static int setup(void **state)
 {
@@ -113,6 +113,96 @@ static void cuts_get_better_with_size(void **state)
     pith_ctx_free(ctx);
 }
 
+/* Some matrices and a norm of the .pith are those of the source, to the bit. */
+static void same_weights(const char *source, const char *packed, uint64_t exact, const char *cpu)
+{
+    static const char *const names[] = {"token_embd.weight", "blk.0.attn_q.weight", "blk.1.attn_v.weight", "blk.1.attn_output.weight", "blk.0.ffn_up.weight", "blk.1.ffn_down.weight"};
+    if (cpu) setenv("PITH_CPU", cpu, 1);
+    pith_ctx *ctx = test_ctx(2);
+    pith_weights *from, *to;
+    pith_operator *a, *b;
+    float x[512], y[512];
+    assert_ok(ctx, pith_weights_open(ctx, source, NULL, &from));
+    assert_ok(ctx, pith_weights_open(ctx, packed, &(pith_weights_options){.strict = true, .max_bytes = exact}, &to));
+    for (size_t i = 0; i < PITH_COUNT(names); i++) {
+        assert_ok(ctx, from->matrix(ctx, from, names[i], &a));
+        assert_ok(ctx, to->matrix(ctx, to, names[i], &b));
+        for (size_t k = 0; k < a->n_rows; k++) {
+            a->kind->row(a, pith_kernels_get(ctx), k, x);
+            b->kind->row(b, pith_kernels_get(ctx), k, y);
+            assert_memory_equal(x, y, a->n_cols * sizeof *x);
+        }
+        pith_operator_free(ctx, a);
+        pith_operator_free(ctx, b);
+    }
+    assert_false(to->has(to, "blk.0.attn_output.scale"));
+    assert_ok(ctx, from->vector(ctx, from, "blk.1.ffn_norm.weight", x, 256));
+    assert_ok(ctx, to->vector(ctx, to, "blk.1.ffn_norm.weight", y, 256));
+    assert_memory_equal(x, y, 256 * sizeof *x);
+    pith_weights_free(ctx, from);
+    pith_weights_free(ctx, to);
+    pith_ctx_free(ctx);
+    if (cpu) unsetenv("PITH_CPU");
+}
+
+/* A source of 4-bit blocks: the whole file has its very numbers, and every size before that works. */
+static void a_quantised_source_becomes_exact(void **state)
+{
+    (void)state;
+    static const pith_dtype types[] = {PITH_Q4_1, PITH_Q8_0};
+    for (size_t t = 0; t < PITH_COUNT(types); t++) {
+        pith_ctx *ctx = test_ctx(2);
+        char source[80], packed[80];
+        snprintf(source, sizeof source, "%s/q.gguf", folder);
+        snprintf(packed, sizeof packed, "%s/q.pith", folder);
+        tiny_model tiny = tiny_model_default();
+        tiny.settings.n_embd = 256;
+        tiny.settings.head_dim = tiny.settings.rope_dims = 64;
+        tiny.settings.n_ff = 512;
+        tiny.settings.n_ctx = 64;
+        tiny.dtype = types[t];
+        assert_ok(ctx, tiny_model_write(ctx, &tiny, source));
+        pith_compress_options o = {.no_measure = true, .exact = PITH_EXACT_ALWAYS};
+        pith_compress_result r;
+        assert_ok(ctx, pith_compress(ctx, source, packed, &o, &r));
+        assert_int_equal(r.exact_bytes, r.total_bytes);
+        pith_reader reader;
+        assert_ok(ctx, pith_reader_open(ctx, packed, 0, &reader));
+        uint64_t exact = reader.manifest.exact_bytes, manifest = reader.manifest.manifest_bytes;
+        assert_true(exact > r.floor_bytes && exact <= r.total_bytes);
+        pith_reader_close(ctx, &reader);
+
+        same_weights(source, packed, exact, "scalar"); /* predictions must not depend on the processor */
+        same_weights(source, packed, exact, NULL);
+
+        /* parts of the exact layer, and damage in it: quality between that of the layers and the whole */
+        char plain[sizeof model_path];
+        memcpy(plain, model_path, sizeof plain);
+        snprintf(model_path, sizeof model_path, "%s", source);
+        double whole = kl_of(packed, true, exact), before = 1e9;
+        for (int part = 6; part <= 10; part++) {
+            double kl = kl_of(packed, true, manifest + (exact - manifest) * (uint64_t)part / 10);
+            assert_true(kl >= 0 && kl < before * 1.1 + 1e-3);
+            before = kl;
+        }
+        size_t len;
+        uint8_t *data = read_all(packed, &len);
+        for (size_t at = len - 30; at > len - len / 3; at -= len / 16) {
+            data[at] ^= 0x10;
+            write_all(other_path, data, len);
+            data[at] ^= 0x10;
+            double kl = kl_of(other_path, false, 0);
+            assert_true(kl >= 0 && kl < whole + 0.1);
+            assert_true(kl_of(other_path, true, 0) < 0);
+        }
+        free(data);
+        memcpy(model_path, plain, sizeof plain);
+        unlink(source);
+        unlink(packed);
+        pith_ctx_free(ctx);
+    }
+}
+
 static void quality_chooses_a_cut(void **state)
 {
     (void)state;
@@ -175,10 +265,9 @@ static void damage_costs_quality_only(void **state)
     free(data);
 }
 
-static void running_out_of_memory_leaks_nothing(void **state)
+static void reading_without_memory(const char *path)
 {
-    (void)state;
-    /* reading: every allocation in turn, in growing steps once they are many */
+    /* every allocation in turn, in growing steps once they are many */
     for (long fail_at = 1, done = 0; !done; fail_at += 1 + fail_at / 16) {
         test_faults f = {.fail_at = fail_at};
         pith_options o = {.n_threads = 1, .realloc = test_faulty_realloc, .realloc_user = &f};
@@ -186,7 +275,7 @@ static void running_out_of_memory_leaks_nothing(void **state)
         if (pith_ctx_new(&o, &ctx) != PITH_OK) continue;
         pith_weights *w = NULL;
         pith_llama *m = NULL;
-        pith_status status = pith_weights_open(ctx, pith_path, NULL, &w);
+        pith_status status = pith_weights_open(ctx, path, NULL, &w);
         if (status == PITH_OK) status = pith_llama_new(ctx, w, &m);
         pith_weights_free(ctx, w);
         pith_llama_free(ctx, m);
@@ -195,11 +284,28 @@ static void running_out_of_memory_leaks_nothing(void **state)
         pith_ctx_free(ctx);
         assert_int_equal(f.held, 0);
     }
+}
+
+static void running_out_of_memory_leaks_nothing(void **state)
+{
+    (void)state;
+    pith_ctx *ready = test_ctx(2);
+    tiny_model tiny = tiny_model_default();
+    pith_compress_options exact = {.no_measure = true, .exact = PITH_EXACT_ALWAYS};
+    pith_compress_result made;
+    reading_without_memory(pith_path);
+    tiny.settings.n_ctx = 64;
+    tiny.dtype = PITH_Q4_0;
+    assert_ok(ready, tiny_model_write(ready, &tiny, model_path));
+    assert_ok(ready, pith_compress(ready, model_path, other_path, &exact, &made));
+    assert_true(made.exact_bytes > 0);
+    reading_without_memory(other_path);
+    pith_ctx_free(ready);
     /* writing: some of them */
     for (long fail_at = 40; fail_at < 4000; fail_at = fail_at * 3 / 2) {
         test_faults f = {.fail_at = fail_at};
         pith_options o = {.n_threads = 1, .realloc = test_faulty_realloc, .realloc_user = &f};
-        pith_compress_options co = {.no_measure = true};
+        pith_compress_options co = exact;
         pith_compress_result r;
         pith_ctx *ctx;
         if (pith_ctx_new(&o, &ctx) != PITH_OK) continue;
@@ -233,7 +339,7 @@ static void a_plan_lists_every_tensor(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(a_plan_lists_every_tensor), cmocka_unit_test(cuts_get_better_with_size), cmocka_unit_test(quality_chooses_a_cut),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(a_plan_lists_every_tensor), cmocka_unit_test(cuts_get_better_with_size), cmocka_unit_test(a_quantised_source_becomes_exact), cmocka_unit_test(quality_chooses_a_cut),
                                        cmocka_unit_test(bytes_do_not_depend_on_threads), cmocka_unit_test(damage_costs_quality_only),
                                        cmocka_unit_test(running_out_of_memory_leaks_nothing)};
     return cmocka_run_group_tests_name("compress", tests, setup, teardown);

@@ -69,12 +69,14 @@ static void random_qmat(pith_ctx *ctx, size_t n_rows, size_t n_cols, pith_qscale
     uint8_t *bits = malloc(n_tiles * n_blocks);
     for (size_t i = 0; i < n_tiles * n_blocks; i++)
         bits[i] = (uint8_t)(width < 9 ? width : width == 9 ? pith_rng_below(&rng, 9) : (i / 5) % 9);
+    for (size_t i = 0; i < n_tiles * n_blocks && mode == PITH_QSCALE_ROW && width >= 9; i++)
+        if (i % 3 == 0) bits[i] |= (uint8_t)((pith_rng_u32(&rng) & PITH_BLOCK_CENTRED) | PITH_BLOCK_SHIFT(pith_rng_below(&rng, 8)));
     assert_ok(ctx, pith_qmat_new(ctx, n_rows, n_cols, mode, bits, w));
     for (size_t t = 0; t < n_tiles; t++)
         for (size_t b = 0; b < n_blocks; b++) {
             uint8_t u[16][32];
             uint16_t scale[16], min[16];
-            unsigned mask = (1u << bits[t * n_blocks + b]) - 1;
+            unsigned mask = (1u << PITH_BLOCK_WIDTH(bits[t * n_blocks + b])) - 1;
             for (int r = 0; r < 16; r++) {
                 for (int c = 0; c < 32; c++) u[r][c] = (uint8_t)((extreme ? 255 : pith_rng_u32(&rng)) & mask);
                 scale[r] = pith_f32_to_f16(pith_rng_normal(&rng));
@@ -82,10 +84,7 @@ static void random_qmat(pith_ctx *ctx, size_t n_rows, size_t n_cols, pith_qscale
             }
             pith_qmat_put_block(w, t, b, (const uint8_t(*)[32])u, scale, min);
         }
-    if (mode == PITH_QSCALE_ROW) {
-        fill(w->row_scale, n_tiles * 16, 1);
-        fill(w->row_shift, n_tiles * 16, 1);
-    }
+    if (mode == PITH_QSCALE_ROW) fill(w->row_scale, n_tiles * 16, 1);
     free(bits);
 }
 

@@ -24,12 +24,12 @@ static void blocks_come_back(void **state)
         enum { TILES = 3, BLOCKS = 13 };
         uint8_t bits[TILES * BLOCKS], u[TILES * BLOCKS][16][32], got[16][32];
         uint16_t scale[TILES * BLOCKS][16], min[TILES * BLOCKS][16], s[16], m[16];
-        for (int i = 0; i < TILES * BLOCKS; i++) bits[i] = (uint8_t)(i % 9);
+        for (int i = 0; i < TILES * BLOCKS; i++) bits[i] = (uint8_t)(i % 9 | (mode == 0 && i % 2 ? (i % 16 | 1) << 4 : 0));
         pith_qmat w;
         assert_ok(ctx, pith_qmat_new(ctx, TILES * 16 - 3, BLOCKS * 32 - 7, (pith_qscale)mode, bits, &w));
         for (int i = 0; i < TILES * BLOCKS; i++) {
             assert_int_equal(((uintptr_t)w.data + w.tile_offset[i / BLOCKS]) % 64, 0);
-            random_block(u[i], bits[i], scale[i], min[i]);
+            random_block(u[i], bits[i] & 15, scale[i], min[i]);
         }
         for (int k = 0; k < TILES * BLOCKS; k++) { /* in another order, so that a block that spills is seen */
             int i = k * 7 % (TILES * BLOCKS);
@@ -41,17 +41,16 @@ static void blocks_come_back(void **state)
             if (mode >= 1) assert_memory_equal(s, scale[i], sizeof s);
             if (mode == 2) assert_memory_equal(m, min[i], sizeof m);
         }
-        for (size_t r = 0; r < w.n_tiles * 16 && mode == 0; r++) {
-            w.row_scale[r] = pith_rng_normal(&rng);
-            w.row_shift[r] = pith_rng_uniform(&rng);
-        }
+        for (size_t r = 0; r < w.n_tiles * 16 && mode == 0; r++) w.row_scale[r] = pith_rng_normal(&rng);
         float row[BLOCKS * 32];
         for (size_t r = 0; r < w.n_rows; r++) {
             pith_qmat_row(&w, r, row);
             for (size_t c = 0; c < w.n_cols; c++) {
                 size_t i = r / 16 * BLOCKS + c / 32;
-                int value = u[i][r % 16][c % 32], zero = bits[i] ? 1 << (bits[i] - 1) : 0;
-                float expected = mode == 0   ? w.row_scale[r] * ((float)(value - zero) + w.row_shift[r])
+                int value = u[i][r % 16][c % 32], width = bits[i] & 15, zero = width ? 1 << (width - 1) : 0, shift = bits[i] >> 5;
+                /* a centred cell of 2^s whole numbers begins at its lowest one; others begin at a border */
+                float middle = bits[i] & PITH_BLOCK_CENTRED ? (ldexpf(1, shift) - 1) / 2 : ldexpf(1, shift) / 2;
+                float expected = mode == 0   ? w.row_scale[r] * (ldexpf((float)(value - zero), shift) + middle)
                                  : mode == 1 ? pith_f16_to_f32(scale[i][r % 16]) * (float)(value - zero)
                                              : pith_f16_to_f32(scale[i][r % 16]) * (float)value + pith_f16_to_f32(min[i][r % 16]);
                 if (row[c] != expected) fail_msg("mode %d row %zu column %zu: %a, not %a", mode, r, c, (double)row[c], (double)expected);
@@ -94,10 +93,11 @@ static void bad_shapes_are_refused(void **state)
     (void)state;
     pith_ctx *ctx = test_ctx(1);
     pith_qmat w;
-    uint8_t bits[4] = {4, 9, 4, 4};
+    uint8_t bits[4] = {4, 9, 4, 4}, flagged[4] = {4, 4 | PITH_BLOCK_CENTRED, 4, 4};
     assert_int_equal(pith_qmat_new(ctx, 0, 32, PITH_QSCALE_ROW, bits, &w), PITH_E_SHAPE);
     assert_int_equal(pith_qmat_new(ctx, 16, 0, PITH_QSCALE_ROW, bits, &w), PITH_E_SHAPE);
     assert_int_equal(pith_qmat_new(ctx, 16, 64, PITH_QSCALE_ROW, bits, &w), PITH_E_ARGUMENT);
+    assert_int_equal(pith_qmat_new(ctx, 16, 64, PITH_QSCALE_BLOCK, flagged, &w), PITH_E_ARGUMENT);
     assert_int_equal(pith_qmat_new(ctx, SIZE_MAX, SIZE_MAX, PITH_QSCALE_ROW, bits, &w), PITH_E_LIMIT);
     uint8_t block[34] = {0};
     pith_tensor t = {.data = block, .dtype = PITH_Q8_0, .n_dims = 1, .dims = {31}};

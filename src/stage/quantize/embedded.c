@@ -369,6 +369,17 @@ double pith_unit_error(const pith_unit *u, const float *z, const float *step, co
     return sum;
 }
 
+float pith_unit_noise(const pith_unit *u, size_t group, float step0)
+{
+    int group_class = u->group_class[group];
+    if (u->level >= 0 && u->level >= pith_class_start(group_class)) {
+        float step = ldexpf(step0, -u->level);
+        return step * step / 12;
+    }
+    int half_octaves = group_class - PITH_CLASS_ZERO;
+    return step0 * step0 * ldexpf(half_octaves & 1 ? 0x1.6a09e6p0f : 1, half_octaves >> 1);
+}
+
 /* ---- reading ---------------------------------------------------------------------------------- */
 
 static pith_status get_side(pith_unit *u, const uint8_t *side)
@@ -464,5 +475,22 @@ pith_status pith_unit_decode(pith_unit *u, const pith_models *models, pith_isa i
         }
     }
     u->level = level;
+    return PITH_OK;
+}
+
+pith_status pith_unit_restore(pith_unit *u, uint32_t number, const pith_models *models, pith_isa isa, pith_fetch_fn *fetch, void *user, uint8_t *buffer, void *scratch, size_t *n_damaged)
+{
+    for (int k = u->level + 1; k < PITH_MAX_LEVELS; k++) {
+        const uint8_t *data;
+        size_t len;
+        pith_status status = fetch(user, number, k, buffer, &data, &len);
+        if (status == PITH_OK && len == 0) break;
+        if (status == PITH_OK) status = pith_unit_decode(u, models, isa, data, len, scratch);
+        if (status == PITH_E_CORRUPT) {
+            ++*n_damaged;
+            break;
+        }
+        PITH_TRY(status);
+    }
     return PITH_OK;
 }

@@ -88,10 +88,19 @@ pith_status pith_unit_encode(pith_unit *u, const float *z, const float *step, pi
 size_t pith_unit_scratch(size_t n_tiles, size_t n_blocks);
 /** Weighted squared error of the unit at its level: sum over tiles of weight[tile] * |z - zhat|^2. */
 double pith_unit_error(const pith_unit *u, const float *z, const float *step, const double *weight);
+/** Likely mean square of a group's errors at u's level, given the step of level 0: a twelfth of a cell's square, or, where
+ *  the group has not started, its own mean square as its class has it.  The same float on every machine. */
+float pith_unit_noise(const pith_unit *u, size_t group, float step0);
 
 /* ---- reading ---------------------------------------------------------------------------------- */
 
 /** Advance to level u->level + 1 from a packet's bytes.  @return PITH_E_CORRUPT: u is as before for use at its old level. */
 pith_status pith_unit_decode(pith_unit *u, const pith_models *models, pith_isa isa, const uint8_t *src, size_t len, void *scratch);
+
+/* Where packets come from: the bytes of a unit's level into *data (`buffer` is the caller's room for them);
+ * *len 0: there is none.  @return PITH_E_CORRUPT: damaged; PITH_E_IO */
+typedef pith_status pith_fetch_fn(void *user, uint32_t unit, int level, uint8_t *buffer, const uint8_t **data, size_t *len);
+/** Advance as deep as packets go.  A damaged one ends that, and is counted in *n_damaged.  @return PITH_E_IO */
+pith_status pith_unit_restore(pith_unit *u, uint32_t number, const pith_models *models, pith_isa isa, pith_fetch_fn *fetch, void *user, uint8_t *buffer, void *scratch, size_t *n_damaged);
 
 #endif

@@ -1,0 +1,402 @@
+#include "stage/quantize/grid.h"
+#include "stage/quantize/grid_place.h"
+
+#include <math.h>
+
+
+#define BLOCK 32
+#define ESCAPE 0                   /* symbols: 128 + what is to be added to the prediction, 1..255 */
+#define SCALE_SHIFT 3              /* low bits of a scale's difference that are stored as they are */
+
+bool pith_grid_of(pith_dtype dtype, pith_grid *g)
+{
+    switch (dtype) {
+    case PITH_Q4_0: *g = (pith_grid){-8, 16, false, 4}; return true;
+    case PITH_Q4_1: *g = (pith_grid){0, 16, true, 4}; return true;
+    case PITH_Q5_0: *g = (pith_grid){-16, 32, false, 5}; return true;
+    case PITH_Q5_1: *g = (pith_grid){0, 32, true, 5}; return true;
+    case PITH_Q8_0: *g = (pith_grid){-128, 256, false, 8}; return true;
+    default: return false;
+    }
+}
+
+void pith_grid_split(pith_dtype dtype, const uint8_t *blocks, pith_grid_rows *r)
+{
+    pith_grid g;
+    if (!pith_grid_of(dtype, &g)) return;
+    size_t head = g.has_min ? 4 : 2, bytes = head + BLOCK / 8 * g.bits, n = r->n_rows * r->n_blocks;
+    for (size_t i = 0; i < n; i++, blocks += bytes) {
+        uint8_t *u = r->u + i * BLOCK;
+        r->d[i] = pith_le16(blocks);
+        if (g.has_min) r->m[i] = pith_le16(blocks + 2);
+        const uint8_t *low = blocks + head + (g.bits == 5 ? 4 : 0);
+        uint32_t high = g.bits == 5 ? pith_le32(blocks + head) : 0;
+        for (int k = 0; k < BLOCK && g.bits == 8; k++) u[k] = low[k] ^ 0x80;
+        for (int k = 0; k < BLOCK / 2 && g.bits < 8; k++) {
+            u[k] = (uint8_t)((low[k] & 15) | (high >> k & 1) << 4);
+            u[k + 16] = (uint8_t)(low[k] >> 4 | (high >> (k + 16) & 1) << 4);
+        }
+    }
+}
+
+/* ---- distributions ---------------------------------------------------------------------------- */
+
+pith_status pith_grid_fit(pith_grid_counts *c, pith_grid_models *m)
+{
+    for (int i = 0; i < PITH_GRID_MODELS; i++) {
+        uint64_t n = 0;
+        for (int s = 0; s < 256; s++) n += c->count[i][s];
+        m->used[i] = n > 0;
+        if (!n) continue;
+        c->count[i][ESCAPE]++;     /* what a sample has not seen is still written */
+        PITH_TRY(pith_rans_model_fit(PITH_RANS_SYMBOLS, 1, c->count[i], &m->model[i]));
+    }
+    return PITH_OK;
+}
+
+pith_status pith_grid_models_write(const pith_grid_models *m, uint8_t *dst, size_t cap, size_t *len)
+{
+    *len = 0;
+    for (int i = 0; i < PITH_GRID_MODELS; i++) {
+        size_t n;
+        if (!m->used[i]) continue;
+        if (cap - *len < 4) return PITH_E_SPACE;
+        pith_put16(dst + *len, (uint16_t)i);
+        PITH_TRY(pith_rans_model_write(&m->model[i], dst + *len + 2, cap - *len - 2, &n));
+        *len += 2 + n;
+    }
+    if (cap - *len < 2) return PITH_E_SPACE;
+    pith_put16(dst + *len, 65535);
+    *len += 2;
+    return PITH_OK;
+}
+
+pith_status pith_grid_models_read(const uint8_t *src, size_t len, pith_grid_models *m)
+{
+    memset(m->used, 0, sizeof m->used);
+    for (int last = -1;;) {
+        if (len < 2) return PITH_E_CORRUPT;
+        int i = pith_le16(src);
+        size_t n;
+        src += 2;
+        len -= 2;
+        if (i == 65535) return len == 0 ? PITH_OK : PITH_E_CORRUPT;
+        if (i <= last || i >= PITH_GRID_MODELS) return PITH_E_CORRUPT;
+        PITH_TRY(pith_rans_model_read(src, len, &m->model[i], &n));
+        if (m->model[i].kind != PITH_RANS_SYMBOLS) return PITH_E_CORRUPT;
+        m->used[last = i] = true;
+        src += n;
+        len -= n;
+    }
+}
+
+struct pith_grid_encoders {
+    uint16_t at[PITH_GRID_MODELS];         /* 1 + index; 0: not used */
+    pith_rans_encoder encoder[];
+};
+
+struct pith_grid_decoders {
+    uint16_t at[PITH_GRID_MODELS];
+    pith_rans_decoder decoder[];
+};
+
+static size_t count_used(const pith_grid_models *m)
+{
+    size_t n = 0;
+    for (int i = 0; i < PITH_GRID_MODELS; i++) n += m->used[i];
+    return n;
+}
+
+pith_grid_encoders *pith_grid_encoders_new(pith_ctx *ctx, const pith_grid_models *m)
+{
+    pith_grid_encoders *e = pith_calloc(ctx, 1, sizeof *e + count_used(m) * sizeof *e->encoder);
+    uint16_t n = 0;
+    for (int i = 0; e && i < PITH_GRID_MODELS; i++)
+        if (m->used[i]) {
+            pith_rans_encoder_init(&e->encoder[n], &m->model[i]);
+            e->at[i] = ++n;
+        }
+    return e;
+}
+
+pith_grid_decoders *pith_grid_decoders_new(pith_ctx *ctx, const pith_grid_models *m)
+{
+    pith_grid_decoders *d = pith_calloc(ctx, 1, sizeof *d + count_used(m) * sizeof *d->decoder);
+    uint16_t n = 0;
+    for (int i = 0; d && i < PITH_GRID_MODELS; i++)
+        if (m->used[i]) {
+            pith_rans_decoder_init(&d->decoder[n], &m->model[i]);
+            d->at[i] = ++n;
+        }
+    return d;
+}
+
+/* ---- contexts --------------------------------------------------------------------------------- */
+
+/* f16 in the order of its values. */
+static int order_of(uint16_t h) { return h & 0x8000 ? ~(h & 0x7fff) : h; }
+static uint16_t of_order(int o) { return (uint16_t)(o < 0 ? 0x8000 | (~o & 0x7fff) : o & 0x7fff); }
+
+/* What the prediction says about a block's scale, and the middle of its range. */
+typedef struct block_guess {
+    float d, middle;
+    int class;
+} block_guess;
+
+static block_guess guess_block(const pith_grid *g, const float *value, const float *variance)
+{
+    float low = value[0], high = value[0], sum = 0;
+    for (int i = 0; i < BLOCK; i++) {
+        low = value[i] < low ? value[i] : low;
+        high = value[i] > high ? value[i] : high;
+        sum += variance[i];
+    }
+    block_guess b = {.middle = (low + high) / 2};
+    if (g->has_min) b.d = (high - low) / (float)(g->n_levels - 1);
+    else if (g->n_levels == 256) b.d = (-low > high ? -low : high) / 127;
+    else b.d = (-low > high ? low : high) / (float)g->low;    /* the value farthest from 0 is at the low end */
+    b.class = within(octave(sum / BLOCK / (b.d * b.d)) >> 1, -6, 6) + 6;
+    return b;
+}
+
+/* ---- coding ----------------------------------------------------------------------------------- */
+
+typedef struct grid_scratch {
+    block_guess *guess;            /* [blocks] */
+    uint16_t *model;               /* [numbers] see grid_place.h */
+    int16_t *zero;                 /* [numbers] */
+    uint32_t *order;               /* [blocks] sorted by class */
+    uint8_t *symbols;              /* [2 blocks + numbers] in coding order */
+    uint32_t n[PITH_GRID_MODELS];  /* numbers, or scales, of each model */
+} grid_scratch;
+
+size_t pith_grid_scratch(size_t n_rows, size_t n_blocks)
+{
+    size_t blocks = n_rows * n_blocks, n = blocks * BLOCK;
+    return PITH_ROUND_UP(sizeof(grid_scratch), PITH_ALIGN) + PITH_ROUND_UP(blocks * sizeof(block_guess), PITH_ALIGN) + n * (2 * sizeof(uint16_t) + 1) + blocks * (sizeof(uint32_t) + 2);
+}
+
+static grid_scratch *lay_out(const pith_grid_rows *r, void *memory)
+{
+    grid_scratch *s = memory;
+    size_t blocks = r->n_rows * r->n_blocks;
+    s->guess = (block_guess *)(void *)((uint8_t *)memory + PITH_ROUND_UP(sizeof *s, PITH_ALIGN));
+    s->model = (uint16_t *)(void *)((uint8_t *)s->guess + PITH_ROUND_UP(blocks * sizeof *s->guess, PITH_ALIGN));
+    s->zero = (int16_t *)(s->model + blocks * BLOCK);
+    s->order = (uint32_t *)(void *)(s->zero + blocks * BLOCK);
+    s->symbols = (uint8_t *)(s->order + blocks);
+    return s;
+}
+
+/* Low bits, and an escape each. */
+static size_t raw_bound(size_t blocks) { return blocks * (4 + BLOCK) + 2 * (blocks * SCALE_SHIFT / 8 + 1); }
+
+size_t pith_grid_bound(size_t n_rows, size_t n_blocks)
+{
+    size_t blocks = n_rows * n_blocks;
+    return 4 + pith_rans_bound(blocks * (2 + BLOCK)) + raw_bound(blocks);
+}
+
+/* Into coding order: by class, then by number. */
+static void sort_scales(const pith_grid_rows *r, grid_scratch *s, uint32_t count[PITH_GRID_SCALE_CLASSES])
+{
+    size_t n = r->n_rows * r->n_blocks;
+    uint32_t at[PITH_GRID_SCALE_CLASSES], sum = 0;
+    memset(count, 0, sizeof at);
+    for (size_t i = 0; i < n; i++) count[s->guess[i].class]++;
+    for (int c = 0; c < PITH_GRID_SCALE_CLASSES; sum += count[c++]) at[c] = sum;
+    for (size_t i = 0; i < n; i++) s->order[at[s->guess[i].class]++] = (uint32_t)i;
+}
+
+/* How many numbers each model has, and where the first of each is in coding order. */
+static void count_numbers(const pith_grid_rows *r, grid_scratch *s, uint32_t first[PITH_GRID_MODELS])
+{
+    size_t n = r->n_rows * r->n_blocks * BLOCK;
+    uint32_t sum = 0;
+    memset(s->n + PITH_GRID_FIRST_NUMBER, 0, (PITH_GRID_MODELS - PITH_GRID_FIRST_NUMBER) * sizeof *s->n);
+    for (size_t i = 0; i < n; i++) s->n[s->model[i] & ~PITH_GRID_DOWN]++;
+    for (int i = PITH_GRID_FIRST_NUMBER; i < PITH_GRID_MODELS; sum += s->n[i++]) first[i] = sum;
+}
+
+static void guess_all(const pith_grid *g, const pith_grid_rows *r, grid_scratch *s)
+{
+    for (size_t i = 0; i < r->n_rows * r->n_blocks; i++) s->guess[i] = guess_block(g, r->value + i * BLOCK, r->variance + i * BLOCK);
+}
+
+static void place_all(const pith_grid *g, const pith_grid_rows *r, pith_isa isa, grid_scratch *s)
+{
+    pith_grid_place_fn *place = pith_grid_place_for(isa);
+    for (size_t i = 0; i < r->n_rows * r->n_blocks; i++)
+        place(g, r->value + i * BLOCK, r->variance + i * BLOCK, pith_f16_to_f32(r->d[i]), g->has_min ? pith_f16_to_f32(r->m[i]) : 0, s->model + i * BLOCK, s->zero + i * BLOCK);
+}
+
+/* The guess at a block's scale, or, once that is known, at its minimum. */
+static int guess_order(const pith_grid *g, const pith_grid_rows *r, const grid_scratch *s, uint32_t i, bool min)
+{
+    const block_guess *b = &s->guess[i];
+    float guess = min ? b->middle - (float)(g->n_levels - 1) / 2 * pith_f16_to_f32(r->d[i]) : b->d;
+    return order_of(pith_f32_to_f16(within_f(guess, -65504.0f, 65504.0f)));
+}
+
+/* Low bits of scales' differences, in coding order, lowest bit of a byte first. */
+static size_t low_bytes(size_t blocks) { return (blocks * SCALE_SHIFT + 7) / 8; }
+
+static void put_low(uint8_t *low, size_t k, unsigned bits)
+{
+    size_t at = k * SCALE_SHIFT;
+    unsigned word = bits << (at & 7);
+    low[at / 8] |= (uint8_t)word;
+    if (word >> 8) low[at / 8 + 1] |= (uint8_t)(word >> 8);
+}
+
+static unsigned get_low(const uint8_t *low, size_t k, size_t n_low)
+{
+    size_t at = k * SCALE_SHIFT;
+    unsigned word = low[at / 8] | (at / 8 + 1 < n_low ? low[at / 8 + 1] << 8 : 0);
+    return word >> (at & 7) & ((1u << SCALE_SHIFT) - 1);
+}
+
+/* Writers: symbols of everything in coding order, and the raw bytes; returns how many of these. */
+static size_t make_symbols(const pith_grid *g, const pith_grid_rows *r, pith_isa isa, grid_scratch *s, uint8_t *raw)
+{
+    size_t blocks = r->n_rows * r->n_blocks, n = blocks * BLOCK, n_low = low_bytes(blocks);
+    uint8_t *out = s->symbols, *escapes = raw + (size_t)(1 + g->has_min) * n_low;
+    memset(raw, 0, (size_t)(1 + g->has_min) * n_low);
+    guess_all(g, r, s);
+    for (int min = 0; min <= g->has_min; min++) {
+        const uint16_t *scale = min ? r->m : r->d;
+        uint8_t *low = raw + (size_t)min * n_low;
+        sort_scales(r, s, s->n + min * PITH_GRID_SCALE_CLASSES);
+        for (size_t k = 0; k < blocks; k++) {
+            uint32_t i = s->order[k];
+            int difference = order_of(scale[i]) - guess_order(g, r, s, i, min), high = (difference >> SCALE_SHIFT) + 128;
+            bool near = high >= 1 && high <= 255;
+            *out++ = (uint8_t)(near ? high : ESCAPE);
+            if (near) {
+                put_low(low, k, (unsigned)difference & ((1u << SCALE_SHIFT) - 1));
+            } else {
+                pith_put16(escapes, scale[i]);
+                escapes += 2;
+            }
+        }
+    }
+    uint32_t at[PITH_GRID_MODELS];
+    place_all(g, r, isa, s);
+    count_numbers(r, s, at);
+    for (size_t i = 0; i < n; i++) {
+        int difference = (int)r->u[i] - s->zero[i];
+        if (s->model[i] & PITH_GRID_DOWN) difference = -difference;
+        bool near = difference >= -127 && difference <= 127;
+        out[at[s->model[i] & ~PITH_GRID_DOWN]++] = (uint8_t)(near ? difference + 128 : ESCAPE);
+        if (!near) *escapes++ = r->u[i];
+    }
+    return (size_t)(escapes - raw);
+}
+
+/* The models that a grid's stream has, in order. */
+static bool in_stream(const pith_grid *g, int model) { return g->has_min || model < PITH_GRID_SCALE_CLASSES || model >= PITH_GRID_FIRST_NUMBER; }
+
+void pith_grid_count(const pith_grid *g, const pith_grid_rows *r, pith_isa isa, pith_grid_counts *counts, void *scratch, uint8_t *raw)
+{
+    grid_scratch *s = lay_out(r, scratch);
+    make_symbols(g, r, isa, s, raw);
+    const uint8_t *at = s->symbols;
+    for (int i = 0; i < PITH_GRID_MODELS; i++) {
+        if (!in_stream(g, i)) continue;
+        pith_rans_count(at, NULL, s->n[i], counts->count[i]);
+        at += s->n[i];
+    }
+}
+
+pith_status pith_grid_encode(const pith_grid *g, const pith_grid_rows *r, const pith_grid_encoders *e, pith_isa isa, uint8_t *dst, size_t cap, size_t *len, void *scratch)
+{
+    grid_scratch *s = lay_out(r, scratch);
+    size_t raw_cap = raw_bound(r->n_rows * r->n_blocks);
+    if (cap < pith_grid_bound(r->n_rows, r->n_blocks)) return PITH_E_SPACE;
+    /* raw bytes are gathered at the end of dst, then moved behind the stream */
+    uint8_t *raw = dst + cap - raw_cap;
+    size_t n_raw = make_symbols(g, r, isa, s, raw), n_segments = 0, stream;
+    pith_rans_segment segments[PITH_GRID_MODELS];
+    const uint8_t *at = s->symbols;
+    for (int i = 0; i < PITH_GRID_MODELS; i++) {
+        if (!in_stream(g, i) || !s->n[i]) continue;
+        if (!e->at[i]) return PITH_E_ARGUMENT;
+        segments[n_segments++] = (pith_rans_segment){&e->encoder[e->at[i] - 1], at, NULL, s->n[i]};
+        at += s->n[i];
+    }
+    PITH_TRY(pith_rans_encode(isa, segments, n_segments, dst + 4, cap - 4 - raw_cap, &stream));
+    pith_put32(dst, (uint32_t)stream);
+    memmove(dst + 4 + stream, raw, n_raw);
+    *len = 4 + stream + n_raw;
+    return PITH_OK;
+}
+
+/* Read the next segments, one for each model first..last-1, into `symbols`. */
+static pith_status read_models(pith_rans_reader *reader, const pith_grid_decoders *d, const grid_scratch *s, int first, int last, uint8_t *symbols)
+{
+    for (int i = first; i < last; i++) {
+        if (!s->n[i]) continue;
+        if (!d->at[i]) return PITH_E_CORRUPT;
+        PITH_TRY(pith_rans_read(reader, &d->decoder[d->at[i] - 1], NULL, symbols, s->n[i]));
+        symbols += s->n[i];
+    }
+    return PITH_OK;
+}
+
+pith_status pith_grid_decode(const pith_grid *g, const pith_grid_rows *r, const pith_grid_decoders *d, pith_isa isa, const uint8_t *src, size_t len, void *scratch)
+{
+    grid_scratch *s = lay_out(r, scratch);
+    size_t blocks = r->n_rows * r->n_blocks, n = blocks * BLOCK, n_low = low_bytes(blocks);
+    if (len < 4) return PITH_E_CORRUPT;
+    size_t stream = pith_le32(src), n_lows = (size_t)(1 + g->has_min) * n_low;
+    if (stream > len - 4 || len - 4 - stream < n_lows) return PITH_E_CORRUPT;
+    const uint8_t *raw = src + 4 + stream, *escapes = raw + n_lows, *end = src + len;
+    pith_rans_reader reader;
+    PITH_TRY(pith_rans_read_begin(&reader, isa, src + 4, stream));
+    guess_all(g, r, s);
+    for (int min = 0; min <= g->has_min; min++) {
+        uint16_t *scale = min ? r->m : r->d;
+        int first = min * PITH_GRID_SCALE_CLASSES;
+        sort_scales(r, s, s->n + first);
+        PITH_TRY(read_models(&reader, d, s, first, first + PITH_GRID_SCALE_CLASSES, s->symbols));
+        for (size_t k = 0; k < blocks; k++) {
+            uint32_t i = s->order[k];
+            if (s->symbols[k] != ESCAPE) {
+                int difference = (s->symbols[k] - 128) * (1 << SCALE_SHIFT) + (int)get_low(raw + (size_t)min * n_low, k, n_low);
+                scale[i] = of_order(guess_order(g, r, s, i, min) + difference);
+            } else {
+                if (end - escapes < 2) return PITH_E_CORRUPT;
+                scale[i] = pith_le16(escapes);
+                escapes += 2;
+            }
+        }
+    }
+    uint32_t at[PITH_GRID_MODELS];
+    place_all(g, r, isa, s);
+    count_numbers(r, s, at);
+    PITH_TRY(read_models(&reader, d, s, PITH_GRID_FIRST_NUMBER, PITH_GRID_MODELS, s->symbols));
+    PITH_TRY(pith_rans_read_end(&reader));
+    int top = g->n_levels - 1;
+    for (size_t i = 0; i < n; i++) {
+        int model = s->model[i], symbol = s->symbols[at[model & ~PITH_GRID_DOWN]++], sign = model & PITH_GRID_DOWN ? -1 : 1;
+        int u = s->zero[i] + sign * (symbol - 128);
+        if (symbol == ESCAPE) {
+            if (escapes == end) return PITH_E_CORRUPT;
+            u = *escapes++;
+        }
+        r->u[i] = (uint8_t)within(u, 0, top);
+    }
+    return escapes == end ? PITH_OK : PITH_E_CORRUPT;
+}
+
+double pith_grid_bits(double ratio)
+{
+    /* Entropy of the whole number nearest to a uniformly placed normal variable of this deviation, at
+     * 2^-4, 2^-3.5 … 2^2; above, log2(ratio sqrt(2 pi e)); below, almost nothing. */
+    static const double table[] = {0.163, 0.230, 0.326, 0.461, 0.651, 0.914, 1.254, 1.658, 2.105, 2.577, 3.062, 3.555, 4.051};
+    double at = 2 * log2(ratio > 0 ? ratio : 1e-30) + 8, last = PITH_COUNT(table) - 1;
+    if (!(at > 0)) return table[0] * exp2(at / 2);
+    if (at >= last) return log2(ratio) + 2.0471;
+    int i = (int)at;
+    return table[i] + (at - i) * (table[i + 1] - table[i]);
+}

@@ -1,0 +1,136 @@
+#include "stream/weights/exact.h"
+
+#include <math.h>
+
+#define FINER 2                    /* layers beyond those that were decoded: exact values in the codec's basis need no more */
+
+static uint32_t region_units(const pith_coded_tensor *t) { return t->basis & PITH_BASIS_OUT ? pith_coded_units(t) : 1; }
+
+static size_t unit_tiles(const pith_coded_tensor *t, uint32_t index)
+{
+    return PITH_MIN(t->unit_tiles, pith_coded_tiles(t) - (size_t)index * t->unit_tiles);
+}
+
+/* Offsets of everything; w NULL: only how many bytes. */
+static size_t lay_out(pith_exact_work *w, const pith_predictor *p, const pith_coded_tensor *t, size_t max_packet, uint8_t *memory)
+{
+    size_t blocks = pith_coded_blocks(t), tiles = PITH_MIN(t->unit_tiles, pith_coded_tiles(t)), rows = tiles * PITH_GROUP_ROWS, n = rows * blocks * PITH_GROUP_COLS;
+    size_t region = t->basis & PITH_BASIS_OUT ? pith_coded_tiles(t) : tiles;
+    const size_t sizes[] = {region_units(t), pith_unit_bytes(tiles, blocks), pith_unit_scratch(tiles, blocks), pith_latent_bytes(t, region), pith_predict_scratch(p, t),
+                            pith_grid_scratch(rows, blocks), max_packet, n * sizeof(float), n * sizeof(float), n, rows * blocks * 2, rows * blocks * 2,
+                            region, t->basis & PITH_BASIS_OUT ? region * blocks * PITH_GROUP * sizeof(float) : 0};
+    size_t at = 0;
+    void *part[PITH_COUNT(sizes)];
+    for (size_t i = 0; i < PITH_COUNT(sizes); i++) {
+        part[i] = w ? memory + at : NULL;
+        at += PITH_ROUND_UP(sizes[i], PITH_ALIGN);
+    }
+    if (!w) return at;
+    w->levels = part[0];
+    w->unit_memory = part[1];
+    w->coding = part[2];
+    w->latent_memory = part[3];
+    w->predict = part[4];
+    w->grid = part[5];
+    w->buffer = part[6];
+    w->value = part[7];
+    w->variance = part[8];
+    w->step_code = part[12];
+    w->source = part[13];
+    w->rows = (pith_grid_rows){.n_blocks = blocks, .value = part[7], .variance = part[8], .u = part[9], .d = part[10], .m = part[11]};
+    return at;
+}
+
+size_t pith_exact_work_bytes(const pith_predictor *p, const pith_coded_tensor *t, size_t max_packet) { return lay_out(NULL, p, t, max_packet, NULL); }
+
+void pith_exact_work_init(pith_exact_work *w, const pith_predictor *p, const pith_coded_tensor *t, uint32_t unit, size_t max_packet, void *memory)
+{
+    bool whole = t->basis & PITH_BASIS_OUT;
+    *w = (pith_exact_work){.p = p, .t = t, .unit0 = whole ? t->first_unit : unit, .n_units = region_units(t)};
+    w->tile0 = (size_t)(w->unit0 - t->first_unit) * t->unit_tiles;
+    w->n_tiles = whole ? pith_coded_tiles(t) : unit_tiles(t, unit - t->first_unit);
+    lay_out(w, p, t, max_packet, memory);
+    pith_latent_init(&w->latent, t, w->n_tiles, w->latent_memory);
+}
+
+pith_status pith_exact_latent(pith_exact_work *w, const pith_models *models, pith_isa isa, pith_fetch_fn *fetch, void *user, size_t *n_damaged)
+{
+    for (uint32_t i = 0; i < w->n_units; i++) {
+        uint32_t unit = w->unit0 + i;
+        pith_unit u;
+        pith_unit_init(&u, unit_tiles(w->t, unit - w->t->first_unit), pith_coded_blocks(w->t), w->unit_memory);
+        PITH_TRY(pith_unit_restore(&u, unit, models, isa, fetch, user, w->buffer, w->coding, n_damaged));
+        w->levels[i] = (uint8_t)(u.level + 1);
+        size_t tile = (size_t)(unit - w->t->first_unit) * w->t->unit_tiles - w->tile0;
+        if (u.level >= 0) memcpy(w->step_code + tile, u.step_code, u.n_tiles);
+        pith_latent_put(w->p, w->t, &u, tile, &w->latent);
+    }
+    return PITH_OK;
+}
+
+void pith_exact_predict(pith_exact_work *w, uint32_t unit)
+{
+    size_t tile = (size_t)(unit - w->t->first_unit) * w->t->unit_tiles, row0 = tile * PITH_GROUP_ROWS;
+    w->rows.n_rows = PITH_MIN(unit_tiles(w->t, unit - w->t->first_unit) * PITH_GROUP_ROWS, w->t->n_rows - row0);
+    pith_predict(w->p, w->t, &w->latent, w->tile0, row0, w->rows.n_rows, w->value, w->variance, w->predict);
+}
+
+void pith_exact_keep(pith_exact_work *w, uint32_t unit, const pith_grid *g)
+{
+    const pith_grid_rows *r = &w->rows;
+    size_t ld = r->n_blocks * PITH_GROUP_COLS, row0 = (size_t)(unit - w->t->first_unit) * w->t->unit_tiles * PITH_GROUP_ROWS;
+    bool out = w->t->basis & PITH_BASIS_OUT;
+    const pith_vector *scale = w->t->scale ? &w->p->manifest->vectors[w->t->scale - 1] : NULL;
+    const pith_vector *gain = scale && w->t->basis & PITH_BASIS_IN ? pith_manifest_gain(w->p->manifest, scale->name) : NULL;
+    float *to = out ? w->source + row0 * ld : w->value;
+    for (size_t block = 0; block < r->n_rows * r->n_blocks; block++) {
+        const uint8_t *u = r->u + block * PITH_GROUP_COLS;
+        const float *g_block = gain ? gain->x + block % r->n_blocks * PITH_GROUP_COLS : NULL;
+        float d = pith_f16_to_f32(r->d[block]), m = g->has_min ? pith_f16_to_f32(r->m[block]) : 0, *x = to + block * PITH_GROUP_COLS;
+        for (size_t i = 0; i < PITH_GROUP_COLS; i++) x[i] = d * (float)(u[i] + g->low) + m;
+        for (size_t i = 0; i < PITH_GROUP_COLS && gain; i++) x[i] *= g_block[i];
+    }
+}
+
+/* Numbers of the rows of z, every group started, FINER layers below those of the unit. */
+static void requantise(const pith_exact_work *w, uint32_t unit, const float *z, pith_unit *u)
+{
+    const pith_coded_tensor *t = w->t;
+    size_t tile0 = (size_t)(unit - t->first_unit) * t->unit_tiles - w->tile0, ld = pith_coded_blocks(t) * PITH_GROUP_COLS;
+    const float *scale = t->scale ? w->p->manifest->vectors[t->scale - 1].x : NULL;
+    pith_unit_init(u, unit_tiles(t, unit - t->first_unit), pith_coded_blocks(t), w->unit_memory);
+    u->level = w->levels[w->n_units > 1 ? unit - w->unit0 : 0] - 1 + FINER;
+    memcpy(u->step_code, w->step_code + tile0, u->n_tiles);
+    memset(u->group_class, PITH_CLASS_MAX, u->n_tiles * u->n_blocks);
+    for (size_t g = 0; g < u->n_tiles * u->n_blocks; g++) {
+        size_t tile = g / u->n_blocks, column = g % u->n_blocks * PITH_GROUP_COLS;
+        float inverse = 1 / ldexpf(t->base_step * pith_step_of_code(u->step_code[tile]), -u->level), factor[PITH_GROUP_COLS];
+        for (size_t c = 0; c < PITH_GROUP_COLS; c++) factor[c] = inverse / (scale ? scale[column + c] : 1);
+        for (size_t i = 0; i < PITH_GROUP; i++) {
+            float x = z[(tile * PITH_GROUP_ROWS + i / PITH_GROUP_COLS) * ld + column + i % PITH_GROUP_COLS] * factor[i % PITH_GROUP_COLS];
+            int whole = (int)PITH_MIN(PITH_MAX(x, -0x1p20f), 0x1p20f);
+            u->m[g * PITH_GROUP + i] = whole - (x < (float)whole); /* floor */
+        }
+    }
+}
+
+pith_status pith_exact_forward(pith_exact_work *w, pith_take_fn *take, void *user)
+{
+    const pith_coded_tensor *t = w->t;
+    size_t n = w->p->n, ld = pith_coded_blocks(t) * PITH_GROUP_COLS;
+    pith_unit u;
+    if (!(t->basis & PITH_BASIS_OUT)) {
+        /* the predictions have done their work: their room holds the result */
+        memset(w->variance, 0, unit_tiles(t, w->unit0 - t->first_unit) * PITH_GROUP_ROWS * ld * sizeof(float));
+        w->p->kernels->gemm(w->rows.n_rows, n, n, w->value, ld, w->p->q, n, w->variance, ld, false);
+        requantise(w, w->unit0, w->variance, &u);
+        return take(user, w->unit0, &u);
+    }
+    memset(w->latent.z, 0, w->n_tiles * PITH_GROUP_ROWS * ld * sizeof(float));
+    w->p->kernels->gemm(n, ld, n, w->p->q_t, n, w->source, ld, w->latent.z, ld, false);
+    for (uint32_t i = 0; i < w->n_units; i++) {
+        requantise(w, w->unit0 + i, w->latent.z + (size_t)i * t->unit_tiles * PITH_GROUP_ROWS * ld, &u);
+        PITH_TRY(take(user, w->unit0 + i, &u));
+    }
+    return PITH_OK;
+}
