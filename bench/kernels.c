@@ -6,11 +6,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "tensor/kernels.h"
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
+#include "machine.h"
 
 #define CHECK(ctx, call)                                                                  \
     do {                                                                                  \
@@ -23,7 +19,6 @@
 static double seconds = 0.3;
 static int n_words;
 static char **words;
-static volatile float sink;
 
 static bool wanted(const char *name)
 {
@@ -44,53 +39,6 @@ static double best_time(void (*fn)(void *), void *arg)
         best = fmin(best, pith_now_s() - start);
     } while (pith_now_s() < end);
     return best;
-}
-
-/* ---- what the machine can do ------------------------------------------------------------------ */
-
-typedef struct span {
-    const uint8_t *data;
-    size_t len;
-} span;
-
-#if defined(__x86_64__)
-__attribute__((target("avx512f"))) static void read_512(void *arg)
-{
-    const span *s = arg;
-    __m512i x[8];
-    for (int k = 0; k < 8; k++) x[k] = _mm512_setzero_si512();
-    for (size_t i = 0; i + 512 <= s->len; i += 512)
-        for (int k = 0; k < 8; k++) x[k] = _mm512_xor_si512(x[k], _mm512_loadu_si512(s->data + i + 64 * k));
-    for (int k = 1; k < 8; k++) x[0] = _mm512_xor_si512(x[0], x[k]);
-    sink = (float)_mm512_reduce_add_epi32(x[0]);
-}
-
-enum { PEAK_STEPS = 100000 };
-__attribute__((target("avx512f,avx512vnni"))) static void peak_vnni(PITH_UNUSED void *arg)
-{
-    __m512i x[12], u = _mm512_set1_epi32((int)sink), a = _mm512_set1_epi8(1);
-    for (int k = 0; k < 12; k++) x[k] = _mm512_setzero_si512();
-    for (int i = 0; i < PEAK_STEPS; i++) {
-        for (int k = 0; k < 12; k++) x[k] = _mm512_dpbusd_epi32(x[k], u, a);
-        __asm__ volatile("" : "+v"(u)); /* the loop stays a loop */
-    }
-    for (int k = 1; k < 12; k++) x[0] = _mm512_add_epi32(x[0], x[k]);
-    sink = (float)_mm512_reduce_add_epi32(x[0]);
-}
-#endif
-
-static void read_plain(void *arg)
-{
-    const span *s = arg;
-    uint64_t x[8] = {0};
-    for (size_t i = 0; i + 64 <= s->len; i += 64)
-        for (size_t k = 0; k < 8; k++) {
-            uint64_t v;
-            memcpy(&v, s->data + i + 8 * k, 8);
-            x[k] ^= v;
-        }
-    for (int k = 1; k < 8; k++) x[0] ^= x[k];
-    sink = (float)x[0];
 }
 
 /* ---- low-bit matrices ------------------------------------------------------------------------- */
@@ -262,18 +210,14 @@ int main(int argc, char **argv)
     const pith_cpu *cpu = pith_ctx_cpu(ctx);
     const pith_kernels *k = pith_kernels_for(cpu);
     printf("%s, %s\n", cpu->name, k->name);
+    machine m;
+    CHECK(ctx, machine_find(ctx, &m));
     span s = {.len = (size_t)64 << 20};
     uint8_t *memory = pith_alloc(ctx, s.len);
     if (!memory) return 1;
     memset(memory, 1, s.len);
     s.data = memory;
-    double peak = NAN, t = best_time(read_plain, &s);
-#if defined(__x86_64__)
-    pith_cpu whole;
-    CHECK(ctx, pith_cpu_detect(ctx, NULL, &whole)); /* the machine's best, whatever PITH_CPU says */
-    if (whole.avx512) t = fmin(t, best_time(read_512, &s));
-    if (whole.avx512_vnni) peak = 12.0 * 64 * PEAK_STEPS / best_time(peak_vnni, NULL) / 1e9;
-#endif
+    double peak = m.dot8 ? m.dot8_macs / best_time(m.dot8, NULL) / 1e9 : NAN, t = fmin(best_time(read_plain, &s), best_time(m.read, &s));
     double read_gbs = (double)s.len / t / 1e9;
     printf("%-26s %8.2f GB/s\n%-26s %8.1f GMAC/s\n", "reading 64 MiB", read_gbs, "byte dot products", peak);
     pith_free(ctx, memory);
