@@ -158,6 +158,7 @@ static void run_attend_f32(void *arg) { others *o = arg; o->k->attend_heads_f32(
 static void run_attend_f16(void *arg) { others *o = arg; o->k->attend_heads_f16(o->x, 1, o->w16, o->w16 + N_KEYS * STRIDE, STRIDE, N_KEYS, HEAD, 0.125f, o->scratch, o->y); }
 static void run_attend_q8(void *arg) { others *o = arg; o->k->attend_heads_q8(o->x, 1, o->w8, o->z, o->w8 + N_KEYS * STRIDE, o->z, STRIDE, N_KEYS, HEAD, 0.125f, o->scratch, o->y); }
 
+static void run_pair_f16(void *arg) { others *o = arg; o->k->attend_heads_f16(o->x, 2, o->w16, o->w16 + N_KEYS * STRIDE, STRIDE, N_KEYS, HEAD, 0.125f, o->scratch, o->y); }
 static void run_heads_f16(void *arg) { others *o = arg; o->k->attend_heads_f16(o->x, 3, o->w16, o->w16 + N_KEYS * STRIDE, STRIDE, N_KEYS, HEAD, 0.125f, o->scratch, o->y); }
 static void run_heads_q8(void *arg) { others *o = arg; o->k->attend_heads_q8(o->x, 3, o->w8, o->z, o->w8 + N_KEYS * STRIDE, o->z, STRIDE, N_KEYS, HEAD, 0.125f, o->scratch, o->y); }
 
@@ -182,7 +183,7 @@ static void bench_others(pith_ctx *ctx, const pith_kernels *k, double read_gbs)
     static const struct { const char *name; void (*run)(void *); } small[] = {
         {"rmsnorm 576", run_rmsnorm}, {"silu_mul 1536", run_silu}, {"softmax 512", run_softmax}, {"rope 64", run_rope}, {"q8_rows 576", run_q8},
         {"attend_heads_f32 x1", run_attend_f32}, {"attend_heads_f16 x1", run_attend_f16}, {"attend_heads_q8 x1", run_attend_q8},
-        {"attend_heads_f16 x3", run_heads_f16}, {"attend_heads_q8 x3", run_heads_q8}};
+        {"attend_heads_f16 x2", run_pair_f16}, {"attend_heads_f16 x3", run_heads_f16}, {"attend_heads_q8 x3", run_heads_q8}};
     for (size_t i = 0; i < PITH_COUNT(small); i++)
         if (wanted(small[i].name)) printf("%-26s %8.0f ns\n", small[i].name, best_time(small[i].run, &o) * 1e9);
     pith_free(ctx, o.x), pith_free(ctx, o.y), pith_free(ctx, o.z), pith_free(ctx, o.w32);

@@ -189,7 +189,7 @@ static void lanes_bf16_vec(const uint16_t *w, size_t r0, size_t r1, size_t cols,
 
 /* ---- attention -------------------------------------------------------------------------------- */
 
-/* Keys are taken 16 at a time.  When several queries share them and they are not f32, they are widened
+/* Keys are taken 16 at a time.  When three queries or more share them and they are not f32, they are widened
  * once; heads wider than WIDE_HEAD are not. */
 enum { WIDE_HEAD = 256 };
 
@@ -208,7 +208,7 @@ INLINE void all_scores(const uint8_t *k, size_t stride, const kind type, const f
     float wide[16 * WIDE_HEAD];
     size_t j = 0;
     for (; j + 16 <= n; j += 16, k += 16 * stride) {
-        if (type == KIND_F32 || n_q == 1 || d > WIDE_HEAD) {
+        if (type == KIND_F32 || n_q <= 2 || d > WIDE_HEAD) {
             scores_of_16(k, stride, type, q, n_q, d, d, scores + j, n);
             continue;
         }
@@ -264,6 +264,7 @@ INLINE void attend(const float *q, size_t n_q, const void *k, const float *k_sca
     }
     size_t i = 0;
     for (; i + VALUE_QUERIES <= n_q; i += VALUE_QUERIES) values_times(v, stride, type, v_scale, scratch + i * n, VALUE_QUERIES, n, d, out + i * d);
+    if (VALUE_QUERIES > 2 && i + 2 <= n_q) values_times(v, stride, type, v_scale, scratch + i * n, VALUE_QUERIES > 2 ? 2 : 1, n, d, out + i * d), i += 2;
     for (; i < n_q; i++) values_times(v, stride, type, v_scale, scratch + i * n, 1, n, d, out + i * d);
 }
 

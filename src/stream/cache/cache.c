@@ -91,7 +91,8 @@ typedef struct attend_job {
     float scale;
     const float *q;
     float *out;                   /* [n, n_heads, head_dim] */
-    size_t block, n_blocks;       /* queries a task, tasks a kv head */
+    size_t block, n_blocks;       /* many queries: queries a task, tasks a kv head */
+    size_t n_whole, parts;        /* few: groups done in one task; tasks that each of the others is parted into */
     float *scratch;               /* [n_threads, scratch_len] */
     size_t scratch_len, scores_ld;
 } attend_job;
@@ -105,19 +106,33 @@ static size_t first_seen(const attend_job *j, size_t i)
 
 static size_t last_seen(const attend_job *j, size_t i) { return j->pos0 + i + 1; }
 
-/* One query of the heads that share one head of keys. */
+/* One query of the heads that share one head of keys, or of a part of them. */
 static void attend_group(void *arg, size_t task, int worker)
 {
     attend_job *j = arg;
     plain_cache *p = j->p;
-    size_t d = p->c.head_dim, i = task / p->c.n_kv_heads, g = j->group;
-    size_t first = first_seen(j, i), n = last_seen(j, i) - first, row = head_row(p, j->layer, task % p->c.n_kv_heads) + first;
-    const float *q = j->q + task * g * d;
-    float *out = j->out + task * g * d, *scratch = j->scratch + (size_t)worker * j->scratch_len;
+    bool whole = task < j->n_whole;
+    size_t at = whole ? task : j->n_whole + (task - j->n_whole) / j->parts, part = whole ? 0 : (task - j->n_whole) % j->parts, parts = whole ? 1 : j->parts;
+    size_t head0 = PITH_CEIL_DIV(j->group * part, parts), n_q = PITH_CEIL_DIV(j->group * (part + 1), parts) - head0;
+    size_t d = p->c.head_dim, i = at / p->c.n_kv_heads;
+    size_t first = first_seen(j, i), n = last_seen(j, i) - first, row = head_row(p, j->layer, at % p->c.n_kv_heads) + first;
+    const float *q = j->q + (at * j->group + head0) * d;
+    float *out = j->out + (at * j->group + head0) * d, *scratch = j->scratch + (size_t)worker * j->scratch_len;
     const void *k = row_at(p, p->k, row), *v = row_at(p, p->v, row);
-    if (p->type == PITH_CACHE_F32) j->kernels->attend_heads_f32(q, g, k, v, d, n, d, j->scale, scratch, out);
-    else if (p->type == PITH_CACHE_F16) j->kernels->attend_heads_f16(q, g, k, v, d, n, d, j->scale, scratch, out);
-    else j->kernels->attend_heads_q8(q, g, k, p->k_scale + row, v, p->v_scale + row, d, n, d, j->scale, scratch, out);
+    if (p->type == PITH_CACHE_F32) j->kernels->attend_heads_f32(q, n_q, k, v, d, n, d, j->scale, scratch, out);
+    else if (p->type == PITH_CACHE_F16) j->kernels->attend_heads_f16(q, n_q, k, v, d, n, d, j->scale, scratch, out);
+    else j->kernels->attend_heads_q8(q, n_q, k, p->k_scale + row, v, p->v_scale + row, d, n, d, j->scale, scratch, out);
+}
+
+/* Tasks of a few queries.  Heads that share keys are faster together; but when the last groups are fewer than
+ * the threads, they are parted, so that no thread waits for another's whole group.  Each head's result is the same
+ * however they are parted. */
+static size_t few_tasks(attend_job *j, size_t n_threads)
+{
+    size_t n_groups = j->n * j->p->c.n_kv_heads, rest = n_groups % n_threads;
+    j->n_whole = n_groups - rest;
+    j->parts = rest ? PITH_MIN(n_threads / rest, j->group) : 1;
+    return j->n_whole + rest * j->parts;
 }
 
 /* n rows from `row` on as f32 [n, head_dim]; in place when they are. */
@@ -197,9 +212,10 @@ static pith_status plain_attend(pith_ctx *ctx, pith_cache *c, size_t layer, cons
     bool fits = pith_mul(j.scratch_len * sizeof(float), n_threads, &total);
     j.scratch = pith_arena_take(pith_scratch(ctx), fits ? total : SIZE_MAX);
     if (!j.scratch) return PITH_E_MEMORY;
+    size_t n_tasks = few ? few_tasks(&j, parallel ? n_threads : 1) : 0;
     if (few && !parallel)
-        for (size_t i = 0; i < n * c->n_kv_heads; i++) attend_group(&j, i, 0);
-    else if (few) pith_parallel(ctx, n * c->n_kv_heads, attend_group, &j);
+        for (size_t i = 0; i < n_tasks; i++) attend_group(&j, i, 0);
+    else if (few) pith_parallel(ctx, n_tasks, attend_group, &j);
     else pith_parallel(ctx, j.n_blocks * c->n_kv_heads, attend_block, &j);
     pith_arena_reset(pith_scratch(ctx), mark);
     return PITH_OK;
