@@ -20,6 +20,7 @@
 #define ROTATION_UNIT 0x1p-14f
 #define ROTATION_BITS 3                /* low bits of the stored rotation left zero: 11 bits a value are enough */
 #define CHUNK_ROWS 64                  /* rows of the source turned to f32 at once */
+#define MANIFEST_ROOM 700e3            /* of a file with a single layer */
 #define SMALLER 0.997                  /* of the source's bytes: what an exact file may take */
 #define MEASURE_TOKENS 1024
 #define MEASURE_CONTEXT 256
@@ -97,9 +98,9 @@ static size_t lay_unit(uint8_t *base, size_t n_tiles, size_t n_blocks, size_t n_
 
 /* Steps of level 0, as codes and as values.  Units start at different phases of the octave, so that at
  * any size about as many of them are just above their ideal step as just below. */
-static void set_steps(const job_tensor *t, uint32_t unit, const unit_shape *s, pith_unit *u, float *step, double *weight)
+static void set_steps(const job_tensor *t, uint32_t unit, bool staggered, const unit_shape *s, pith_unit *u, float *step, double *weight)
 {
-    double phase = fmod(unit * 0.6180339887498949, 1.0) - 0.5;
+    double phase = staggered ? fmod(unit * 0.6180339887498949, 1.0) - 0.5 : 0;
     for (size_t i = 0; i < s->n_tiles; i++) {
         weight[i] = t->tile_weight ? (double)t->tile_weight[s->tile0 + i] : 1;
         double octaves = log2((double)t->step / (double)t->coded->base_step) + phase - 0.5 * log2(weight[i]);
@@ -163,10 +164,10 @@ static pith_status code_unit(job *j, uint32_t unit, int worker, bool write)
     lay_unit(j->scratch[worker], s.n_tiles, s.n_blocks, t->coded->n_cols, &m);
     PITH_TRY(unit_values(j, t, &s, m.z, m.chunk));
     pith_unit_init(&u, s.n_tiles, s.n_blocks, m.unit);
-    set_steps(t, unit, &s, &u, m.step, m.weight);
+    set_steps(t, unit, j->staggered, &s, &u, m.step, m.weight);
     pith_unit_classify(&u, m.z, m.step);
     double to_source = source_noise_factor(t), to_kl = t->kl_per_row_noise / t->coded->n_rows, before = to_kl * pith_unit_error(&u, m.z, m.step, m.weight);
-    for (int k = 0; k < PITH_JOB_LEVELS; k++) {
+    for (int k = 0; k < j->n_levels; k++) {
         pith_level_out out = {.models = write ? j->models : NULL, .counts = write ? NULL : &j->counts[worker], .dst = m.dst, .cap = m.dst_cap};
         PITH_TRY(pith_unit_encode(&u, m.z, m.step, j->isa, &out, m.coding));
         if (!write) continue;
@@ -391,7 +392,7 @@ static void choose_steps(job *j)
         octaves += n * log2(PITH_MAX(t->rms, 1e-20) / (double)t->step);
         weights += n;
     }
-    double factor = exp2(octaves / weights - START_OCTAVES);
+    double factor = exp2(octaves / weights - j->start_octaves);
     for (size_t i = 0; i < j->n_tensors; i++) {
         job_tensor *t = &j->tensors[i];
         /* no matrix starts more than some octaves from its rms: what matters less than that is not there */
@@ -416,11 +417,11 @@ void job_sort(ordered *order, size_t n) { qsort(order, n, sizeof *order, by_slop
 
 /* Quality gained per byte; within a unit made non-increasing by merging (the upper convex hull), so that
  * dependencies come first of themselves. */
-static void slopes_of_unit(const coded_packet *p, double slope[PITH_JOB_LEVELS])
+static void slopes_of_unit(const coded_packet *p, int n_levels, double slope[PITH_JOB_LEVELS])
 {
     double gain[PITH_JOB_LEVELS], bytes[PITH_JOB_LEVELS];
     int first[PITH_JOB_LEVELS], n = 0;
-    for (int k = 0; k < PITH_JOB_LEVELS; k++) {
+    for (int k = 0; k < n_levels; k++) {
         gain[n] = PITH_MAX(p[k].kl_before - p[k].kl_after, 0);
         bytes[n] = (double)p[k].len + PITH_PACKET_HEADER;
         first[n++] = k;
@@ -431,7 +432,7 @@ static void slopes_of_unit(const coded_packet *p, double slope[PITH_JOB_LEVELS])
         }
     }
     for (int i = 0; i < n; i++)
-        for (int k = first[i]; k < (i + 1 < n ? first[i + 1] : PITH_JOB_LEVELS); k++) slope[k] = gain[i] / bytes[i];
+        for (int k = first[i]; k < (i + 1 < n ? first[i + 1] : n_levels); k++) slope[k] = gain[i] / bytes[i];
 }
 
 /* *n: packets; then those written, the first of them: what would go beyond `most` bytes is left out. */
@@ -610,34 +611,67 @@ static pith_status fit_models(job *j, pith_arena *a)
 
 static pith_status put_in_order(job *j, pith_arena *a, ordered **order, size_t *n)
 {
-    *n = j->n_units * PITH_JOB_LEVELS;
+    size_t levels = (size_t)j->n_levels;
+    *n = j->n_units * levels;
     if (!(*order = pith_arena_take(a, (*n + j->n_units) * sizeof **order))) /* room for exact ones */ return PITH_E_MEMORY;
     for (size_t u = 0; u < j->n_units; u++) {
         double slope[PITH_JOB_LEVELS];
-        slopes_of_unit(&j->packets[u * PITH_JOB_LEVELS], slope);
-        for (int k = 0; k < PITH_JOB_LEVELS; k++) (*order)[u * PITH_JOB_LEVELS + (size_t)k] = (ordered){.unit = (uint32_t)u, .level = (uint8_t)k, .slope = slope[k]};
+        slopes_of_unit(&j->packets[u * PITH_JOB_LEVELS], j->n_levels, slope);
+        for (size_t k = 0; k < levels; k++) (*order)[u * levels + k] = (ordered){.unit = (uint32_t)u, .level = (uint8_t)k, .slope = slope[k]};
     }
     job_sort(*order, *n);
     return PITH_OK;
 }
 
+static pith_status code_layers(job *j, pith_arena *a)
+{
+    pith_model_counts_init(&j->counts[0]); /* once, or the bytes would depend on how many threads there are */
+    for (int w = 1; w < pith_n_threads(j->ctx); w++) memset(&j->counts[w], 0, sizeof j->counts[w]);
+    PITH_TRY(fit_models(j, a));
+    return job_run(j, "compress", j->n_units, task_code, j);
+}
+
+/* One layer of about `bytes`: an octave of the step is a bit a weight. */
+static pith_status code_single(job *j, pith_arena *a, double bytes)
+{
+    double weights = 0;
+    for (size_t i = 0; i < j->n_tensors; i++) weights += (double)j->tensors[i].coded->n_rows * j->tensors[i].coded->n_cols;
+    j->n_levels = 1;
+    j->staggered = false;
+    for (int tries = 0; tries < 8; tries++) {
+        PITH_TRY(code_layers(j, a));
+        double all = 0;
+        for (size_t i = 0; i < j->n_units; i++) all += (double)j->packets[i * PITH_JOB_LEVELS].len + PITH_PACKET_HEADER;
+        if (all <= bytes && all > 0.999 * bytes) return PITH_OK;
+        j->start_octaves += 8 * (0.9995 * bytes - all) / weights;
+        for (size_t i = 0; i < j->n_units * PITH_JOB_LEVELS; i++) {
+            pith_free(j->ctx, j->packets[i].data);
+            j->packets[i] = (coded_packet){0};
+        }
+    }
+    return pith_fail(j->ctx, PITH_E_ARGUMENT, "no step gives one layer of %.1f MB", bytes * 1e-6);
+}
+
 /* The part that owns memory: everything in `a`, but for the packets. */
 static pith_status compress_with(pith_ctx *ctx, job *j, pith_arena *a, const pith_model_file *f, pith_llama *source, const char *name, const char *target,
-                                 const pith_compress_options *o, pith_compress_result *r)
+                                 const pith_compress_options *o, const pith_study *study, pith_compress_result *r)
 {
     pith_manifest *m = j->manifest;
     pith_out *out = NULL;
     ordered *order;
     size_t n_order;
     double start = pith_now_s();
-    j->wants_exact = source_has_grid(f) && o->exact != PITH_EXACT_NEVER;
+    j->wants_exact = source_has_grid(f) && o->exact != PITH_EXACT_NEVER && !study->rotate && !study->single_bytes;
+    j->n_levels = PITH_JOB_LEVELS;
+    j->start_octaves = START_OCTAVES;
+    j->staggered = true;
     PITH_TRY(list_tensors(ctx, j, a, f));
+    if (study->rotate) PITH_TRY(job_rotate_source(j, a));
     if (!(j->rotation_t = arena_floats(a, j->c->n_embd * j->c->n_embd))) return PITH_E_MEMORY;
     pith_transpose(j->c->rotation, j->c->n_embd, j->c->n_embd, j->c->n_embd, j->rotation_t, j->c->n_embd);
     PITH_TRY(prepare_workers(j, a));
-    pith_model_counts_init(&j->counts[0]); /* once, or the bytes would depend on how many threads there are */
-    PITH_TRY(fit_models(j, a));
-    PITH_TRY(job_run(j, "compress", j->n_units, task_code, j));
+    if (study->single_bytes) PITH_TRY(code_single(j, a, (double)study->single_bytes - MANIFEST_ROOM));
+    else PITH_TRY(code_layers(j, a));
     PITH_TRY(put_in_order(j, a, &order, &n_order));
     r->code_s = pith_now_s() - start;
     size_t cap = PITH_N_MODELS * PITH_RANS_MODEL_BYTES;
@@ -704,6 +738,11 @@ static pith_status read_ids(pith_ctx *ctx, const pith_tokenizer *tok, const char
 
 pith_status pith_compress(pith_ctx *ctx, const char *source, const char *target, const pith_compress_options *options, pith_compress_result *r)
 {
+    return pith_compress_study(ctx, source, target, options, NULL, r);
+}
+
+pith_status pith_compress_study(pith_ctx *ctx, const char *source, const char *target, const pith_compress_options *options, const pith_study *study, pith_compress_result *r)
+{
     pith_compress_options o = options ? *options : (pith_compress_options){0};
     pith_model_file *file = NULL;
     pith_weights *w = NULL;
@@ -732,7 +771,7 @@ pith_status pith_compress(pith_ctx *ctx, const char *source, const char *target,
         status = PITH_E_MEMORY;
         goto done;
     }
-    status = compress_with(ctx, &j, arena, file, model, source, target, &o, r);
+    status = compress_with(ctx, &j, arena, file, model, source, target, &o, study ? study : &(pith_study){0}, r);
 done:
     for (size_t i = 0; j.packets && i < j.n_units * PITH_JOB_LEVELS; i++) pith_free(ctx, j.packets[i].data);
     for (size_t i = 0; j.exact && i < j.n_units; i++) pith_free(ctx, j.exact[i].data);

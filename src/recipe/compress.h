@@ -6,6 +6,15 @@
 #include "format/pith_file.h"
 #include "model/llama.h"
 
+/* Ways to compress that show what the usual one is worth; for bench/quality. */
+typedef struct pith_study {
+    uint64_t single_bytes;         /* one layer, with the steps that give about so many bytes; 0: layers, as usual */
+    bool rotate;                   /* as if the source had its gains folded in and its residual stream rotated at random: the
+                                      same function, but no weight on a grid, and no axis that means anything */
+} pith_study;
+/** pith_compress, with a study (NULL: none). */
+pith_status pith_compress_study(pith_ctx *ctx, const char *source, const char *target, const pith_compress_options *o, const pith_study *study, pith_compress_result *r);
+
 /* What pith_compress would do, from the file's tables alone. */
 typedef struct pith_plan_row {
     const char *name;              /* points into the plan */

@@ -4,6 +4,7 @@
 
 #include "format/pith_file.h"
 #include "recipe/calibrate.h"
+#include "recipe/compress.h"
 #include "stage/quantize/embedded.h"
 
 #define PITH_JOB_LEVELS 7              /* layers of a unit, at most */
@@ -37,6 +38,9 @@ typedef struct job {
     float *rotation_t;             /* [n_embd, n_embd] Q' */
     job_tensor *tensors;
     size_t n_tensors, n_units;
+    int n_levels;                  /* layers that are coded, at most PITH_JOB_LEVELS */
+    double start_octaves;          /* mean of log2(rms / step) at level 0 */
+    bool staggered;                /* units' steps start at different phases of the octave */
     uint32_t *tensor_of_unit;      /* [n_units] */
     coded_packet *packets;         /* [n_units, PITH_JOB_LEVELS] */
     bool wants_exact;              /* the source's types have grids, and its values are wanted */
@@ -68,6 +72,10 @@ pith_status job_status(const job *j);
 /** Run `task` with arg for 0..n-1 on all threads, in slices that begin at j->n_done, so that progress is seen
  *  and a wish to stop is heard. */
 pith_status job_run(job *j, const char *what, size_t n, pith_task *task, void *arg);
+
+/** Make the source what pith_study.rotate says.  Before anything is coded; the basis in the manifest stays, as it holds
+ *  for the source itself. */
+pith_status job_rotate_source(job *j, pith_arena *a);
 
 /** Choose how many layers each unit keeps, and code the exact layer given them; the manifest gets its distributions.
  *  order, n  in: all packets, best first, with room for n_units more; out: those that stay and the exact ones

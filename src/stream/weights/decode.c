@@ -8,6 +8,9 @@
 #define NO_PACKET UINT32_MAX
 #define REGION 0x80000000u
 
+/* What needs most memory beside its result comes first, when least is held. */
+typedef enum phase { WHOLE_MATRICES, EXACT_UNITS, OTHER_UNITS, N_PHASES } phase;
+
 typedef struct worker_state {
     uint8_t *memory;
     pith_status status;
@@ -25,8 +28,7 @@ typedef struct job {
     pith_packed *packed;         /* [n_units] */
     atomic_uint *left;           /* [n_tensors] tasks that are still to come */
     uint32_t *task;              /* [n_tasks] first unit of each; REGION: all of what has to be decoded with it */
-    size_t n_tasks, max_packet;
-    bool has_exact;              /* some matrix, or part of one that can be taken alone, is exact */
+    size_t n_tasks, n_phase[N_PHASES], first_task, max_packet;
     worker_state *worker;
     pith_predictor p;
     pith_grid_decoders *grid;
@@ -194,22 +196,25 @@ static void list_tasks(job *j)
     j->d->source_basis = m->exact_models.len > 0;
     for (size_t i = 0; i < m->n_tensors; i++)
         if (!(m->tensors[i].basis & PITH_BASIS_IN_PLAIN) && count_exact(j, &m->tensors[i]) < pith_coded_units(&m->tensors[i])) j->d->source_basis = false;
-    for (size_t i = 0; i < m->n_tensors; i++) {
-        const pith_coded_tensor *t = &m->tensors[i];
-        bool whole = t->basis & PITH_BASIS_OUT, all = count_exact(j, t) == pith_coded_units(t);
-        size_t before = j->n_tasks;
-        for (uint32_t u = 0; u < pith_coded_units(t); u++) {
-            uint32_t unit = t->first_unit + u;
-            bool region = j->d->source_basis || (whole ? all : j->exact[unit] != NO_PACKET);
-            j->has_exact |= region;
-            if (!(region && whole && u > 0)) j->task[j->n_tasks++] = unit | (region ? REGION : 0);
+    for (int p = 0; p < N_PHASES; p++)
+        for (size_t i = 0; i < m->n_tensors; i++) {
+            const pith_coded_tensor *t = &m->tensors[i];
+            bool whole = t->basis & PITH_BASIS_OUT, all = count_exact(j, t) == pith_coded_units(t);
+            unsigned n = 0;
+            for (uint32_t u = 0; u < pith_coded_units(t); u++) {
+                uint32_t unit = t->first_unit + u;
+                bool region = j->d->source_basis || (whole ? all : j->exact[unit] != NO_PACKET);
+                if ((region ? whole ? WHOLE_MATRICES : EXACT_UNITS : OTHER_UNITS) != (phase)p || (region && whole && u > 0)) continue;
+                j->task[j->n_tasks++] = unit | (region ? REGION : 0);
+                n++;
+            }
+            j->n_phase[p] += n;
+            atomic_fetch_add(&j->left[i], n);
         }
-        atomic_init(&j->left[i], (unsigned)(j->n_tasks - before));
-    }
 }
 
 /* What the exact layer needs beyond the others. */
-static pith_status prepare_exact(job *j, size_t *bytes)
+static pith_status prepare_exact(job *j)
 {
     const pith_manifest *m = &j->r->manifest;
     pith_grid_models *models = pith_alloc(j->ctx, sizeof *models);
@@ -221,18 +226,23 @@ static pith_status prepare_exact(job *j, size_t *bytes)
     for (size_t i = 0; i < j->n_tasks && status == PITH_OK; i++) {
         const pith_coded_tensor *t = pith_manifest_tensor_of_unit(m, j->task[i] & ~REGION);
         pith_grid g;
-        if (!(j->task[i] & REGION)) continue;
-        if (!pith_grid_of((pith_dtype)t->source_dtype, &g) || t->n_cols % PITH_GROUP_COLS) status = PITH_E_CORRUPT;
-        *bytes = PITH_MAX(*bytes, pith_exact_work_bytes(&j->p, t, j->max_packet));
+        if (j->task[i] & REGION && (!pith_grid_of((pith_dtype)t->source_dtype, &g) || t->n_cols % PITH_GROUP_COLS)) status = PITH_E_CORRUPT;
     }
     return status == PITH_E_CORRUPT ? pith_fail(j->ctx, status, "%s: what the exact layer needs is damaged", j->r->path) : status;
+}
+
+static void release_exact(job *j)
+{
+    pith_predictor_free(j->ctx, &j->p);
+    pith_free(j->ctx, j->grid);
+    j->grid = NULL;
 }
 
 static pith_status prepare(job *j)
 {
     pith_ctx *ctx = j->ctx;
     const pith_manifest *m = &j->r->manifest;
-    size_t n_workers = (size_t)pith_n_threads(ctx), bytes = 0;
+    size_t n_workers = (size_t)pith_n_threads(ctx);
     j->models = pith_alloc(ctx, sizeof *j->models);
     j->packet = pith_array(ctx, m->n_units, PITH_MAX_LEVELS * sizeof *j->packet);
     j->exact = pith_array(ctx, m->n_units, sizeof *j->exact);
@@ -245,27 +255,51 @@ static pith_status prepare(job *j)
     if (pith_models_read(m->models.data, m->models.len, j->models) != PITH_OK) return pith_fail(ctx, PITH_E_CORRUPT, "%s: the coder's distributions are damaged", j->r->path);
     list_packets(j);
     list_tasks(j);
-    if (j->has_exact) PITH_TRY(prepare_exact(j, &bytes));
     for (size_t i = 0; i < m->n_tensors; i++) {
         const pith_coded_tensor *t = &m->tensors[i];
         size_t n_wide;
         wide_columns(j, t, &n_wide);
         if (n_wide > PITH_MAX_OUTLIER_COLUMNS)
             return pith_fail(ctx, PITH_E_CORRUPT, "%s: %s keeps %zu columns apart, at most %d can be", j->r->path, t->name, n_wide, PITH_MAX_OUTLIER_COLUMNS);
-        bytes = PITH_MAX(bytes, layout_of(t, t->first_unit, j->max_packet).bytes);
     }
-    for (size_t i = 0; i < n_workers; i++)
-        if (!(j->worker[i].memory = pith_alloc(ctx, bytes))) return PITH_E_MEMORY;
-    return PITH_OK;
+    return j->n_phase[OTHER_UNITS] < j->n_tasks ? prepare_exact(j) : PITH_OK;
+}
+
+static void run_task_of_phase(void *arg, size_t index, int worker)
+{
+    job *j = arg;
+    run_task(j, j->first_task + index, worker);
+}
+
+static pith_status run_phase(job *j, size_t n)
+{
+    const pith_manifest *m = &j->r->manifest;
+    int n_workers = pith_n_threads(j->ctx);
+    size_t bytes = 0;
+    pith_status status = PITH_OK;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t unit = j->task[j->first_task + i] & ~REGION;
+        const pith_coded_tensor *t = pith_manifest_tensor_of_unit(m, unit);
+        bytes = PITH_MAX(bytes, layout_of(t, t->first_unit, j->max_packet).bytes);
+        if (j->task[j->first_task + i] & REGION) bytes = PITH_MAX(bytes, pith_exact_work_bytes(&j->p, t, j->max_packet));
+    }
+    for (int i = 0; i < n_workers && status == PITH_OK; i++)
+        if (!(j->worker[i].memory = pith_alloc(j->ctx, bytes))) status = PITH_E_MEMORY;
+    if (status == PITH_OK) pith_parallel(j->ctx, n, run_task_of_phase, j);
+    for (int i = 0; i < n_workers; i++) {
+        pith_free(j->ctx, j->worker[i].memory);
+        j->worker[i].memory = NULL;
+        if (status == PITH_OK) status = j->worker[i].status;
+    }
+    j->first_task += n;
+    return status;
 }
 
 static void release(job *j)
 {
     pith_ctx *ctx = j->ctx;
-    for (int i = 0; j->worker && i < pith_n_threads(ctx); i++) pith_free(ctx, j->worker[i].memory);
     for (size_t i = 0; j->packed && i < j->r->manifest.n_units; i++) pith_packed_free(ctx, &j->packed[i]);
-    pith_predictor_free(ctx, &j->p);
-    pith_free(ctx, j->grid);
+    release_exact(j);
     pith_free(ctx, j->models);
     pith_free(ctx, j->packet);
     pith_free(ctx, j->exact);
@@ -280,14 +314,15 @@ pith_status pith_decode(pith_ctx *ctx, const pith_reader *r, pith_decoded *d)
     job j = {.ctx = ctx, .r = r, .d = d, .isa = pith_ctx_cpu(ctx)->isa};
     *d = (pith_decoded){0};
     pith_status status = prepare(&j);
-    if (status == PITH_OK) pith_parallel(ctx, j.n_tasks, run_task, &j);
-    for (int i = 0; i < pith_n_threads(ctx) && status == PITH_OK; i++) {
-        const worker_state *w = &j.worker[i];
-        d->n_missing += w->n_missing;
-        d->n_damaged += w->n_damaged;
-        d->n_exact += w->n_exact;
-        status = w->status;
+    for (int p = 0; p < N_PHASES && status == PITH_OK; p++) {
+        if (p == OTHER_UNITS) release_exact(&j);
+        if (j.n_phase[p]) status = run_phase(&j, j.n_phase[p]);
         if (status == PITH_E_IO) pith_fail(ctx, status, "%s: a packet cannot be read", r->path);
+    }
+    for (int i = 0; i < pith_n_threads(ctx) && status == PITH_OK; i++) {
+        d->n_missing += j.worker[i].n_missing;
+        d->n_damaged += j.worker[i].n_damaged;
+        d->n_exact += j.worker[i].n_exact;
     }
     release(&j);
     if (status != PITH_OK) pith_decoded_free(ctx, r->manifest.n_tensors, d);

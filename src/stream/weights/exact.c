@@ -16,11 +16,14 @@ static size_t lay_out(pith_exact_work *w, const pith_predictor *p, const pith_co
 {
     size_t blocks = pith_coded_blocks(t), tiles = PITH_MIN(t->unit_tiles, pith_coded_tiles(t)), rows = tiles * PITH_GROUP_ROWS, n = rows * blocks * PITH_GROUP_COLS;
     size_t region = t->basis & PITH_BASIS_OUT ? pith_coded_tiles(t) : tiles;
-    const size_t sizes[] = {region_units(t), pith_unit_bytes(tiles, blocks), pith_unit_scratch(tiles, blocks), pith_latent_bytes(t, region), pith_predict_scratch(p, t),
-                            pith_grid_scratch(rows, blocks), max_packet, n * sizeof(float), n * sizeof(float), n, rows * blocks * 2, rows * blocks * 2,
-                            region, t->basis & PITH_BASIS_OUT ? region * blocks * PITH_GROUP * sizeof(float) : 0};
+    /* Units are decoded before anything is predicted, and made again (from the variances' room) once the predictions have served: they
+     * share their room with predictions and the coder's scratch. */
+    size_t unit = PITH_ROUND_UP(pith_unit_bytes(tiles, blocks), PITH_ALIGN), value = PITH_ROUND_UP(n * sizeof(float), PITH_ALIGN);
+    size_t shared = PITH_MAX(unit + pith_unit_scratch(tiles, blocks), value + pith_grid_scratch(rows, blocks));
+    const size_t sizes[] = {region_units(t), shared, pith_latent_bytes(t, region), pith_predict_scratch(p, t), max_packet, n * sizeof(float), n, rows * blocks * 2,
+                            rows * blocks * 2, region, t->basis & PITH_BASIS_OUT ? region * blocks * PITH_GROUP * sizeof(float) : 0};
     size_t at = 0;
-    void *part[PITH_COUNT(sizes)];
+    uint8_t *part[PITH_COUNT(sizes)];
     for (size_t i = 0; i < PITH_COUNT(sizes); i++) {
         part[i] = w ? memory + at : NULL;
         at += PITH_ROUND_UP(sizes[i], PITH_ALIGN);
@@ -28,16 +31,16 @@ static size_t lay_out(pith_exact_work *w, const pith_predictor *p, const pith_co
     if (!w) return at;
     w->levels = part[0];
     w->unit_memory = part[1];
-    w->coding = part[2];
-    w->latent_memory = part[3];
-    w->predict = part[4];
-    w->grid = part[5];
-    w->buffer = part[6];
-    w->value = part[7];
-    w->variance = part[8];
-    w->step_code = part[12];
-    w->source = part[13];
-    w->rows = (pith_grid_rows){.n_blocks = blocks, .value = part[7], .variance = part[8], .u = part[9], .d = part[10], .m = part[11]};
+    w->coding = part[1] + unit;
+    w->value = (float *)(void *)part[1];
+    w->grid = part[1] + value;
+    w->latent_memory = part[2];
+    w->predict = part[3];
+    w->buffer = part[4];
+    w->variance = (float *)(void *)part[5];
+    w->rows = (pith_grid_rows){.n_blocks = blocks, .value = w->value, .variance = w->variance, .u = part[6], .d = (uint16_t *)(void *)part[7], .m = (uint16_t *)(void *)part[8]};
+    w->step_code = part[9];
+    w->source = (float *)(void *)part[10];
     return at;
 }
 

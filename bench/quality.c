@@ -1,0 +1,104 @@
+/* What a size costs in quality, and what that rests on:
+ *     bench-quality MODEL TEXT [MB ...]       (60 70 80 93; chunks of 512 tokens, the second half of each scored)
+ * Mean KL (nats a token) to the model itself with its weights exactly as they are, of
+ *     cut       one file of layers, compressed once, cut to the size
+ *     direct    the model compressed for that size alone: one layer, with the steps that give the size
+ *     rotated   cuts of one file made of the same function with its gains folded in and its residual stream rotated
+ *               by a random orthogonal matrix, so that no weight lies on a grid
+ * Results go to standard output as a table, the time of everything to standard error. */
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "eval/eval.h"
+#include "recipe/compress.h"
+#include "text/tokenizer.h"
+
+enum { MAX_SIZES = 16, CONTEXT = 512, CHUNKS = 16 };
+
+typedef struct study {
+    pith_ctx *ctx;
+    const char *model;
+    pith_llama *reference;
+    pith_ids ids;
+    char path[64];
+} study;
+
+static void must(const study *s, pith_status status)
+{
+    if (status == PITH_OK) return;
+    fprintf(stderr, "bench-quality: %s\n", pith_error(s->ctx));
+    exit(1);
+}
+
+static double kl_at(study *s, uint64_t bytes)
+{
+    pith_weights *w;
+    pith_llama *model;
+    pith_eval_options o = {.context = CONTEXT};
+    pith_eval_result r;
+    must(s, pith_weights_open(s->ctx, s->path, &(pith_weights_options){.max_bytes = bytes}, &w));
+    must(s, pith_llama_new(s->ctx, w, &model));
+    pith_weights_free(s->ctx, w);
+    must(s, pith_eval_text(s->ctx, model, s->reference, s->ids.ids, PITH_MIN(s->ids.n, (size_t)CONTEXT * CHUNKS), -1, &o, &r));
+    pith_llama_free(s->ctx, model);
+    return r.kl_mean;
+}
+
+static void compress(study *s, const pith_study *how)
+{
+    pith_compress_options o = {.no_measure = true};
+    pith_compress_result r;
+    double start = pith_now_s();
+    must(s, pith_compress_study(s->ctx, s->model, s->path, &o, how, &r));
+    fprintf(stderr, "compressed to %.2f MB in %.1f s\n", (double)r.total_bytes * 1e-6, pith_now_s() - start);
+}
+
+static void open_reference(study *s, const char *text)
+{
+    pith_weights *w;
+    pith_tokenizer *tok;
+    pith_map map;
+    must(s, pith_weights_open(s->ctx, s->model, &(pith_weights_options){.exact = true}, &w));
+    must(s, pith_llama_new(s->ctx, w, &s->reference));
+    must(s, pith_tokenizer_new(s->ctx, w->vocab, &tok));
+    must(s, pith_map_open(s->ctx, text, &map));
+    must(s, pith_tokenize(s->ctx, tok, (const char *)map.data, map.len, PITH_TOKENIZE_PLAIN, &s->ids));
+    pith_map_close(s->ctx, &map);
+    pith_tokenizer_free(s->ctx, tok);
+    pith_weights_free(s->ctx, w);
+}
+
+int main(int argc, char **argv)
+{
+    static const double usual[] = {60, 70, 80, 93};
+    double mb[MAX_SIZES], kl[3][MAX_SIZES];
+    size_t n = 0;
+    study s = {0};
+    if (argc < 3 || argc > 3 + MAX_SIZES) {
+        fprintf(stderr, "usage: bench-quality MODEL TEXT [MB ...]\n");
+        return 2;
+    }
+    for (int i = 3; i < argc; i++) mb[n++] = strtod(argv[i], NULL);
+    for (; argc == 3 && n < PITH_COUNT(usual); n++) mb[n] = usual[n];
+    if (pith_ctx_new(NULL, &s.ctx) != PITH_OK) return 1;
+    s.model = argv[1];
+    snprintf(s.path, sizeof s.path, "/tmp/bench-quality-%d.pith", (int)getpid());
+    open_reference(&s, argv[2]);
+    static const char *const names[] = {"cut", "direct", "rotated"};
+    for (int column = 0; column < 3; column++) {
+        if (column != 1) compress(&s, &(pith_study){.rotate = column == 2});
+        for (size_t i = 0; i < n; i++) {
+            uint64_t bytes = (uint64_t)(mb[i] * 1e6);
+            if (column == 1) compress(&s, &(pith_study){.single_bytes = bytes});
+            kl[column][i] = kl_at(&s, bytes);
+            fprintf(stderr, "%s %.1f MB: %.4f\n", names[column], mb[i], kl[column][i]);
+        }
+    }
+    unlink(s.path);
+    printf("%8s %10s %10s %12s %10s\n", "MB", "cut", "direct", "cut/direct", "rotated");
+    for (size_t i = 0; i < n; i++) printf("%8.1f %10.4f %10.4f %12.3f %10.4f\n", mb[i], kl[0][i], kl[1][i], kl[0][i] / kl[1][i], kl[2][i]);
+    pith_llama_free(s.ctx, s.reference);
+    pith_ids_free(s.ctx, &s.ids);
+    pith_ctx_free(s.ctx);
+    return 0;
+}
