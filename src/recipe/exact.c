@@ -93,9 +93,11 @@ static double choose_layers(exact_job *x, const ordered *order, size_t n, double
 static pith_status fetch(void *user, uint32_t unit, int level, uint8_t *buffer, const uint8_t **data, size_t *len)
 {
     const exact_job *x = user;
-    const coded_packet *p = &x->j->packets[(size_t)unit * PITH_JOB_LEVELS + (size_t)level];
     (void)buffer;
-    *len = level < x->n_layers[unit] ? p->len : 0;
+    *len = 0;
+    if (level >= x->n_layers[unit]) return PITH_OK;
+    const coded_packet *p = &x->j->packets[(size_t)unit * PITH_JOB_LEVELS + (size_t)level];
+    *len = p->len;
     *data = p->data;
     return PITH_OK;
 }
