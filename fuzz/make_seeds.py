@@ -122,6 +122,43 @@ def config():
     yield b"[]"
 
 
+# ---- model folders: files by their number in fuzz_folder.c ----
+
+def folder():
+    def files(*parts):
+        out = b""
+        for number, content in parts:
+            content = content if isinstance(content, bytes) else json.dumps(content).encode()
+            out += bytes([255, number]) + content
+        return out
+
+    def part(*names, data=None):
+        header = {name: {"dtype": "F16", "shape": [2, 2], "data_offsets": [8 * i, 8 * i + 8]} for i, name in enumerate(names)}
+        return struct.pack("<H", 8 * len(names) if data is None else data) + json.dumps(header | {"__metadata__": {"format": "pt"}}).encode()
+
+    def index(**parts):
+        return {"metadata": {"total_size": 32}, "weight_map": {name: file.replace("_", ".") for name, file in parts.items()}}
+
+    llama, llama2 = next(config()), list(config())[7]
+    layer = ["model.embed_tokens.weight", "model.layers.0.self_attn.q_proj.weight", "model.layers.1.mlp.up_proj.weight", "lm_head.weight"]
+    tok = {"added_tokens": [], "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False}, "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2},
+           "merges": ["a b"]}}
+    two = index(a="a_safetensors", b="b_safetensors", c="a_safetensors")
+    yield files((1, two), (3, part("a", "c")), (4, part("b")))
+    yield files((0, llama), (1, index(**{n: ("a_safetensors", "b_safetensors")[i % 2] for i, n in enumerate(layer)})), (3, part(*layer[::2])), (4, part(*layer[1::2])),
+                (6, tok), (7, {"bos_token": "a", "eos_token": {"content": "b"}}), (8, b"{{ messages }}"))
+    yield files((0, llama), (2, part(*layer)), (6, tok), (7, {"chat_template": "x"}))
+    yield files((0, llama2), (5, part(*layer, "other")))
+    yield files((1, two), (3, part("a", "c")))
+    yield files((1, two), (3, part("a", "b", "c")), (4, part("b")))
+    yield files((1, two), (3, part("a", "c", data=8)), (4, part("b")))
+    yield files((1, index(a="../a_safetensors")), (3, part("a")))
+    yield files((1, b'{"weight_map":{"a":"a.safetensors\\u0000"},"weight_map":{}}'), (3, part("a")))
+    yield files((2 | 128, safetensors_file({"t": {"dtype": "U8", "shape": [4], "data_offsets": [0, 4]}}, bytes(4))))
+    yield files((0, llama), (3, part("a")), (4, part("b")))
+    yield files()
+
+
 # ---- .pith containers; the target puts the checksums right ----
 
 def varint(n):
@@ -245,7 +282,7 @@ def tokenizer():
         yield b"\x80" + template.encode()
 
 
-TARGETS = {f.__name__: f for f in (config, gguf, pith, rans, safetensors, tokenizer)}
+TARGETS = {f.__name__: f for f in (config, folder, gguf, pith, rans, safetensors, tokenizer)}
 
 
 def write(folder, name):
