@@ -2,7 +2,11 @@
  * mapped to pith_vocab.  The file is not trusted: every member is checked for its type before it is used. */
 #include "format/hf_tokenizer.h"
 
-#include <cjson/cJSON.h>
+#include <float.h>
+#include <math.h>
+
+#include "format/json.h"
+#include "format/safetensors.h"
 
 #define MARK "\xE2\x96\x81" /* U+2581 */
 enum { MOST_STEPS = 32 };
@@ -81,7 +85,7 @@ static pith_status copy(reader *r, const char *s, pith_str *dst)
     char *p = pith_arena_take(r->arena, len + 1);
     if (!p) return PITH_E_MEMORY;
     memcpy(p, s, len + 1);
-    *dst = (pith_str){p, len};
+    *dst = (pith_str){p, restore(r, p, len)};
     return PITH_OK;
 }
 
@@ -290,20 +294,28 @@ static pith_status put_token(reader *r, const char *text, int32_t id, char **roo
     return PITH_OK;
 }
 
-/* Name and id of entry x: {"name": id} of BPE and WordPiece, ["name", score] of unigram, an object of added_tokens. */
-static bool entry(const cJSON *x, size_t index, const char **name, int32_t *id)
+/* Name and id of an entry: an object of added_tokens, ["name", score] of unigram, "name": id of BPE and WordPiece. */
+static bool entry(const reader *r, const cJSON *x, bool added, size_t index, const char **name, int32_t *id)
 {
-    if (cJSON_IsArray(x)) {
-        *name = cJSON_GetStringValue(cJSON_GetArrayItem(x, 0));
-        *id = (int32_t)index;
-        return *name && index < INT32_MAX && cJSON_IsNumber(cJSON_GetArrayItem(x, 1));
-    }
-    if (cJSON_IsObject(x)) {
-        *name = get_text(x, "content");
+    if (added) {
+        *name = cJSON_IsObject(x) ? get_text(x, "content") : NULL;
         return *name && get_index(get(x, "id"), INT32_MAX, id);
     }
+    if (r->v.kind == PITH_VOCAB_UNIGRAM) {
+        const cJSON *score = cJSON_IsArray(x) ? cJSON_GetArrayItem(x, 1) : NULL;
+        *name = score ? cJSON_GetStringValue(cJSON_GetArrayItem(x, 0)) : NULL;
+        *id = (int32_t)index;
+        return *name && index < INT32_MAX && cJSON_IsNumber(score) && fabs(score->valuedouble) <= FLT_MAX;
+    }
     *name = x->string;
-    return *name && get_index(x, INT32_MAX, id);
+    return get_index(x, INT32_MAX, id);
+}
+
+static void flags_of_added(reader *r, const cJSON *x, int32_t id)
+{
+    r->v.types[id] = get_flag(x, "special", false) ? PITH_TOKEN_CONTROL : PITH_TOKEN_USER;
+    r->v.added[id] = (uint8_t)(PITH_ADDED | (get_flag(x, "lstrip", false) ? PITH_ADDED_LSTRIP : 0) | (get_flag(x, "rstrip", false) ? PITH_ADDED_RSTRIP : 0) |
+                               (get_flag(x, "single_word", false) ? PITH_ADDED_WORD : 0) | (get_flag(x, "normalized", true) ? PITH_ADDED_NORMALIZED : 0));
 }
 
 static pith_status read_tokens(reader *r, const cJSON *vocab, const cJSON *added)
@@ -315,7 +327,7 @@ static pith_status read_tokens(reader *r, const cJSON *vocab, const cJSON *added
     for (int k = 0; k < 2; k++) {
         index = 0;
         cJSON_ArrayForEach(x, lists[k]) {
-            if ((k && !cJSON_IsObject(x)) || !entry(x, index, &name, &id))
+            if (!entry(r, x, k, index, &name, &id))
                 return pith_fail(r->ctx, PITH_E_FORMAT, "tokenizer.json: entry %zu of %s is not a token with its id or score", index, k ? "added_tokens" : "vocab");
             n_entries++;
             index++;
@@ -340,16 +352,16 @@ static pith_status read_tokens(reader *r, const cJSON *vocab, const cJSON *added
     }
     index = 0;
     cJSON_ArrayForEach(x, vocab) {
-        entry(x, index++, &name, &id);
+        entry(r, x, false, index++, &name, &id);
+        if (r->v.types[id] != PITH_TOKEN_UNUSED)
+            return pith_fail(r->ctx, PITH_E_FORMAT, "tokenizer.json: vocab: \"%.60s\" and \"%.60s\" both have the id %d", r->v.tokens[id].s, name, (int)id);
         PITH_TRY(put_token(r, name, id, &room, &bytes));
         if (r->v.scores) r->v.scores[id] = (float)cJSON_GetArrayItem(x, 1)->valuedouble;
     }
     cJSON_ArrayForEach(x, added) {
-        entry(x, 0, &name, &id);
+        entry(r, x, true, 0, &name, &id);
         PITH_TRY(put_token(r, name, id, &room, &bytes));
-        r->v.types[id] = get_flag(x, "special", false) ? PITH_TOKEN_CONTROL : PITH_TOKEN_USER;
-        r->v.added[id] = (uint8_t)(PITH_ADDED | (get_flag(x, "lstrip", false) ? PITH_ADDED_LSTRIP : 0) | (get_flag(x, "rstrip", false) ? PITH_ADDED_RSTRIP : 0) |
-                                   (get_flag(x, "single_word", false) ? PITH_ADDED_WORD : 0) | (get_flag(x, "normalized", true) ? PITH_ADDED_NORMALIZED : 0));
+        flags_of_added(r, x, id);
     }
     return PITH_OK;
 }
@@ -512,22 +524,27 @@ static pith_status read_config(reader *r, const cJSON *config)
 
 /* ---- all of it -------------------------------------------------------------------------------- */
 
+/* Whether U+FFFF is there, as itself or as an escape, so that it can stand for nothing else. */
+static bool holds_ffff(const char *text, size_t len)
+{
+    if (memmem(text, len, "\xEF\xBF\xBF", 3)) return true;
+    for (size_t i = 0; i + 6 <= len; i++)
+        if (text[i] == '\\' && strncasecmp(text + i, "\\uffff", 6) == 0) return true;
+    return false;
+}
+
 static pith_status parse(pith_ctx *ctx, const char *name, const char *text, size_t len, bool *has_nul, cJSON **json)
 {
-    const char *end = text;
     char *copied = NULL;
-    if (memmem(text, len, "\\u0000", 6) && !memmem(text, len, "\xEF\xBF\xBF", 3)) {
+    if (memmem(text, len, "\\u0000", 6) && !holds_ffff(text, len)) {
         copied = pith_strndup(ctx, text, len);
         if (!copied) return PITH_E_MEMORY;
         *has_nul = hide_nul(copied, len);
-        text = end = copied;
+        text = copied;
     }
-    *json = cJSON_ParseWithLengthOpts(text, len, &end, false);
-    size_t at = end >= text && end <= text + len ? (size_t)(end - text) : 0;
+    pith_status status = pith_hf_json_parse(ctx, name, text, len, json);
     pith_free(ctx, copied);
-    if (cJSON_IsObject(*json)) return PITH_OK;
-    if (*json) return pith_fail(ctx, PITH_E_FORMAT, "%s: not an object", name);
-    return pith_fail(ctx, PITH_E_FORMAT, "%s: not JSON at byte %zu of %zu", name, at, len);
+    return status == PITH_E_CORRUPT ? PITH_E_FORMAT : status; /* the message stays */
 }
 
 /* The nearest that GGUF's flags can say of the steps, for what is written to files that know only those. */
@@ -541,7 +558,7 @@ static void derive_flags(reader *r)
     }
 }
 
-static pith_status read_all(reader *r, const cJSON *root, const cJSON *config)
+static pith_status read_all(reader *r, const cJSON *root)
 {
     r->v.bos = r->v.eos = r->v.unk = r->v.pad = r->v.eot = -1;
     PITH_TRY(read_normalizer(r, get(root, "normalizer")));
@@ -549,7 +566,6 @@ static pith_status read_all(reader *r, const cJSON *root, const cJSON *config)
     PITH_TRY(read_model(r, get(root, "model"), get(root, "added_tokens")));
     PITH_TRY(settle_pre_tokenizer(r));
     PITH_TRY(read_post_processor(r, get(root, "post_processor")));
-    if (config) PITH_TRY(read_config(r, config));
     derive_flags(r);
     r->v.n_steps = r->n_steps;
     r->v.steps = pith_arena_take(r->arena, PITH_MAX(r->n_steps, 1) * sizeof *r->v.steps);
@@ -563,10 +579,12 @@ pith_status pith_hf_vocab_read(pith_ctx *ctx, pith_arena *arena, const char *tok
 {
     reader r = {.ctx = ctx, .arena = arena};
     cJSON *root = NULL, *config = NULL;
-    bool unused = false;
+    bool config_has_nul = false;
     pith_status status = parse(ctx, "tokenizer.json", tokenizer_json, len, &r.has_nul, &root);
-    if (status == PITH_OK && tokenizer_config_json) status = parse(ctx, "tokenizer_config.json", tokenizer_config_json, config_len, &unused, &config);
-    if (status == PITH_OK) status = read_all(&r, root, config);
+    if (status == PITH_OK && tokenizer_config_json) status = parse(ctx, "tokenizer_config.json", tokenizer_config_json, config_len, &config_has_nul, &config);
+    if (status == PITH_OK) status = read_all(&r, root);
+    r.has_nul = config_has_nul;
+    if (status == PITH_OK && config) status = read_config(&r, config);
     cJSON_Delete(root);
     cJSON_Delete(config);
     if (status == PITH_OK) *vocab = r.v;

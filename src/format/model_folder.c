@@ -12,6 +12,81 @@
 #include "format/settings.h"
 
 #define MAX_SHARDS 100000       /* file names have five digits */
+#define MAX_NESTING 100         /* of JSON; files that programs write have about 10 */
+
+/* ---- JSON ------------------------------------------------------------------------------------- */
+
+/* What cJSON does not tell of: a NUL would end a name or text early, and its own limit of nesting gives no reason. */
+static pith_status scan(pith_ctx *ctx, const char *path, const char *text, size_t len)
+{
+    size_t depth = 0;
+    bool in_string = false;
+    for (size_t i = 0; i < len; i++) {
+        char c = text[i];
+        if (c == 0 || (in_string && len - i >= 6 && memcmp(text + i, "\\u0000", 6) == 0))
+            return pith_fail(ctx, PITH_E_CORRUPT, "%s: a NUL character at byte %zu; no name or text may hold one", path, i);
+        if (in_string) {
+            if (c == '\\') i++; /* what follows ends nothing */
+            else in_string = c != '"';
+        } else if (c == '"') {
+            in_string = true;
+        } else if (c == '[' || c == '{') {
+            if (++depth > MAX_NESTING) return pith_fail(ctx, PITH_E_LIMIT, "%s: lists and objects deeper than %d in one another at byte %zu", path, MAX_NESTING, i);
+        } else if (c == ']' || c == '}') {
+            depth -= depth > 0;
+        }
+    }
+    return PITH_OK;
+}
+
+/* The first member of an object with the name of one before it, or NULL. */
+static pith_status find_twice(pith_ctx *ctx, const cJSON *object, const cJSON **twice)
+{
+    size_t n_slots = 16, n = (size_t)cJSON_GetArraySize(object);
+    while (n_slots < 2 * n) n_slots *= 2;
+    pith_arena *scratch = pith_scratch(ctx);
+    pith_mark mark = pith_arena_mark(scratch);
+    const cJSON **slots = pith_arena_take(scratch, n_slots * sizeof *slots), *item;
+    if (!slots) return PITH_E_MEMORY;
+    memset(slots, 0, n_slots * sizeof *slots);
+    *twice = NULL;
+    cJSON_ArrayForEach(item, object)
+    {
+        size_t at = (size_t)pith_hash(item->string, strlen(item->string)) & (n_slots - 1);
+        while (slots[at] && strcmp(slots[at]->string, item->string) != 0) at = (at + 1) & (n_slots - 1);
+        if (slots[at]) {
+            *twice = item;
+            break;
+        }
+        slots[at] = item;
+    }
+    pith_arena_reset(scratch, mark);
+    return PITH_OK;
+}
+
+/* No object in `json` has a name twice, where readers would differ in which one counts. */
+static pith_status check_names(pith_ctx *ctx, const char *path, const cJSON *json)
+{
+    const cJSON *item, *twice = NULL;
+    if (cJSON_IsObject(json)) PITH_TRY(find_twice(ctx, json, &twice));
+    if (twice) return pith_fail(ctx, PITH_E_CORRUPT, "%s: %.60s%s\"%.60s\" is there twice", path, json->string ? json->string : "", json->string ? ": " : "", twice->string);
+    cJSON_ArrayForEach(item, json)
+        if (item->child) PITH_TRY(check_names(ctx, path, item));
+    return PITH_OK;
+}
+
+pith_status pith_hf_json_parse(pith_ctx *ctx, const char *path, const char *text, size_t len, cJSON **json)
+{
+    PITH_TRY(scan(ctx, path, text, len));
+    PITH_TRY(pith_json_parse(ctx, path, text, len, json));
+    pith_status status = cJSON_IsObject(*json) ? check_names(ctx, path, *json) : pith_fail(ctx, PITH_E_CORRUPT, "%s: no JSON object", path);
+    if (status == PITH_OK) return PITH_OK;
+    cJSON_Delete(*json);
+    *json = NULL;
+    return status;
+}
+
+/* ---- files ------------------------------------------------------------------------------------ */
 
 /* "folder/name" in the file's arena */
 static char *join(pith_model_file *file, const char *name)
@@ -125,6 +200,7 @@ static pith_status open_parts(pith_ctx *ctx, pith_model_file *file, const char *
     const cJSON *map = pith_json_get(index, "weight_map"), *item;
     if (!cJSON_IsObject(map)) return pith_fail(ctx, PITH_E_CORRUPT, "%s: no weight_map", path);
     size_t n = (size_t)cJSON_GetArraySize(map), i = 0;
+    if (!n) return pith_fail(ctx, PITH_E_CORRUPT, "%s: weight_map lists no tensor", path);
     pith_arena *scratch = pith_scratch(ctx);
     pith_mark mark = pith_arena_mark(scratch);
     const char **parts = pith_arena_take(scratch, n * sizeof *parts), **wanted = pith_arena_take(scratch, n * sizeof *wanted);
@@ -204,7 +280,7 @@ static pith_status open_tensors(pith_ctx *ctx, pith_model_file *file)
     }
     cJSON *index;
     const char *path = map->path;
-    PITH_TRY(pith_json_parse(ctx, path, (const char *)map->data, map->len, &index));
+    PITH_TRY(pith_hf_json_parse(ctx, path, (const char *)map->data, map->len, &index));
     pith_status status = open_parts(ctx, file, path, index);
     cJSON_Delete(index);
     return status;
@@ -353,9 +429,9 @@ static pith_status config_meta(pith_ctx *ctx, pith_model_file *file, const cJSON
 pith_status pith_hf_config_parse(pith_ctx *ctx, const char *path, const char *text, size_t len, pith_model_file *file)
 {
     cJSON *json;
-    PITH_TRY(pith_json_parse(ctx, path, text, len, &json));
+    PITH_TRY(pith_hf_json_parse(ctx, path, text, len, &json));
     config c = {.ctx = ctx, .path = path, .json = json};
-    pith_status status = cJSON_IsObject(json) ? read_settings(&c, &file->settings) : pith_fail(ctx, PITH_E_CORRUPT, "%s: no JSON object", path);
+    pith_status status = read_settings(&c, &file->settings);
     if (status == PITH_OK) status = config_meta(ctx, file, json);
     cJSON_Delete(json);
     return status;

@@ -25,8 +25,6 @@ static int by_place(const void *a, const void *b)
     return (x->end > y->end) - (x->end < y->end); /* empty tensors come before what begins where they are */
 }
 
-static int by_name(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
-
 static pith_status read_tensor(pith_ctx *ctx, const char *path, const cJSON *item, const uint8_t *data, size_t room, pith_named_tensor *nt, place *at)
 {
     const char *name = item->string, *type = pith_json_text(item, "dtype");
@@ -56,8 +54,8 @@ static pith_status read_tensor(pith_ctx *ctx, const char *path, const cJSON *ite
     return PITH_OK;
 }
 
-/* Tensors follow one another from the first byte to the last, and names are unique. */
-static pith_status check_table(pith_ctx *ctx, const char *path, place *places, const char **names, size_t n, size_t room)
+/* Tensors follow one another from the first byte to the last. */
+static pith_status check_table(pith_ctx *ctx, const char *path, place *places, size_t n, size_t room)
 {
     qsort(places, n, sizeof *places, by_place);
     size_t at = 0;
@@ -68,9 +66,6 @@ static pith_status check_table(pith_ctx *ctx, const char *path, place *places, c
         at = places[i].end;
     }
     if (at != room) return pith_fail(ctx, PITH_E_CORRUPT, "%s: the tensors end at byte %zu of the data, the file at %zu", path, at, room);
-    qsort(names, n, sizeof *names, by_name);
-    for (size_t i = 1; i < n; i++)
-        if (strcmp(names[i - 1], names[i]) == 0) return pith_fail(ctx, PITH_E_CORRUPT, "%s: tensor %.60s is there twice", path, names[i]);
     return PITH_OK;
 }
 
@@ -109,7 +104,7 @@ static pith_status read_table(pith_ctx *ctx, const char *path, const cJSON *head
     cJSON_ArrayForEach(item, header)
     {
         if (strcmp(item->string, "__metadata__") == 0) {
-            if (metadata || !cJSON_IsObject(item)) return pith_fail(ctx, PITH_E_CORRUPT, "%s: __metadata__ is there twice or no object", path);
+            if (!cJSON_IsObject(item)) return pith_fail(ctx, PITH_E_CORRUPT, "%s: __metadata__ is no object", path);
             metadata = item;
             continue;
         }
@@ -121,9 +116,8 @@ static pith_status read_table(pith_ctx *ctx, const char *path, const cJSON *head
     pith_named_tensor *tensors = pith_arena_take(file->arena, (file->n_tensors + n) * sizeof *tensors);
     char *text = pith_arena_take(file->arena, n_text);
     place *places = pith_arena_take(scratch, n * sizeof *places);
-    const char **names = pith_arena_take(scratch, n * sizeof *names);
     pith_status status = PITH_E_MEMORY;
-    if (!tensors || !text || !places || !names) goto done;
+    if (!tensors || !text || !places) goto done;
     if (file->n_tensors) memcpy(tensors, file->tensors, file->n_tensors * sizeof *tensors);
     size_t i = 0;
     cJSON_ArrayForEach(item, header)
@@ -132,12 +126,12 @@ static pith_status read_table(pith_ctx *ctx, const char *path, const cJSON *head
         pith_named_tensor *nt = &tensors[file->n_tensors + i];
         size_t len = strlen(item->string) + 1;
         memcpy(text, item->string, len);
-        nt->name = names[i] = text;
+        nt->name = text;
         text += len;
         PITH_GOTO(read_tensor(ctx, path, item, data, room, nt, &places[i]), done);
         i++;
     }
-    PITH_GOTO(check_table(ctx, path, places, names, n, room), done);
+    PITH_GOTO(check_table(ctx, path, places, n, room), done);
     if (metadata) PITH_GOTO(add_meta(file, metadata), done);
     file->tensors = tensors;
     file->n_tensors += n;
@@ -158,7 +152,7 @@ pith_status pith_safetensors_parse(pith_ctx *ctx, const char *path, const void *
         return pith_fail(ctx, PITH_E_FORMAT, "%s: not a safetensors file: no JSON header", path);
     }
     cJSON *header;
-    PITH_TRY(pith_json_parse(ctx, path, (const char *)p + 8, (size_t)n, &header));
+    PITH_TRY(pith_hf_json_parse(ctx, path, (const char *)p + 8, (size_t)n, &header));
     pith_status status = read_table(ctx, path, header, p + 8 + n, len - 8 - (size_t)n, file);
     cJSON_Delete(header);
     return status;

@@ -15,6 +15,10 @@ pith_status pith_safetensors_open_memory(pith_ctx *ctx, const char *path, const 
 pith_status pith_model_folder_open(pith_ctx *ctx, pith_model_file *file);
 /** Its config.json: file->settings (not yet checked: see pith_settings_check) and file->meta.  @return PITH_E_CORRUPT, PITH_E_LIMIT, PITH_E_MEMORY */
 pith_status pith_hf_config_parse(pith_ctx *ctx, const char *path, const char *text, size_t len, pith_model_file *file);
+struct cJSON;
+/** JSON of such a folder or a safetensors header: pith_json_parse, and it must be an object without NULs, without a name
+ *  twice in one object, and not nested deeper than 100.  @return PITH_E_CORRUPT, PITH_E_LIMIT, PITH_E_MEMORY */
+pith_status pith_hf_json_parse(pith_ctx *ctx, const char *path, const char *text, size_t len, struct cJSON **json);
 /** The name GGUF has for a tensor of a Llama-like network in Hugging Face's naming, into name[64]; false when there is none. */
 bool pith_hf_tensor_name(const char *hf, char name[64]);
 

@@ -88,6 +88,8 @@ static void survives_any_byte(void **state)
 static void refuses_lies(void **state)
 {
     pith_ctx *ctx = *state;
+#define D10 "[[[[[[[[[["
+#define D50 D10 D10 D10 D10 D10
 #define T(dtype, shape, offsets) "{\"t\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":" offsets "}}"
     static const struct { const char *header; size_t n_data; pith_status status; const char *sentence; } lies[] = {
         {"[]", 0, PITH_E_FORMAT, "no JSON header"},
@@ -116,7 +118,10 @@ static void refuses_lies(void **state)
         {T("F32", "[1]", "[4,8]"), 8, PITH_E_CORRUPT, "overlap or leave a hole"},
         {T("F32", "[1]", "[0,4]"), 8, PITH_E_CORRUPT, "the tensors end at byte 4 of the data, the file at 8"},
         {"{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]},\"b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[2,6]}}", 6, PITH_E_CORRUPT, "overlap"},
-        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]},\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[4,6]}}", 6, PITH_E_CORRUPT, "tensor a is there twice"},
+        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]},\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[4,6]}}", 6, PITH_E_CORRUPT, "\"a\" is there twice"},
+        {"{\"t\":{\"dtype\":\"U8\",\"shape\":[4],\"shape\":[0],\"data_offsets\":[0,4]}}", 4, PITH_E_CORRUPT, "t: \"shape\" is there twice"},
+        {"{\"t\\u0000x\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]}}", 4, PITH_E_CORRUPT, "a NUL character at byte 3"},
+        {"{\"t\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4],\"more\":" D50 D50 "1}}", 4, PITH_E_LIMIT, "deeper than 100"},
         {"{\"__metadata__\":{},\"__metadata__\":{}}", 0, PITH_E_CORRUPT, "__metadata__"},
         {"{\"__metadata__\":7}", 0, PITH_E_CORRUPT, "__metadata__"},
     };
@@ -274,6 +279,11 @@ static void broken_configs(void **state)
         {CONFIG("llama", ",\"rope_scaling\":{\"type\":\"linear\",\"factor\":\"4\"}"), PITH_E_CORRUPT, "factor is not a usable number"},
         {CONFIG("llama", ",\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":4,\"high_freq_factor\":1}"), PITH_E_CORRUPT, "llama 3"},
         {"{\"model_type\":\"llama\",\"num_hidden_layers\":4000000000}", PITH_E_CORRUPT, "number of layers"},
+        {CONFIG("llama", ",\"hidden_size\":32"), PITH_E_CORRUPT, "config.json: \"hidden_size\" is there twice"},
+        {CONFIG("llama", ",\"rope_scaling\":{\"type\":\"linear\",\"factor\":4,\"factor\":8}"), PITH_E_CORRUPT, "rope_scaling: \"factor\" is there twice"},
+        {CONFIG("llama\\u0000-like", ""), PITH_E_CORRUPT, "config.json: a NUL character at byte 20"},
+        {CONFIG("llama", ",\"x\":" D50 D50 D50), PITH_E_LIMIT, "config.json: lists and objects deeper than 100"},
+        {CONFIG("llama", ",\"rope_theta\":1e999"), PITH_E_CORRUPT, "rope_theta"},
     };
     put_tensors(ctx, "model.safetensors", llama_tensors, PITH_COUNT(llama_tensors), 8, 16);
     for (size_t i = 0; i < PITH_COUNT(cases); i++) {
@@ -300,6 +310,10 @@ static void parts_make_a_whole(void **state)
         {"{\"weight_map\":{\"a\":7}}", PITH_E_CORRUPT, "not named as"},
         {"{\"weight_map\":[]}", PITH_E_CORRUPT, "no weight_map"},
         {"{}", PITH_E_CORRUPT, "no weight_map"},
+        {"[]", PITH_E_CORRUPT, "index.json: no JSON object"},
+        {"{\"weight_map\":{\"a\":\"odd.safetensors\",\"a\":\"two.safetensors\"}}", PITH_E_CORRUPT, "weight_map: \"a\" is there twice"},
+        {"{\"weight_map\":{\"a\":\"odd.safetensors\\u0000/\"}}", PITH_E_CORRUPT, "a NUL character"},
+        {"{\"weight_map\":{}}", PITH_E_CORRUPT, "lists no tensor"},
         {"{\"weight_map\":", PITH_E_CORRUPT, "index.json: not valid JSON"},
     };
     put_tensors(ctx, "odd.safetensors", (const char *const[]){"a", "c"}, 2, 2, 2);
