@@ -97,6 +97,24 @@ static pith_status add_meta(pith_model_file *file, const cJSON *metadata)
     return PITH_OK;
 }
 
+/* What a list of n tensors has room for: a model of many parts must not copy it for each of them. */
+static size_t room_for(size_t n)
+{
+    size_t room = 16;
+    while (room < n) room *= 2;
+    return room;
+}
+
+/* file->tensors, or a copy of it, with room for n more; NULL: no memory. */
+static pith_named_tensor *grow_tensors(pith_model_file *file, size_t n)
+{
+    size_t room = room_for(file->n_tensors + n);
+    if (file->tensors && room == room_for(file->n_tensors)) return file->tensors;
+    pith_named_tensor *tensors = pith_arena_take(file->arena, room * sizeof *tensors);
+    if (tensors && file->n_tensors) memcpy(tensors, file->tensors, file->n_tensors * sizeof *tensors);
+    return tensors;
+}
+
 static pith_status read_table(pith_ctx *ctx, const char *path, const cJSON *header, const uint8_t *data, size_t room, pith_model_file *file)
 {
     const cJSON *item, *metadata = NULL;
@@ -113,12 +131,11 @@ static pith_status read_table(pith_ctx *ctx, const char *path, const cJSON *head
     }
     pith_arena *scratch = pith_scratch(ctx);
     pith_mark mark = pith_arena_mark(scratch);
-    pith_named_tensor *tensors = pith_arena_take(file->arena, (file->n_tensors + n) * sizeof *tensors);
+    pith_named_tensor *tensors = grow_tensors(file, n);
     char *text = pith_arena_take(file->arena, n_text);
     place *places = pith_arena_take(scratch, n * sizeof *places);
     pith_status status = PITH_E_MEMORY;
     if (!tensors || !text || !places) goto done;
-    if (file->n_tensors) memcpy(tensors, file->tensors, file->n_tensors * sizeof *tensors);
     size_t i = 0;
     cJSON_ArrayForEach(item, header)
     {

@@ -6,7 +6,7 @@
 #include "format/model_file.h"
 
 /** Check a file in memory and append its tensors to `file` (which keeps them in its arena, pointing into
- *  `data`), and its metadata to file->meta.  `path` is for messages.
+ *  `data`), and its metadata to file->meta.  `path` is for messages.  file->tensors is NULL or by this function.
  *  @return PITH_E_FORMAT, PITH_E_CORRUPT, PITH_E_UNSUPPORTED (a type we do not have), PITH_E_LIMIT, PITH_E_MEMORY */
 pith_status pith_safetensors_parse(pith_ctx *ctx, const char *path, const void *data, size_t len, pith_model_file *file);
 /** Open a file held in memory, which stays the caller's and must outlive the result (tests, fuzzing). */

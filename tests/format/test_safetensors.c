@@ -351,6 +351,45 @@ static void parts_make_a_whole(void **state)
     empty_folder();
 }
 
+/* Memory grows with the tensors, not with tensors times parts. */
+static void many_parts_take_little_memory(void **state)
+{
+    (void)state;
+    enum { PARTS = 400 };
+    pith_options o = {.n_threads = 1, .memory_limit = (size_t)2 << 20};
+    pith_ctx *ctx;
+    assert_int_equal(pith_ctx_new(&o, &ctx), PITH_OK);
+    char name[32], *index = malloc(PARTS * 64), *end = index + sprintf(index, "{\"weight_map\":{");
+    for (int i = 0; i < PARTS; i++) {
+        maker m;
+        char header[96];
+        snprintf(header, sizeof header, "{\"t%d\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}", i);
+        snprintf(name, sizeof name, "p%d.safetensors", i);
+        make_file(&m, header, 1);
+        FILE *f = fopen(in_folder(name), "w");
+        assert_non_null(f);
+        assert_int_equal(fwrite(m.p, 1, m.n, f), m.n);
+        fclose(f);
+        make_free(&m);
+        end += sprintf(end, "%s\"t%d\":\"%s\"", i ? "," : "", i, name);
+    }
+    strcpy(end, "}}");
+    put_file("model.safetensors.index.json", index);
+    pith_model_file *file = NULL;
+    assert_ok(ctx, pith_model_file_open(ctx, folder, &file));
+    assert_int_equal(file->n_tensors, PARTS);
+    for (int i = 0; i < PARTS; i++) {
+        snprintf(name, sizeof name, "t%d", i);
+        assert_non_null(pith_model_file_find(file, name));
+        snprintf(name, sizeof name, "p%d.safetensors", i);
+        unlink(in_folder(name));
+    }
+    pith_model_file_close(ctx, file);
+    free(index);
+    empty_folder();
+    pith_ctx_free(ctx);
+}
+
 static void names_follow_gguf(void **state)
 {
     (void)state;
@@ -444,7 +483,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_what_is_there), cmocka_unit_test(refuses_every_prefix), cmocka_unit_test(survives_any_byte),
         cmocka_unit_test(refuses_lies), cmocka_unit_test(limits_json), cmocka_unit_test(folders_become_models), cmocka_unit_test(broken_configs),
-        cmocka_unit_test(parts_make_a_whole), cmocka_unit_test(names_follow_gguf), cmocka_unit_test(tokenizers_come_along),
+        cmocka_unit_test(parts_make_a_whole), cmocka_unit_test(many_parts_take_little_memory), cmocka_unit_test(names_follow_gguf), cmocka_unit_test(tokenizers_come_along),
         cmocka_unit_test(survives_lack_of_memory),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
