@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "format/hf_tokenizer.h"
 #include "format/json.h"
@@ -112,7 +113,8 @@ static pith_status map_beside(pith_ctx *ctx, pith_model_file *file, const char *
     *map = NULL;
     char *path = join(file, name);
     if (!path) return PITH_E_MEMORY;
-    if (!must && !is_file(path)) return PITH_OK;
+    if (!is_file(path) && (!must || access(path, F_OK) == 0)) /* a pipe would wait for ever */
+        return must ? pith_fail(ctx, PITH_E_IO, "%s: not a plain file", path) : PITH_OK;
     pith_map *maps = pith_resize(ctx, file->maps, (file->n_maps + 1) * sizeof *maps);
     if (!maps) return PITH_E_MEMORY;
     file->maps = maps;

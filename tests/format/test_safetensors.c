@@ -186,7 +186,7 @@ static void put_file(const char *name, const char *text)
 
 static void empty_folder(void)
 {
-    static const char *const names[] = {"config.json", "model.safetensors", "odd.safetensors", "two.safetensors", "model.safetensors.index.json",
+    static const char *const names[] = {"config.json", "model.safetensors", "odd.safetensors", "two.safetensors", "pipe.safetensors", "model.safetensors.index.json",
                                         "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"};
     for (size_t i = 0; i < PITH_COUNT(names); i++) unlink(in_folder(names[i]));
 }
@@ -313,6 +313,7 @@ static void parts_make_a_whole(void **state)
         {"[]", PITH_E_CORRUPT, "index.json: no JSON object"},
         {"{\"weight_map\":{\"a\":\"odd.safetensors\",\"a\":\"two.safetensors\"}}", PITH_E_CORRUPT, "weight_map: \"a\" is there twice"},
         {"{\"weight_map\":{\"a\":\"odd.safetensors\\u0000/\"}}", PITH_E_CORRUPT, "a NUL character"},
+        {"{\"weight_map\":{\"a\":\"pipe.safetensors\"}}", PITH_E_IO, "pipe.safetensors: not a plain file"},
         {"{\"weight_map\":{}}", PITH_E_CORRUPT, "lists no tensor"},
         {"{\"weight_map\":", PITH_E_CORRUPT, "index.json: not valid JSON"},
     };
@@ -320,6 +321,7 @@ static void parts_make_a_whole(void **state)
     put_tensors(ctx, "two.safetensors", (const char *const[]){"b"}, 1, 2, 2);
     pith_model_file *file = NULL;
     assert_int_equal(pith_model_file_open(ctx, folder, &file), PITH_E_FORMAT); /* two files, no index */
+    assert_int_equal(mkfifo(in_folder("pipe.safetensors"), 0600), 0);
     for (size_t i = 0; i < PITH_COUNT(cases); i++) {
         put_file("model.safetensors.index.json", cases[i].index);
         pith_status status = pith_model_file_open(ctx, folder, &file);
@@ -329,6 +331,7 @@ static void parts_make_a_whole(void **state)
         assert_int_equal(file->n_tensors, i == 0 ? 3 : 2);
         pith_model_file_close(ctx, file);
     }
+    unlink(in_folder("pipe.safetensors"));
     /* the same tensor in two parts */
     put_tensors(ctx, "two.safetensors", (const char *const[]){"a", "b"}, 2, 2, 2);
     put_file("model.safetensors.index.json", cases[0].index);
