@@ -36,7 +36,10 @@ static void read_json(pith_ctx *ctx, const char *json, size_t len)
     pith_vocab vocab;
     pith_tokenizer *tok = NULL;
     require(arena != NULL);
-    if (pith_hf_vocab_read(ctx, arena, json, len, json, len, &vocab) == PITH_OK && pith_tokenizer_new(ctx, &vocab, &tok) == PITH_OK) {
+    pith_status status = pith_hf_vocab_read(ctx, arena, json, len, json, len, &vocab);
+    if (status == PITH_OK) status = pith_tokenizer_new(ctx, &vocab, &tok);
+    require(status != PITH_E_MEMORY && (status == PITH_OK || pith_error(ctx)[0]));
+    if (status == PITH_OK) {
         use(ctx, tok, text, sizeof text - 1, false);
         use(ctx, tok, json, len, false);
     }
@@ -97,7 +100,8 @@ static void use_small(pith_ctx *ctx, uint8_t choice, const char *text, size_t le
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
-    pith_options options = {.n_threads = 1, .memory_limit = (size_t)1 << 30};
+    /* a vocabulary may have 65536 ids that no token has */
+    pith_options options = {.n_threads = 1, .memory_limit = ((size_t)16 << 20) + len * 256};
     pith_ctx *ctx = NULL;
     if (!len) return 0;
     require(pith_ctx_new(&options, &ctx) == PITH_OK);
