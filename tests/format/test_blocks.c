@@ -212,11 +212,46 @@ static void decodes_every_f16(void **state)
     free(y);
 }
 
+/* What the K types' encoders make of given values, to the bit and on every machine: making them faster must not change
+ * it, and who finds better scales changes these numbers with the bounds above. */
+static void k_types_keep_their_bits(void **state)
+{
+    (void)state;
+    static const struct { pith_dtype dtype; uint64_t plain, weighted; } expected[] = {
+        {PITH_Q2_K, 0x03da3634f5dc0760, 0x312e90cc0719d6d9}, {PITH_Q3_K, 0x6174f62318b59c44, 0xcbd9ca6b6a55c5f4},
+        {PITH_Q4_K, 0x186d16faec307e8e, 0xcc8fdf8eb6b2b91c}, {PITH_Q5_K, 0xd150902a9eb0dd21, 0xfdd3acf2e3151329},
+        {PITH_Q6_K, 0xc59590815eaa423d, 0xcd3af7e334b71409}};
+    float *x = malloc(N * sizeof *x), *w = malloc(N * sizeof *w);
+    uint8_t *blocks = malloc(N);
+    assert_true(x && w && blocks);
+    pith_rng rng = {.seed = 9};
+    for (size_t i = 0; i < N; i++) { /* near to normal; blocks of small and large numbers, of one sign, half empty, of one value */
+        float scale = (float)(1 << i / 256 % 16) * 1e-3f, sum = -2.0f;
+        for (int k = 0; k < 4; k++) sum += pith_rng_uniform(&rng);
+        x[i] = i / 256 % 8 == 1 ? fabsf(sum) * scale : i / 256 % 8 == 3 && i / 16 % 2 ? 0 : i / 256 % 8 == 5 ? scale : sum * scale;
+        w[i] = i / 256 % 8 == 7 && i % 3 ? 0 : pith_rng_uniform(&rng);
+    }
+    for (size_t i = 0; i < PITH_COUNT(expected); i++) {
+        size_t bytes;
+        assert_true(pith_dtype_bytes(expected[i].dtype, N, &bytes) && bytes <= N);
+        assert_int_equal(pith_blocks_from_f32(expected[i].dtype, x, N, NULL, blocks), PITH_OK);
+        uint64_t plain = pith_hash(blocks, bytes);
+        assert_int_equal(pith_blocks_from_f32(expected[i].dtype, x, N, w, blocks), PITH_OK);
+        uint64_t weighted = pith_hash(blocks, bytes);
+        if (plain != expected[i].plain || weighted != expected[i].weighted)
+            fail_msg("%s: 0x%016llx, 0x%016llx", pith_dtype_get(expected[i].dtype)->name, (unsigned long long)plain, (unsigned long long)weighted);
+    }
+    free(x);
+    free(w);
+    free(blocks);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(errors_stay_within_bounds), cmocka_unit_test(importance_counts), cmocka_unit_test(corners),
         cmocka_unit_test(refuses_what_cannot_be), cmocka_unit_test(decodes_the_rest), cmocka_unit_test(decodes_scalars), cmocka_unit_test(decodes_every_f16),
+        cmocka_unit_test(k_types_keep_their_bits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
