@@ -1,7 +1,7 @@
 /* Tokenizers.  The input's first byte chooses:
  *   0x7B {   the input is a tokenizer.json; what is accepted must tokenize any text, itself to begin with
  *   else     the rest is text for a small vocabulary of the kind that the byte's low bits say; byte-level ids must
- *            decode to the same bytes; or, with bit 7, a chat template */
+ *            decode to the same bytes; or, with bit 7, a chat template, and with bit 5 what follows a NUL is said */
 #include <stdlib.h>
 
 #include "format/hf_tokenizer.h"
@@ -47,6 +47,19 @@ static void read_json(pith_ctx *ctx, const char *json, size_t len)
     pith_arena_free(arena);
 }
 
+/* Conversations by the tokenizer's template; `said`, after its NUL, is the user's first turn. */
+static void chat(pith_ctx *ctx, const pith_tokenizer *tok, const char *said, size_t len)
+{
+    char *text = pith_strndup(ctx, len ? said + 1 : "u", len ? len - 1 : 1), *prompt = NULL;
+    require(text != NULL);
+    const pith_message talk[] = {{"system", " s "}, {"user", text}, {"assistant", "a"}, {"user", " \xC2\xA0 "}};
+    for (size_t n = 0; n <= 4; n++) {
+        if (pith_chat_format(ctx, tok, talk + (n == 1), n == 1 ? 1 : n, n & 1, &prompt) == PITH_OK) pith_free(ctx, prompt);
+        prompt = NULL;
+    }
+    pith_free(ctx, text);
+}
+
 enum { MOST = 300 };
 
 /* 256 bytes (as letters, or as <0x00> with SentencePiece's kinds) and some words. */
@@ -83,18 +96,13 @@ static void use_small(pith_ctx *ctx, uint8_t choice, const char *text, size_t le
     v.remove_extra_spaces = choice & 8;
     v.lowercase = choice & 16;
     v.unk = bpe ? -1 : 256;
-    if (choice & 128) v.chat_template = (pith_str){text, len};
+    if (choice & 64) v.bos = 257, v.eos = 258;
+    size_t n_template = choice & 32 ? strnlen(text, len) : len;
+    if (choice & 128) v.chat_template = (pith_str){text, n_template};
     pith_tokenizer *tok = NULL;
     require(pith_tokenizer_new(ctx, &v, &tok) == PITH_OK);
     use(ctx, tok, text, len, bpe);
-    if (choice & 128) {
-        static const pith_message talk[] = {{"system", " s "}, {"user", "u"}, {"assistant", "a"}};
-        char *prompt = NULL;
-        for (size_t n = 0; n <= 3; n++) {
-            if (pith_chat_format(ctx, tok, talk + (n == 1), n == 1 ? 1 : n, n & 1, &prompt) == PITH_OK) pith_free(ctx, prompt);
-            prompt = NULL;
-        }
-    }
+    if (choice & 128) chat(ctx, tok, text + n_template, len - n_template);
     pith_tokenizer_free(ctx, tok);
 }
 

@@ -9,6 +9,7 @@ import base64
 import json
 import pathlib
 import random
+import re
 import struct
 import subprocess
 import sys
@@ -246,6 +247,14 @@ def rans():
 
 # ---- tokenizers: a tokenizer.json, or a choice byte and a text or chat template ----
 
+def chat_templates():
+    """The templates of tests/text/chat_samples.h: the first literals after a comment that begins a sample."""
+    header = pathlib.Path(__file__).resolve().parent.parent / "tests" / "text" / "chat_samples.h"
+    for sample in re.findall(r'{ /\*.*?\*/\s*((?:"(?:[^"\\]|\\.)*"\s*)+),', header.read_text()):
+        literals = re.findall(r'"((?:[^"\\]|\\.)*)"', sample)
+        yield "".join(literals).encode("latin-1", "replace").decode("unicode_escape")
+
+
 def tokenizer():
     words = ["<unk>", "<s>", "</s>", "\u2581", "a", "b", "ab", "\u2581ab", "\u00e9", "##b", "\u0000", "<0x41>", "\u0120", "\u0120a"]
     charsmap = base64.b64encode(struct.pack("<I", 1024) + struct.pack("<256I", 1 << 10, *[0x61] * 255) + b"x\0y\0").decode()
@@ -268,6 +277,18 @@ def tokenizer():
         for pre in pres:
             for normalizer in normalizers:
                 yield json.dumps({"added_tokens": added, "normalizer": normalizer, "pre_tokenizer": pre, "post_processor": post, "model": model, **config}).encode()
+    bert = {"type": "BertProcessing", "sep": ["</s>", 2], "cls": ["<s>", 1]}
+    posts = [bert, dict(bert, type="RobertaProcessing", trim_offsets=True), {"type": "ByteLevel"}, {"type": "Sequence", "processors": [{"type": "ByteLevel"}, post]},
+             {"type": "TemplateProcessing", "single": single + single[:1], "special_tokens": post["special_tokens"]}]
+    patterns = ["'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", "(?i:a|b)(?<x>c)\\k<x>|(?=.)\\X", "[", "(a*)*b"]
+    for more in posts:
+        yield json.dumps({"pre_tokenizer": pres[1], "post_processor": more, "model": kinds[0], **config}).encode()
+    for pattern in patterns:
+        for behavior, invert in (("Isolated", False), ("Removed", True)):
+            split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": behavior, "invert": invert}
+            yield json.dumps({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, {"type": "ByteLevel", "use_regex": False, "add_prefix_space": False}]},
+                              "model": kinds[0] | {"vocab": vocab | {"a\0": 14}}}).encode()
+    yield json.dumps({"pre_tokenizer": pres[1], "model": kinds[0] | {"vocab": {"a": 0, "b": 70000}}}).encode()
     text = "Hello  world's 12345 \u00e9e\u0301\n\n\t<s> \u4f60\u597d \U0001f600 aaaaaaaa abab the".encode() + b"\xff\xc3"
     for choice in range(32):
         yield bytes([choice]) + text
@@ -278,8 +299,9 @@ def tokenizer():
             "{%- if tools %}\n    {{- tool | tojson }}\n{%- elif not (a or 'tool_calls' in message) and b %}x{# y #}\n{%- else %}\n{%- endif %}{{ \"it's\" }}",
             "{{ bos_token }}{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('x') }}{% endif %}"
             "{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}{% elif message['role'] == 'assistant' %}"
-            "{{ message['content'] + eos_token}}{% else %}{{ raise_exception('y') }}{% endif %}{% endfor %}"):
+            "{{ message['content'] + eos_token}}{% else %}{{ raise_exception('y') }}{% endif %}{% endfor %}", *chat_templates()):
         yield b"\x80" + template.encode()
+        yield b"\xe0" + template.encode() + b"\0 said "
 
 
 TARGETS = {f.__name__: f for f in (config, folder, gguf, pith, rans, safetensors, tokenizer)}
