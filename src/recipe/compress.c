@@ -20,7 +20,6 @@
 #define ROTATION_UNIT 0x1p-14f
 #define ROTATION_BITS 3                /* low bits of the stored rotation left zero: 11 bits a value are enough */
 #define CHUNK_ROWS 64                  /* rows of the source turned to f32 at once */
-#define MANIFEST_ROOM 700e3            /* of a file with a single layer */
 #define SMALLER 0.997                  /* of the source's bytes: what an exact file may take */
 #define MEASURE_TOKENS 1024
 #define MEASURE_CONTEXT 256
@@ -631,19 +630,23 @@ static pith_status code_layers(job *j, pith_arena *a)
     return job_run(j, "compress", j->n_units, task_code, j);
 }
 
-/* One layer of about `bytes`: an octave of the step is a bit a weight. */
+/* One layer of about `bytes`, not more: a step on both sides is found, and then one between.  Steps come in eighths of
+ * octaves, so a small model cannot come as close as a large one. */
 static pith_status code_single(job *j, pith_arena *a, double bytes)
 {
-    double weights = 0;
+    double weights = 0, below = -INFINITY, below_bytes = 0, above = INFINITY, above_bytes = 0, close = 0.001;
     for (size_t i = 0; i < j->n_tensors; i++) weights += (double)j->tensors[i].coded->n_rows * j->tensors[i].coded->n_cols;
     j->n_levels = 1;
     j->staggered = false;
-    for (int tries = 0; tries < 8; tries++) {
+    for (int tries = 0; tries < 16; tries++, close *= 1.25) {
         PITH_TRY(code_layers(j, a));
-        double all = 0;
+        double all = 0, wanted = (1 - close / 2) * bytes, at = j->start_octaves;
         for (size_t i = 0; i < j->n_units; i++) all += (double)j->packets[i * PITH_JOB_LEVELS].len + PITH_PACKET_HEADER;
-        if (all <= bytes && all > 0.999 * bytes) return PITH_OK;
-        j->start_octaves += 8 * (0.9995 * bytes - all) / weights;
+        if (all <= bytes && all > (1 - close) * bytes) return PITH_OK;
+        if (all < wanted) below = at, below_bytes = all;
+        else above = at, above_bytes = all;
+        if (isfinite(below) && isfinite(above)) j->start_octaves = below + (above - below) * PITH_MIN(PITH_MAX((wanted - below_bytes) / (above_bytes - below_bytes), 0.1), 0.9);
+        else j->start_octaves += 8 * (wanted - all) / weights; /* an octave of the step is a bit a weight, or more */
         for (size_t i = 0; i < j->n_units * PITH_JOB_LEVELS; i++) {
             pith_free(j->ctx, j->packets[i].data);
             j->packets[i] = (coded_packet){0};
@@ -670,7 +673,7 @@ static pith_status compress_with(pith_ctx *ctx, job *j, pith_arena *a, const pit
     if (!(j->rotation_t = arena_floats(a, j->c->n_embd * j->c->n_embd))) return PITH_E_MEMORY;
     pith_transpose(j->c->rotation, j->c->n_embd, j->c->n_embd, j->c->n_embd, j->rotation_t, j->c->n_embd);
     PITH_TRY(prepare_workers(j, a));
-    if (study->single_bytes) PITH_TRY(code_single(j, a, (double)study->single_bytes - MANIFEST_ROOM));
+    if (study->single_bytes) PITH_TRY(code_single(j, a, (double)study->single_bytes));
     else PITH_TRY(code_layers(j, a));
     PITH_TRY(put_in_order(j, a, &order, &n_order));
     r->code_s = pith_now_s() - start;

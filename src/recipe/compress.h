@@ -8,7 +8,8 @@
 
 /* Ways to compress that show what the usual one is worth; for bench/quality. */
 typedef struct pith_study {
-    uint64_t single_bytes;         /* one layer, with the steps that give about so many bytes; 0: layers, as usual */
+    uint64_t single_bytes;         /* one layer, with the steps that give packets of about so many bytes, not more; 0: layers,
+                                      as usual */
     bool rotate;                   /* as if the source had its gains folded in and its residual stream rotated at random: the
                                       same function, but no weight on a grid, and no axis that means anything */
 } pith_study;

@@ -203,6 +203,33 @@ static void a_quantised_source_becomes_exact(void **state)
     }
 }
 
+static void studies_are_what_they_say(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = test_ctx(2);
+    pith_compress_options o = {.no_measure = true};
+    pith_compress_result usual, r;
+    pith_reader reader;
+    assert_ok(ctx, pith_compress(ctx, model_path, other_path, &o, &usual));
+    double whole = kl_of(other_path, true, 0);
+    /* rotated, it is the same function: as good, but of other numbers */
+    assert_ok(ctx, pith_compress_study(ctx, model_path, other_path, &o, &(pith_study){.rotate = true}, &r));
+    double rotated = kl_of(other_path, true, 0);
+    assert_true(rotated < 1.5 * whole + 1e-4 && llabs((long long)r.total_bytes - (long long)usual.total_bytes) < (long long)usual.total_bytes / 20);
+    /* one layer: every unit has one packet, and together they have the size that was asked for */
+    for (uint64_t bytes = 30000; bytes <= 60000; bytes += 30000) {
+        assert_ok(ctx, pith_compress_study(ctx, model_path, other_path, &o, &(pith_study){.single_bytes = bytes}, &r));
+        assert_ok(ctx, pith_reader_open(ctx, other_path, 0, &reader));
+        assert_int_equal(reader.n_packets, reader.manifest.n_units);
+        uint64_t packets = r.total_bytes - reader.manifest.manifest_bytes;
+        assert_true(packets <= bytes && packets > bytes * 97 / 100);
+        pith_reader_close(ctx, &reader);
+        assert_true(kl_of(other_path, true, 0) < 1);
+    }
+    assert_int_equal(pith_compress_study(ctx, model_path, other_path, &o, &(pith_study){.single_bytes = 10}, &r), PITH_E_ARGUMENT);
+    pith_ctx_free(ctx);
+}
+
 static void quality_chooses_a_cut(void **state)
 {
     (void)state;
@@ -339,7 +366,7 @@ static void a_plan_lists_every_tensor(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(a_plan_lists_every_tensor), cmocka_unit_test(cuts_get_better_with_size), cmocka_unit_test(a_quantised_source_becomes_exact), cmocka_unit_test(quality_chooses_a_cut),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(a_plan_lists_every_tensor), cmocka_unit_test(cuts_get_better_with_size), cmocka_unit_test(a_quantised_source_becomes_exact), cmocka_unit_test(studies_are_what_they_say), cmocka_unit_test(quality_chooses_a_cut),
                                        cmocka_unit_test(bytes_do_not_depend_on_threads), cmocka_unit_test(damage_costs_quality_only),
                                        cmocka_unit_test(running_out_of_memory_leaks_nothing)};
     return cmocka_run_group_tests_name("compress", tests, setup, teardown);
