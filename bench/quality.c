@@ -20,13 +20,14 @@ typedef struct study {
     const char *model;
     pith_llama *reference;
     pith_ids ids;
-    char path[64];
+    char path[512];
 } study;
 
 static void must(const study *s, pith_status status)
 {
     if (status == PITH_OK) return;
     fprintf(stderr, "bench-quality: %s\n", pith_error(s->ctx));
+    unlink(s->path);
     exit(1);
 }
 
@@ -78,11 +79,17 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: bench-quality MODEL TEXT [MB ...]\n");
         return 2;
     }
-    for (int i = 3; i < argc; i++) mb[n++] = strtod(argv[i], NULL);
+    for (int i = 3; i < argc; i++) {
+        mb[n++] = strtod(argv[i], NULL);
+        if (mb[n - 1] * 1e6 > 2 * MANIFEST) continue;
+        fprintf(stderr, "bench-quality: %s: not a size in MB\n", argv[i]);
+        return 2;
+    }
     for (; argc == 3 && n < PITH_COUNT(usual); n++) mb[n] = usual[n];
     if (pith_ctx_new(NULL, &s.ctx) != PITH_OK) return 1;
     s.model = argv[1];
-    snprintf(s.path, sizeof s.path, "/tmp/bench-quality-%d.pith", (int)getpid());
+    const char *folder = getenv("TMPDIR");
+    snprintf(s.path, sizeof s.path, "%s/bench-quality-%d.pith", folder && *folder ? folder : "/tmp", (int)getpid());
     open_reference(&s, argv[2]);
     static const char *const names[] = {"cut", "direct", "rotated"};
     for (int column = 0; column < 3; column++) {

@@ -201,8 +201,6 @@ PITH_API pith_status pith_model_measure(pith_model *model, pith_model *reference
 
 /* ---- compressing ------------------------------------------------------------------------------ */
 
-/* How to compress, and how large the result may be: one of size, bits, kl, or none of them for
- * everything there is.  Zero-initialise, then set what matters. */
 /* A source in blocks of whole numbers (Q4_0, Q4_1, Q5_0, Q5_1, Q8_0) can have a last layer with its exact values. */
 typedef enum pith_exact_layer {
     PITH_EXACT_IF_SMALLER,         /* if the whole file is then still smaller than its source */
@@ -210,6 +208,8 @@ typedef enum pith_exact_layer {
     PITH_EXACT_NEVER
 } pith_exact_layer;
 
+/* How to compress, and how large the result may be: one of size, bits, kl, or none of them for
+ * everything there is.  Zero-initialise, then set what matters. */
 typedef struct pith_compress_options {
     const char *text;              /* calibration text file (UTF-8); NULL: the model writes its own */
     uint64_t seed;
@@ -217,7 +217,7 @@ typedef struct pith_compress_options {
     double bits;                   /* bits a weight, whole file; 0: not asked */
     double kl;                     /* smallest cut whose measured KL to the source is at most this; 0: not asked */
     bool no_measure;               /* do not run the result */
-    pith_exact_layer exact;
+    pith_exact_layer exact;        /* whether to end with the source's exact values */
 } pith_compress_options;
 
 /* A cut of the file, measured against the source on calibration text. */

@@ -1,4 +1,6 @@
 /* pith compress: a model file in, a .pith out. */
+#include <math.h>
+
 #include "cli/cut_options.h"
 
 typedef struct compress_args {
@@ -18,7 +20,7 @@ static const pith_arg options[] = {
     {"output", 'o', PITH_ARG_FILE, "FILE", offsetof(compress_args, output), .help = "where to write; by default beside the model, with .pith for its ending"},
     CUT_OPTIONS(compress_args, cut),
     {"calibration", 'c', PITH_ARG_FILE, "FILE", offsetof(compress_args, text), .help = "text to learn from, of the kind that the model will see; by default the model writes its own"},
-    {"exact", 0, PITH_ARG_CHOICE, NULL, offsetof(compress_args, exact), .choices = "if-smaller|always|never", .fallback = "if-smaller", .help = "a last layer with the exact values of a source that is itself quantised (Q4_0, Q4_1, Q5_0, Q5_1, Q8_0): if the whole file is then smaller than the source, always, or never"},
+    {"exact", 0, PITH_ARG_CHOICE, "WHEN", offsetof(compress_args, exact), .choices = "if-smaller|always|never", .fallback = "if-smaller", .help = "a last layer with the exact values of a source that is itself quantised (Q4_0, Q4_1, Q5_0, Q5_1, Q8_0): if the whole file is then smaller than the source, always, or never"},
     {"seed", 0, PITH_ARG_INT, "N", offsetof(compress_args, seed), .fallback = "0", .min = 0, .max = 9e15, .help = "of the calibration"},
     {"no-measure", 0, PITH_ARG_FLAG, NULL, offsetof(compress_args, no_measure), .help = "do not run the result (then --quality cannot be used on it)"},
     {0},
@@ -52,7 +54,7 @@ static void print_json(pith_cli *cli, const char *output, const pith_compress_re
     pith_json_number(j, "file_bytes", (double)r->file_bytes);
     pith_json_number(j, "whole_bytes", (double)r->total_bytes);
     pith_json_number(j, "smallest_cut_bytes", (double)r->floor_bytes);
-    pith_json_number(j, "exact_bytes", (double)r->exact_bytes);
+    pith_json_number(j, "exact_bytes", r->exact_bytes ? (double)r->exact_bytes : NAN);
     pith_json_number(j, "bits_per_weight", r->bits_per_weight);
     pith_json_number(j, "n_weights", (double)r->n_weights);
     pith_json_number(j, "n_tensors", (double)r->n_tensors);
@@ -77,7 +79,7 @@ static void print_text(const char *output, const pith_compress_result *r)
     printf("made of           %zu matrices in %zu packets; can be cut down to %s\n", r->n_tensors, r->n_packets, pith_text_bytes(r->floor_bytes).s);
     printf("time              %s to calibrate, %s to code, %s to measure\n", pith_text_duration(r->calibrate_s).s, pith_text_duration(r->code_s).s,
            pith_text_duration(r->measure_s).s);
-    if (r->exact_bytes) printf("exact             the first %s hold the source's very values\n", pith_text_bytes(r->exact_bytes).s);
+    if (r->exact_bytes && r->exact_bytes <= r->file_bytes) printf("exact             the first %s hold the source's very values\n", pith_text_bytes(r->exact_bytes).s);
     if (r->n_measured) printf("\n%12s %18s\n", "cut at", "KL to the source");
     for (size_t i = 0; i < r->n_measured; i++) printf("%12s %18.4f\n", pith_text_bytes(r->measured[i].bytes).s, r->measured[i].kl);
 }

@@ -919,6 +919,15 @@ const pith_vector *pith_manifest_vector(const pith_manifest *m, const char *name
     return NULL;
 }
 
+const pith_vector *pith_manifest_gain(const pith_manifest *m, const char *scales)
+{
+    char name[128];
+    size_t len = strlen(scales), tail = strlen(".weight");
+    if (len < tail || len >= sizeof name || strcmp(scales + len - tail, ".weight") != 0) return NULL;
+    snprintf(name, sizeof name, "%.*s.gain", (int)(len - tail), scales);
+    return pith_manifest_vector(m, name);
+}
+
 const pith_coded_tensor *pith_manifest_tensor_of_unit(const pith_manifest *m, uint32_t unit)
 {
     size_t low = 0, high = m->n_tensors;

@@ -128,6 +128,8 @@ void pith_reader_close(pith_ctx *ctx, pith_reader *r);
  *  @return PITH_E_IO, PITH_E_CORRUPT */
 pith_status pith_reader_payload(const pith_reader *r, const pith_packet *p, uint8_t *dst);
 const pith_vector *pith_manifest_vector(const pith_manifest *m, const char *name);
+/** The vector with the source's gain of a norm, given the name of its scales: "X.gain" of "X.weight"; NULL: there is none. */
+const pith_vector *pith_manifest_gain(const pith_manifest *m, const char *scales);
 /** The tensor of a unit. */
 const pith_coded_tensor *pith_manifest_tensor_of_unit(const pith_manifest *m, uint32_t unit);
 

@@ -287,13 +287,18 @@ static float *tile_weights(pith_arena *a, const pith_calibration *c)
     return w;
 }
 
-/* Whether all matrices are of types that the exact layer can code. */
-static bool source_has_grid(const pith_model_file *f)
+/* Whether all matrices are of types that the exact layer can code; else one of them is in the log. */
+static bool source_has_grid(pith_ctx *ctx, const pith_model_file *f, pith_exact_layer wanted)
 {
     pith_grid g;
-    for (size_t i = 0; i < f->n_tensors; i++)
-        if (f->tensors[i].t.n_dims == 2 && !pith_grid_of(f->tensors[i].t.dtype, &g)) return false;
-    return true;
+    for (size_t i = 0; i < f->n_tensors && wanted != PITH_EXACT_NEVER; i++) {
+        const pith_named_tensor *t = &f->tensors[i];
+        if (t->t.n_dims != 2 || pith_grid_of(t->t.dtype, &g)) continue;
+        pith_log(ctx, wanted == PITH_EXACT_ALWAYS ? PITH_LOG_WARN : PITH_LOG_INFO, "no exact layer: it takes blocks of whole numbers (Q4_0, Q4_1, Q5_0, Q5_1, Q8_0), and %s is of type %s",
+                 t->name, pith_dtype_get((uint32_t)t->t.dtype)->name);
+        return false;
+    }
+    return wanted != PITH_EXACT_NEVER;
 }
 
 /* Fill the manifest's tables and the job's list from the source and what was learned of it. */
@@ -498,14 +503,14 @@ static double predicted_kl(const job *j, const ordered *order, size_t n, uint64_
     return kl;
 }
 
-static pith_status make_meta(pith_ctx *ctx, const char *source, const pith_compress_options *o, const pith_calibration *c, const pith_compress_result *r, char **meta)
+static pith_status make_meta(pith_ctx *ctx, const char *source, const pith_compress_options *o, const pith_calibration *c, bool exact, const pith_compress_result *r, char **meta)
 {
     cJSON *root = cJSON_CreateObject();
     cJSON *made = cJSON_AddObjectToObject(root, "made");
     const char *slash = strrchr(source, '/');
     bool ok = made && cJSON_AddStringToObject(made, "by", "pith") && cJSON_AddStringToObject(made, "version", pith_version()) &&
               cJSON_AddStringToObject(made, "source", slash ? slash + 1 : source) && cJSON_AddNumberToObject(made, "source_bytes", (double)r->source_bytes) &&
-              cJSON_AddStringToObject(made, "stages", "rotation(principal axes) | embedded | rans") &&
+              cJSON_AddStringToObject(made, "stages", exact ? "rotation(principal axes) | embedded | rans, exact grid" : "rotation(principal axes) | embedded | rans") &&
               cJSON_AddStringToObject(made, "calibration", o->text ? "text" : "written by the model") &&
               cJSON_AddNumberToObject(made, "calibration_tokens", (double)c->n_tokens) && cJSON_AddNumberToObject(made, "seed", (double)o->seed);
     cJSON *measured = cJSON_AddArrayToObject(root, "measured");
@@ -664,7 +669,7 @@ static pith_status compress_with(pith_ctx *ctx, job *j, pith_arena *a, const pit
     ordered *order;
     size_t n_order;
     double start = pith_now_s();
-    j->wants_exact = source_has_grid(f) && o->exact != PITH_EXACT_NEVER && !study->rotate && !study->single_bytes;
+    j->wants_exact = !study->rotate && !study->single_bytes && source_has_grid(ctx, f, o->exact);
     j->n_levels = PITH_JOB_LEVELS;
     j->start_octaves = START_OCTAVES;
     j->staggered = true;
@@ -676,11 +681,10 @@ static pith_status compress_with(pith_ctx *ctx, job *j, pith_arena *a, const pit
     if (study->single_bytes) PITH_TRY(code_single(j, a, (double)study->single_bytes));
     else PITH_TRY(code_layers(j, a));
     PITH_TRY(put_in_order(j, a, &order, &n_order));
-    r->code_s = pith_now_s() - start;
     size_t cap = PITH_N_MODELS * PITH_RANS_MODEL_BYTES;
     if (!(m->models.data = pith_arena_take(a, cap))) return PITH_E_MEMORY;
     PITH_TRY(pith_models_write(j->models, m->models.data, cap, &m->models.len));
-    PITH_TRY(make_meta(ctx, name, o, j->c, r, &m->meta));
+    PITH_TRY(make_meta(ctx, name, o, j->c, j->wants_exact, r, &m->meta));
     pith_status status = pith_out_open(ctx, target, &out);
     if (status != PITH_OK) return status;
     PITH_GOTO(pith_manifest_write(ctx, out, m), fail);
@@ -689,6 +693,7 @@ static pith_status compress_with(pith_ctx *ctx, job *j, pith_arena *a, const pit
     if (j->exact) PITH_GOTO(pith_manifest_write_exact(ctx, out, m), fail);
     PITH_GOTO(write_packets(j, out, order, r->source_bytes, &n_order), fail);
     PITH_GOTO(pith_manifest_patch(ctx, out, m), fail);
+    r->code_s = pith_now_s() - start;
     start = pith_now_s();
     const char *so_far;
     PITH_GOTO(pith_out_so_far(out, &so_far), fail);
@@ -705,7 +710,7 @@ static pith_status compress_with(pith_ctx *ctx, job *j, pith_arena *a, const pit
     r->measure_s = pith_now_s() - start;
     pith_free(ctx, m->meta);
     m->meta = NULL;
-    PITH_GOTO(make_meta(ctx, name, o, j->c, r, &m->meta), fail);
+    PITH_GOTO(make_meta(ctx, name, o, j->c, j->exact != NULL, r, &m->meta), fail);
     PITH_GOTO(pith_manifest_patch(ctx, out, m), fail);
     r->total_bytes = m->total_bytes;
     r->floor_bytes = m->floor_bytes;

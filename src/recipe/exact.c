@@ -132,7 +132,7 @@ static void task_region(void *arg, size_t i, int worker)
     const job_tensor *t = &j->tensors[j->tensor_of_unit[unit0]];
     pith_exact_work w;
     size_t damaged = 0;
-    pith_exact_work_init(&w, &x->p, t->coded, unit0, x->max_packet, x->memory[worker]);
+    pith_exact_work_init(&w, &x->p, t->coded, unit0, x->max_packet, false, x->memory[worker]);
     pith_status status = pith_exact_latent(&w, j->models, j->isa, fetch, x, &damaged);
     if (status == PITH_OK && damaged) status = PITH_E_INTERNAL;
     for (uint32_t k = 0; k < w.n_units && status == PITH_OK; k++) status = code_rows(x, &w, t, unit0 + k, worker);
@@ -238,7 +238,7 @@ static pith_status prepare(exact_job *x, pith_arena *a)
     for (size_t i = 0; i < j->n_tensors; i++) {
         const pith_coded_tensor *t = j->tensors[i].coded;
         size_t rows = PITH_MIN(t->unit_tiles, pith_coded_tiles(t)) * PITH_GROUP_ROWS;
-        bytes = PITH_MAX(bytes, pith_exact_work_bytes(&x->p, t, x->max_packet));
+        bytes = PITH_MAX(bytes, pith_exact_work_bytes(&x->p, t, x->max_packet, false));
         x->dst_cap = PITH_MAX(x->dst_cap, pith_coded_units(t) + pith_grid_bound(rows, pith_coded_blocks(t)));
         for (uint32_t u = 0; u < pith_coded_units(t); u++)
             if (u == 0 || !(t->basis & PITH_BASIS_OUT)) x->region[x->n_regions++] = t->first_unit + u;
@@ -269,11 +269,12 @@ pith_status job_add_exact(job *j, pith_arena *a, ordered *order, size_t *n, doub
     PITH_GOTO(prepare(&x, a), done);
     pith_parallel(j->ctx, j->n_units, estimate_unit, &x);
     most -= MODELS_BYTES;
-    double bytes = 0, reserve = 0, least = choose_layers(&x, order, *n, order[0].slope);
+    double bytes = 0, reserve = 0, last = -1, least = choose_layers(&x, order, *n, order[0].slope);
     if (always) most = PITH_MAX(most, 1.05 * least);
     for (int i = 0; i < TRIES && !(bytes <= most && bytes >= (1 - CLOSE) * most); i++) {
         double slope = find_slope(&x, order, *n, most - reserve);
-        if (slope < 0) break;
+        if (slope < 0 || (slope == last && bytes <= most)) break;
+        last = slope;
         PITH_GOTO(code_all(&x), done);
         bytes = bytes_of(j, &x);
         reserve += PITH_MAX(bytes - most, 0) + (double)i * CLOSE / 4 * most;

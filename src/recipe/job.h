@@ -1,4 +1,4 @@
-/* A compression on its way: what compress.c and exact.c share. */
+/* A compression on its way: what compress.c, exact.c and study.c share. */
 #ifndef PITH_JOB_H
 #define PITH_JOB_H
 

@@ -211,28 +211,21 @@ pith_status pith_qmat_join(pith_ctx *ctx, pith_qmat *parts, size_t n_parts, size
 
 /* ---- from GGUF blocks ------------------------------------------------------------------------- */
 
-typedef struct block_format {
-    unsigned bits;
-    bool has_min;
-    bool is_signed;          /* whole bytes, two's complement */
-    size_t high_at, low_at;  /* bytes to the 32 fifth bits (0: none) and to the nibbles or bytes */
-} block_format;
-
 /* Layouts: d f16, then m f16 in the _1 types, then 32 fifth bits in Q5, then 16 bytes with value j in the
  * low and value j + 16 in the high nibble of byte j; Q8_0: 32 signed bytes.  Source: GGUF documentation. */
-static bool block_format_of(pith_dtype dtype, block_format *f)
+bool pith_block_format_of(pith_dtype dtype, pith_block_format *f)
 {
     switch (dtype) {
-    case PITH_Q4_0: *f = (block_format){4, false, false, 0, 2}; return true;
-    case PITH_Q4_1: *f = (block_format){4, true, false, 0, 4}; return true;
-    case PITH_Q5_0: *f = (block_format){5, false, false, 2, 6}; return true;
-    case PITH_Q5_1: *f = (block_format){5, true, false, 4, 8}; return true;
-    case PITH_Q8_0: *f = (block_format){8, false, true, 0, 2}; return true;
+    case PITH_Q4_0: *f = (pith_block_format){4, false, false, 0, 2}; return true;
+    case PITH_Q4_1: *f = (pith_block_format){4, true, false, 0, 4}; return true;
+    case PITH_Q5_0: *f = (pith_block_format){5, false, false, 2, 6}; return true;
+    case PITH_Q5_1: *f = (pith_block_format){5, true, false, 4, 8}; return true;
+    case PITH_Q8_0: *f = (pith_block_format){8, false, true, 0, 2}; return true;
     default: return false;
     }
 }
 
-static void block_values(const block_format *f, const uint8_t *block, uint8_t u[32])
+void pith_block_numbers(const pith_block_format *f, const uint8_t *block, uint8_t u[32])
 {
     const uint8_t *low = block + f->low_at;
     if (f->is_signed) {
@@ -250,7 +243,7 @@ typedef struct from_blocks_job {
     pith_qmat *m;
     const uint8_t *data;
     size_t block_bytes;
-    block_format format;
+    pith_block_format format;
 } from_blocks_job;
 
 static void from_blocks_tile(void *arg, size_t tile, PITH_UNUSED int worker)
@@ -263,7 +256,7 @@ static void from_blocks_tile(void *arg, size_t tile, PITH_UNUSED int worker)
         uint16_t scale[16] = {0}, min[16] = {0};
         for (size_t r = 0; r < n; r++) {
             const uint8_t *block = job->data + ((row0 + r) * m->n_blocks + b) * job->block_bytes;
-            block_values(&job->format, block, u[r]);
+            pith_block_numbers(&job->format, block, u[r]);
             scale[r] = pith_le16(block);
             if (job->format.has_min) min[r] = pith_le16(block + 2);
         }
@@ -289,7 +282,7 @@ pith_status pith_qmat_from_blocks(pith_ctx *ctx, const pith_tensor *t, pith_qmat
 {
     from_blocks_job job = {.data = t->data};
     const pith_dtype_info *info = pith_dtype_get((uint32_t)t->dtype);
-    if (!block_format_of(t->dtype, &job.format))
+    if (!pith_block_format_of(t->dtype, &job.format))
         return pith_fail(ctx, PITH_E_UNSUPPORTED, "type %s (%u) has no product of its own; requantise its rows instead",
                          info ? info->name : "unknown", (unsigned)t->dtype);
     job.block_bytes = info->block_bytes;

@@ -74,6 +74,18 @@ void pith_qmat_row(const pith_qmat *m, size_t row, float *dst);
  *  same columns and mode; they are freed, on success only.  @return PITH_E_MEMORY */
 pith_status pith_qmat_join(pith_ctx *ctx, pith_qmat *parts, size_t n_parts, size_t n_rows, pith_qmat *m);
 
+/* GGUF's blocks of 32 values: a scale in f16, maybe a minimum in f16, then whole numbers. */
+typedef struct pith_block_format {
+    unsigned bits;
+    bool has_min;
+    bool is_signed;                  /* whole bytes, two's complement */
+    size_t high_at, low_at;          /* bytes to the 32 fifth bits (0: none) and to the nibbles or bytes */
+} pith_block_format;
+/** false: not one of Q4_0, Q4_1, Q5_0, Q5_1, Q8_0. */
+bool pith_block_format_of(pith_dtype dtype, pith_block_format *f);
+/** Its numbers, unsigned: with half the range added where they are signed. */
+void pith_block_numbers(const pith_block_format *f, const uint8_t *block, uint8_t u[32]);
+
 /** From a GGUF tensor of Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 bit for bit (same values; nothing requantised).
  *  Sources: the block layouts of the GGUF documentation.  Leading dimensions are rows.
  *  @return PITH_E_UNSUPPORTED for other types, PITH_E_SHAPE if cols % 32, PITH_E_MEMORY. */

@@ -145,6 +145,30 @@ static void same_weights(const char *source, const char *packed, uint64_t exact,
     if (cpu) unsetenv("PITH_CPU");
 }
 
+static char said[32];
+static void hear_damage(void *user, pith_log_level level, const char *line)
+{
+    (void)user;
+    (void)level;
+    const char *at = strstr(line, " packets are damaged");
+    while (at && at > line && at[-1] != ' ') at--;
+    if (at) snprintf(said, sizeof said, "%.*s", (int)(strcspn(at, ";")), at);
+}
+
+/* What loading says of damage. */
+static const char *damage_in(const char *path)
+{
+    pith_options o = {.n_threads = 2, .log_level = PITH_LOG_WARN, .log = hear_damage};
+    pith_ctx *ctx;
+    pith_weights *w;
+    said[0] = 0;
+    assert_int_equal(pith_ctx_new(&o, &ctx), PITH_OK);
+    assert_ok(ctx, pith_weights_open(ctx, path, NULL, &w));
+    pith_weights_free(ctx, w);
+    pith_ctx_free(ctx);
+    return said;
+}
+
 /* A source of 4-bit blocks: the whole file has its very numbers, and every size before that works. */
 static void a_quantised_source_becomes_exact(void **state)
 {
@@ -187,6 +211,12 @@ static void a_quantised_source_becomes_exact(void **state)
         }
         size_t len;
         uint8_t *data = read_all(packed, &len);
+        data[manifest + PITH_PACKET_HEADER] ^= 0x10; /* a first layer: what was exact given it falls back */
+        write_all(other_path, data, len);
+        data[manifest + PITH_PACKET_HEADER] ^= 0x10;
+        double hurt = kl_of(other_path, false, 0);
+        assert_true(hurt > whole && hurt < 20);
+        assert_string_equal(damage_in(other_path), "1 packets are damaged");
         for (size_t at = len - 30; at > len - len / 3; at -= len / 16) {
             data[at] ^= 0x10;
             write_all(other_path, data, len);

@@ -10,32 +10,21 @@
 
 bool pith_grid_of(pith_dtype dtype, pith_grid *g)
 {
-    switch (dtype) {
-    case PITH_Q4_0: *g = (pith_grid){-8, 16, false, 4}; return true;
-    case PITH_Q4_1: *g = (pith_grid){0, 16, true, 4}; return true;
-    case PITH_Q5_0: *g = (pith_grid){-16, 32, false, 5}; return true;
-    case PITH_Q5_1: *g = (pith_grid){0, 32, true, 5}; return true;
-    case PITH_Q8_0: *g = (pith_grid){-128, 256, false, 8}; return true;
-    default: return false;
-    }
+    pith_block_format f;
+    if (!pith_block_format_of(dtype, &f)) return false;
+    *g = (pith_grid){.low = f.has_min ? 0 : -(1 << (f.bits - 1)), .n_levels = 1 << f.bits, .has_min = f.has_min, .bits = f.bits};
+    return true;
 }
 
 void pith_grid_split(pith_dtype dtype, const uint8_t *blocks, pith_grid_rows *r)
 {
-    pith_grid g;
-    if (!pith_grid_of(dtype, &g)) return;
-    size_t head = g.has_min ? 4 : 2, bytes = head + BLOCK / 8 * g.bits, n = r->n_rows * r->n_blocks;
+    pith_block_format f;
+    if (!pith_block_format_of(dtype, &f)) return;
+    size_t bytes = pith_dtype_get((uint32_t)dtype)->block_bytes, n = r->n_rows * r->n_blocks;
     for (size_t i = 0; i < n; i++, blocks += bytes) {
-        uint8_t *u = r->u + i * BLOCK;
         r->d[i] = pith_le16(blocks);
-        if (g.has_min) r->m[i] = pith_le16(blocks + 2);
-        const uint8_t *low = blocks + head + (g.bits == 5 ? 4 : 0);
-        uint32_t high = g.bits == 5 ? pith_le32(blocks + head) : 0;
-        for (int k = 0; k < BLOCK && g.bits == 8; k++) u[k] = low[k] ^ 0x80;
-        for (int k = 0; k < BLOCK / 2 && g.bits < 8; k++) {
-            u[k] = (uint8_t)((low[k] & 15) | (high >> k & 1) << 4);
-            u[k + 16] = (uint8_t)(low[k] >> 4 | (high >> (k + 16) & 1) << 4);
-        }
+        if (f.has_min) r->m[i] = pith_le16(blocks + 2);
+        pith_block_numbers(&f, blocks, r->u + i * BLOCK);
     }
 }
 
@@ -48,7 +37,7 @@ pith_status pith_grid_fit(pith_grid_counts *c, pith_grid_models *m)
         for (int s = 0; s < 256; s++) n += c->count[i][s];
         m->used[i] = n > 0;
         if (!n) continue;
-        c->count[i][ESCAPE]++;     /* what a sample has not seen is still written */
+        c->count[i][ESCAPE]++;     /* always possible */
         PITH_TRY(pith_rans_model_fit(PITH_RANS_SYMBOLS, 1, c->count[i], &m->model[i]));
     }
     return PITH_OK;

@@ -10,9 +10,9 @@
 #define PITH_GRID_H
 
 #include "stage/code/rans.h"
-#include "tensor/tensor.h"
+#include "tensor/qmat.h"
 
-/* A type's grid.  u = q - low, 0..n_levels-1, is what blocks store. */
+/* A type's grid: q = u + low, u in 0..n_levels-1 (what blocks store, but for Q8_0's signed bytes). */
 typedef struct pith_grid {
     int low, n_levels;
     bool has_min;
@@ -56,10 +56,11 @@ pith_status pith_grid_models_read(const uint8_t *src, size_t len, pith_grid_mode
 
 /* ---- coding ----------------------------------------------------------------------------------- */
 
+/** Bytes of scratch (64-byte aligned), and of a coded result at most. */
 size_t pith_grid_scratch(size_t n_rows, size_t n_blocks);
 size_t pith_grid_bound(size_t n_rows, size_t n_blocks);
 
-/** Count what coding these rows needs.  raw: pith_grid_bound bytes that are overwritten. */
+/** Add what coding these rows needs to `counts`.  raw: pith_grid_bound bytes that are overwritten. */
 void pith_grid_count(const pith_grid *g, const pith_grid_rows *r, pith_isa isa, pith_grid_counts *counts, void *scratch, uint8_t *raw);
 /** Tables of the used models, made once.  Ownership: caller frees with pith_free.  NULL: out of memory. */
 typedef struct pith_grid_encoders pith_grid_encoders;

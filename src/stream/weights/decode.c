@@ -28,7 +28,7 @@ typedef struct job {
     pith_packed *packed;         /* [n_units] */
     atomic_uint *left;           /* [n_tensors] tasks that are still to come */
     uint32_t *task;              /* [n_tasks] first unit of each; REGION: all of what has to be decoded with it */
-    size_t n_tasks, n_phase[N_PHASES], first_task, max_packet;
+    size_t n_tasks, n_phase[N_PHASES], first_task, max_packet, worker_bytes;
     worker_state *worker;
     pith_predictor p;
     pith_grid_decoders *grid;
@@ -110,7 +110,8 @@ static bool decode_exact(job *j, pith_exact_work *x, const pith_grid *g, uint32_
     size_t head = pith_exact_head(x);
     pith_status status = pith_reader_payload(j->r, p, x->buffer);
     if (status == PITH_E_IO) w->status = status;
-    if (status == PITH_OK && (p->len < head || memcmp(x->buffer, x->levels, head) != 0)) status = PITH_E_CORRUPT; /* a layer that it needs is not there */
+    if (status == PITH_OK && p->len >= head && memcmp(x->buffer, x->levels, head) != 0) return false; /* a layer that it needs is not there */
+    if (status == PITH_OK && (p->len < head || memchr(x->levels, 0, head))) status = PITH_E_CORRUPT;
     if (status == PITH_OK) status = pith_grid_decode(g, &x->rows, j->grid, j->isa, x->buffer + head, p->len - head, x->grid);
     w->n_damaged += status == PITH_E_CORRUPT;
     w->n_exact += status == PITH_OK;
@@ -134,9 +135,11 @@ static void decode_region(job *j, const pith_coded_tensor *t, uint32_t unit0, wo
     pith_exact_work x;
     pith_grid g;
     bool all = true, source_basis = j->d->source_basis;
+    const worker_state before = *w;
     pith_grid_of((pith_dtype)t->source_dtype, &g);
-    pith_exact_work_init(&x, &j->p, t, unit0, j->max_packet, w->memory);
+    pith_exact_work_init(&x, &j->p, t, unit0, j->max_packet, !source_basis, w->memory);
     w->status = pith_exact_latent(&x, j->models, j->isa, fetch, j, &w->n_damaged);
+    const size_t damaged_layers = w->n_damaged - before.n_damaged;
     for (uint32_t k = 0; k < x.n_units && w->status == PITH_OK && (all || source_basis); k++) {
         w->n_missing += x.levels[k] == 0;
         pith_exact_predict(&x, unit0 + k);
@@ -146,6 +149,11 @@ static void decode_region(job *j, const pith_coded_tensor *t, uint32_t unit0, wo
         else if (exact) pith_exact_keep(&x, unit0 + k, &g);
     }
     if (source_basis) return;
+    if (!all) { /* what the layers alone give; they are counted again there */
+        w->n_missing = before.n_missing;
+        w->n_damaged = before.n_damaged + (w->n_damaged - before.n_damaged - damaged_layers);
+        w->n_exact = before.n_exact;
+    }
     if (w->status == PITH_OK && all) w->status = pith_exact_forward(&x, take_forward, &(taker){j, &x});
     for (uint32_t k = 0; k < x.n_units && w->status == PITH_OK && !all; k++) decode_unit(j, t, unit0 + k, w); /* damaged */
 }
@@ -156,6 +164,7 @@ static void run_task(void *arg, size_t index, int worker)
     worker_state *w = &j->worker[worker];
     uint32_t unit = j->task[index] & ~REGION;
     const pith_coded_tensor *t = pith_manifest_tensor_of_unit(&j->r->manifest, unit);
+    if (w->status == PITH_OK && !w->memory && !(w->memory = pith_alloc(j->ctx, j->worker_bytes))) w->status = PITH_E_MEMORY; /* only who has a task needs it */
     if (w->status != PITH_OK) return;
     if (j->task[index] & REGION) decode_region(j, t, unit, w);
     else decode_unit(j, t, unit, w);
@@ -274,19 +283,16 @@ static void run_task_of_phase(void *arg, size_t index, int worker)
 static pith_status run_phase(job *j, size_t n)
 {
     const pith_manifest *m = &j->r->manifest;
-    int n_workers = pith_n_threads(j->ctx);
-    size_t bytes = 0;
     pith_status status = PITH_OK;
+    j->worker_bytes = 0;
     for (size_t i = 0; i < n; i++) {
         uint32_t unit = j->task[j->first_task + i] & ~REGION;
         const pith_coded_tensor *t = pith_manifest_tensor_of_unit(m, unit);
-        bytes = PITH_MAX(bytes, layout_of(t, t->first_unit, j->max_packet).bytes);
-        if (j->task[j->first_task + i] & REGION) bytes = PITH_MAX(bytes, pith_exact_work_bytes(&j->p, t, j->max_packet));
+        j->worker_bytes = PITH_MAX(j->worker_bytes, layout_of(t, t->first_unit, j->max_packet).bytes);
+        if (j->task[j->first_task + i] & REGION) j->worker_bytes = PITH_MAX(j->worker_bytes, pith_exact_work_bytes(&j->p, t, j->max_packet, !j->d->source_basis));
     }
-    for (int i = 0; i < n_workers && status == PITH_OK; i++)
-        if (!(j->worker[i].memory = pith_alloc(j->ctx, bytes))) status = PITH_E_MEMORY;
-    if (status == PITH_OK) pith_parallel(j->ctx, n, run_task_of_phase, j);
-    for (int i = 0; i < n_workers; i++) {
+    pith_parallel(j->ctx, n, run_task_of_phase, j);
+    for (int i = 0; i < pith_n_threads(j->ctx); i++) {
         pith_free(j->ctx, j->worker[i].memory);
         j->worker[i].memory = NULL;
         if (status == PITH_OK) status = j->worker[i].status;

@@ -12,7 +12,7 @@ static size_t unit_tiles(const pith_coded_tensor *t, uint32_t index)
 }
 
 /* Offsets of everything; w NULL: only how many bytes. */
-static size_t lay_out(pith_exact_work *w, const pith_predictor *p, const pith_coded_tensor *t, size_t max_packet, uint8_t *memory)
+static size_t lay_out(pith_exact_work *w, const pith_predictor *p, const pith_coded_tensor *t, size_t max_packet, bool keep, uint8_t *memory)
 {
     size_t blocks = pith_coded_blocks(t), tiles = PITH_MIN(t->unit_tiles, pith_coded_tiles(t)), rows = tiles * PITH_GROUP_ROWS, n = rows * blocks * PITH_GROUP_COLS;
     size_t region = t->basis & PITH_BASIS_OUT ? pith_coded_tiles(t) : tiles;
@@ -21,7 +21,7 @@ static size_t lay_out(pith_exact_work *w, const pith_predictor *p, const pith_co
     size_t unit = PITH_ROUND_UP(pith_unit_bytes(tiles, blocks), PITH_ALIGN), value = PITH_ROUND_UP(n * sizeof(float), PITH_ALIGN);
     size_t shared = PITH_MAX(unit + pith_unit_scratch(tiles, blocks), value + pith_grid_scratch(rows, blocks));
     const size_t sizes[] = {region_units(t), shared, pith_latent_bytes(t, region), pith_predict_scratch(p, t), max_packet, n * sizeof(float), n, rows * blocks * 2,
-                            rows * blocks * 2, region, t->basis & PITH_BASIS_OUT ? region * blocks * PITH_GROUP * sizeof(float) : 0};
+                            rows * blocks * 2, region, keep && t->basis & PITH_BASIS_OUT ? region * blocks * PITH_GROUP * sizeof(float) : 0};
     size_t at = 0;
     uint8_t *part[PITH_COUNT(sizes)];
     for (size_t i = 0; i < PITH_COUNT(sizes); i++) {
@@ -44,15 +44,15 @@ static size_t lay_out(pith_exact_work *w, const pith_predictor *p, const pith_co
     return at;
 }
 
-size_t pith_exact_work_bytes(const pith_predictor *p, const pith_coded_tensor *t, size_t max_packet) { return lay_out(NULL, p, t, max_packet, NULL); }
+size_t pith_exact_work_bytes(const pith_predictor *p, const pith_coded_tensor *t, size_t max_packet, bool keep) { return lay_out(NULL, p, t, max_packet, keep, NULL); }
 
-void pith_exact_work_init(pith_exact_work *w, const pith_predictor *p, const pith_coded_tensor *t, uint32_t unit, size_t max_packet, void *memory)
+void pith_exact_work_init(pith_exact_work *w, const pith_predictor *p, const pith_coded_tensor *t, uint32_t unit, size_t max_packet, bool keep, void *memory)
 {
     bool whole = t->basis & PITH_BASIS_OUT;
     *w = (pith_exact_work){.p = p, .t = t, .unit0 = whole ? t->first_unit : unit, .n_units = region_units(t)};
     w->tile0 = (size_t)(w->unit0 - t->first_unit) * t->unit_tiles;
     w->n_tiles = whole ? pith_coded_tiles(t) : unit_tiles(t, unit - t->first_unit);
-    lay_out(w, p, t, max_packet, memory);
+    lay_out(w, p, t, max_packet, keep, memory);
     pith_latent_init(&w->latent, t, w->n_tiles, w->latent_memory);
 }
 
@@ -102,7 +102,7 @@ static void requantise(const pith_exact_work *w, uint32_t unit, const float *z, 
     size_t tile0 = (size_t)(unit - t->first_unit) * t->unit_tiles - w->tile0, ld = pith_coded_blocks(t) * PITH_GROUP_COLS;
     const float *scale = t->scale ? w->p->manifest->vectors[t->scale - 1].x : NULL;
     pith_unit_init(u, unit_tiles(t, unit - t->first_unit), pith_coded_blocks(t), w->unit_memory);
-    u->level = w->levels[w->n_units > 1 ? unit - w->unit0 : 0] - 1 + FINER;
+    u->level = w->levels[unit - w->unit0] - 1 + FINER;
     memcpy(u->step_code, w->step_code + tile0, u->n_tiles);
     memset(u->group_class, PITH_CLASS_MAX, u->n_tiles * u->n_blocks);
     for (size_t g = 0; g < u->n_tiles * u->n_blocks; g++) {

@@ -17,7 +17,7 @@ typedef struct pith_exact_work {
     uint32_t unit0, n_units;
     uint8_t *levels;                 /* [n_units] layers that were decoded */
     uint8_t *step_code;              /* [n_tiles] */
-    float *source;                   /* [n_tiles * 16, blocks * 32] of a whole matrix, where rows were mixed */
+    float *source;                   /* [n_tiles * 16, blocks * 32] of a whole matrix, where rows were mixed; only for pith_exact_keep */
     void *unit_memory, *coding, *latent_memory, *predict, *grid;
     uint8_t *buffer;
     pith_latent latent;
@@ -25,9 +25,9 @@ typedef struct pith_exact_work {
     float *value, *variance;         /* what rows.value and rows.variance point to */
 } pith_exact_work;
 
-/** Bytes for any region of the tensor, and laying it out for the region that has `unit`. */
-size_t pith_exact_work_bytes(const pith_predictor *p, const pith_coded_tensor *t, size_t max_packet);
-void pith_exact_work_init(pith_exact_work *w, const pith_predictor *p, const pith_coded_tensor *t, uint32_t unit, size_t max_packet, void *memory);
+/** Bytes for any region of the tensor, and laying it out for the region that has `unit`; keep: pith_exact_keep will be called. */
+size_t pith_exact_work_bytes(const pith_predictor *p, const pith_coded_tensor *t, size_t max_packet, bool keep);
+void pith_exact_work_init(pith_exact_work *w, const pith_predictor *p, const pith_coded_tensor *t, uint32_t unit, size_t max_packet, bool keep, void *memory);
 
 /** Decode the region's units, each as deep as its packets go; a damaged one ends its unit's layers and is
  *  counted in *n_damaged.  @return PITH_E_IO */

@@ -142,7 +142,8 @@ pith_status pith_pack_unit(pith_ctx *ctx, const pith_coded_tensor *t, pith_unit 
 
 #define STEP_PER_ERROR 0.2f        /* errors in the codec's basis are shaped to what matters, rounding here is not */
 
-static float f16_at_least(float x)
+/* A step that f16 has. */
+static float f16_step(float x)
 {
     return pith_f16_to_f32(pith_f32_to_f16(PITH_MIN(PITH_MAX(x, 1e-7f), 65504.0f)));
 }
@@ -175,7 +176,7 @@ static void quantise_row(const pith_grid *g, const float *x, unsigned bits, uint
         low = PITH_MIN(low, x[c]);
         high = PITH_MAX(high, x[c]);
     }
-    float step = f16_at_least(g->has_min ? (high - low) / top : PITH_MAX(high, -low) / (zero - 0.5f));
+    float step = f16_step(g->has_min ? (high - low) / top : PITH_MAX(high, -low) / (zero - 0.5f));
     low = g->has_min ? pith_f16_to_f32(pith_f32_to_f16(low)) : 0;
     *scale = pith_f32_to_f16(step);
     *min = pith_f32_to_f16(low);

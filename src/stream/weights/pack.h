@@ -1,4 +1,4 @@
-/* From the numbers of the embedded quantiser to the form that is multiplied with: low-bit blocks as wide
+/* From the numbers of the embedded quantiser, or of the source, to the form that is multiplied with: low-bit blocks as wide
  * as most of their numbers need, and outliers for the rest.  Nothing is held as f32 on the way. */
 #ifndef PITH_PACK_H
 #define PITH_PACK_H
@@ -10,7 +10,7 @@
 
 /* A unit in its run form. */
 typedef struct pith_packed {
-    pith_qmat m;                 /* its rows; in row mode */
+    pith_qmat m;                 /* its rows; in row mode, or in the modes of blocks in the source's basis */
     float *columns;              /* [rows in whole tiles, n_wide] */
     size_t *start;               /* [n_tiles + 1] of the single values of each tile */
     pith_outlier *single;

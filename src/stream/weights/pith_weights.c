@@ -3,7 +3,6 @@
  * model runs in its source's basis, as the source would. */
 #include "format/pith_file.h"
 #include "stream/weights/decode.h"
-#include "stream/weights/predict.h"
 #include "stream/weights/weights.h"
 
 typedef struct pith_source {

@@ -13,7 +13,7 @@ pith_status pith_predictor_new(pith_ctx *ctx, const pith_manifest *m, pith_predi
         const pith_coded_tensor *t = &m->tensors[i];
         if ((t->basis & PITH_BASIS_OUT ? t->n_rows : t->n_cols) != n) return PITH_E_CORRUPT;
         const pith_vector *gain = t->scale ? pith_manifest_gain(m, m->vectors[t->scale - 1].name) : NULL;
-        if (gain && gain->n != m->vectors[t->scale - 1].n) return PITH_E_CORRUPT;
+        if (t->basis & PITH_BASIS_IN && (!gain || gain->n != t->n_cols)) return PITH_E_CORRUPT;
     }
     p->q = pith_array(ctx, n * n, sizeof *p->q);
     p->q_t = pith_array(ctx, n * n, sizeof *p->q_t);
@@ -77,18 +77,9 @@ void pith_latent_put(const pith_predictor *p, const pith_coded_tensor *t, const 
 
 /* ---- in the source's --------------------------------------------------------------------------- */
 
-const pith_vector *pith_manifest_gain(const pith_manifest *m, const char *scales)
-{
-    char name[128];
-    size_t len = strlen(scales), tail = strlen(".weight");
-    if (len < tail || len >= sizeof name || strcmp(scales + len - tail, ".weight") != 0) return NULL;
-    snprintf(name, sizeof name, "%.*s.gain", (int)(len - tail), scales);
-    return pith_manifest_vector(m, name);
-}
-
 size_t pith_predict_scratch(const pith_predictor *p, const pith_coded_tensor *t)
 {
-    size_t tiles = t->basis & PITH_BASIS_OUT ? 0 : t->unit_tiles, blocks = pith_coded_blocks(t);
+    size_t tiles = t->basis & PITH_BASIS_OUT ? 0 : PITH_MIN(t->unit_tiles, pith_coded_tiles(t)), blocks = pith_coded_blocks(t);
     return (blocks * p->n + tiles * p->n + PITH_GROUP_ROWS * blocks) * sizeof(float);
 }
 

@@ -37,7 +37,4 @@ void pith_latent_put(const pith_predictor *p, const pith_coded_tensor *t, const 
 void pith_predict(const pith_predictor *p, const pith_coded_tensor *t, const pith_latent *l, size_t tile0, size_t row0, size_t n_rows, float *value, float *variance, void *scratch);
 size_t pith_predict_scratch(const pith_predictor *p, const pith_coded_tensor *t);
 
-/** The vector that holds the source's gain of a norm, given the name of the scales "X.weight": "X.gain"; NULL: there is none. */
-const pith_vector *pith_manifest_gain(const pith_manifest *m, const char *scales);
-
 #endif
