@@ -6,7 +6,7 @@
 #include "recipe/job.h"
 #include "stream/weights/exact.h"
 
-#define TRIES 6                      /* to come close below the bytes there are */
+#define TRIES 4                      /* to come close below the bytes there are */
 #define CLOSE 0.003
 #define GO_ON 0.3                    /* more bytes in all, for each byte of a layer */
 #define MODELS_BYTES 65536.0         /* kept free for the exact layer's distributions */
@@ -15,6 +15,7 @@ typedef struct exact_job {
     job *j;
     pith_predictor p;
     uint8_t *n_layers;               /* [n_units] that stay */
+    uint8_t *coded_layers;           /* [n_units] those that were coded last */
     uint32_t *region;                /* [n_regions] first unit of each: a unit, or all of a matrix */
     size_t n_regions;
     double *numbers_bits;            /* [n_units, PITH_JOB_LEVELS] estimates for the exact packet after each layer */
@@ -223,6 +224,7 @@ static pith_status prepare(exact_job *x, pith_arena *a)
     job *j = x->j;
     size_t n = (size_t)pith_n_threads(j->ctx), bytes = 0, n_workers = 0;
     x->n_layers = pith_arena_take(a, j->n_units);
+    x->coded_layers = pith_arena_take(a, j->n_units);
     x->region = pith_arena_take(a, j->n_units * sizeof *x->region);
     x->numbers_bits = pith_arena_take(a, j->n_units * PITH_JOB_LEVELS * sizeof *x->numbers_bits);
     x->models = pith_arena_take(a, sizeof *x->models);
@@ -230,9 +232,10 @@ static pith_status prepare(exact_job *x, pith_arena *a)
     x->memory = pith_arena_take(a, n * sizeof *x->memory);
     x->dst = pith_arena_take(a, n * sizeof *x->dst);
     coded_packet *exact = pith_arena_take(a, j->n_units * sizeof *exact);
-    if (!x->n_layers || !x->region || !x->numbers_bits || !x->models || !x->counts || !x->memory || !x->dst || !exact) return PITH_E_MEMORY;
+    if (!x->n_layers || !x->coded_layers || !x->region || !x->numbers_bits || !x->models || !x->counts || !x->memory || !x->dst || !exact) return PITH_E_MEMORY;
     memset(exact, 0, j->n_units * sizeof *exact);
     j->exact = exact;
+    memset(x->coded_layers, 0, j->n_units); /* nothing yet: every unit keeps a layer */
     memset(x->memory, 0, n * sizeof *x->memory);
     for (size_t i = 0; i < j->n_units * PITH_JOB_LEVELS; i++) x->max_packet = PITH_MAX(x->max_packet, j->packets[i].len);
     for (size_t i = 0; i < j->n_tensors; i++) {
@@ -269,17 +272,18 @@ pith_status job_add_exact(job *j, pith_arena *a, ordered *order, size_t *n, doub
     PITH_GOTO(prepare(&x, a), done);
     pith_parallel(j->ctx, j->n_units, estimate_unit, &x);
     most -= MODELS_BYTES;
-    double bytes = 0, reserve = 0, last = -1, least = choose_layers(&x, order, *n, order[0].slope);
+    double bytes = 0, reserve = 0, least = choose_layers(&x, order, *n, order[0].slope);
     if (always) most = PITH_MAX(most, 1.05 * least);
     for (int i = 0; i < TRIES && !(bytes <= most && bytes >= (1 - CLOSE) * most); i++) {
         double slope = find_slope(&x, order, *n, most - reserve);
-        if (slope < 0 || (slope == last && bytes <= most)) break;
-        last = slope;
+        if (slope < 0 || memcmp(x.n_layers, x.coded_layers, j->n_units) == 0) break; /* nothing would change */
+        memcpy(x.coded_layers, x.n_layers, j->n_units);
         PITH_GOTO(code_all(&x), done);
         bytes = bytes_of(j, &x);
         reserve += PITH_MAX(bytes - most, 0) + (double)i * CLOSE / 4 * most;
         pith_log(j->ctx, PITH_LOG_DEBUG, "exact layer: %.2f of %.2f MB; layers that gain %.3g a MB stay", bytes * 1e-6, most * 1e-6, slope * 1e6);
     }
+    memcpy(x.n_layers, x.coded_layers, j->n_units); /* what was coded, not what was last considered */
     bool fits = bytes > 0 && (bytes <= most || always);
     if (fits) {
         *n = merge(&x, order, *n);

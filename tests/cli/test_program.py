@@ -100,6 +100,7 @@ class Help(unittest.TestCase):
             a, b = pith("help", name), pith(name, "--help")
             self.assertEqual((a.returncode, b.returncode), (0, 0), name)
             self.assertEqual(a.stdout, b.stdout)
+            self.assertNotIn("(null)", a.stdout, name)
             self.assertTrue(a.stdout.startswith(f"usage: pith {name} "), name)
             self.assertLessEqual(max(len(line) for line in a.stdout.splitlines() if not line.startswith(("usage", "  pith", "  head"))), 80, name)
             for part in ("options of every command", "--threads", "exit status"):
@@ -108,6 +109,7 @@ class Help(unittest.TestCase):
     def test_man_page(self):
         page = pith("help", "--man").stdout
         self.assertTrue(page.startswith(".TH PITH 1"))
+        self.assertNotIn("(null)", page)
         for name in commands():
             self.assertIn(f".SS pith {name}", page)
         if not shutil.which("groff"):
