@@ -1,6 +1,8 @@
 /* What the keys of a GGUF file say: the network's settings, its tokenizer, and every key as text.
  * Names of keys and their defaults: ggml-org/ggml, docs/gguf.md, and llama.cpp's own loader. */
 #include <math.h>
+#include <stdlib.h>
+#include <sys/stat.h>
 
 #include "format/gguf.h"
 #include "format/settings.h"
@@ -462,41 +464,69 @@ static size_t part_tail(char tail[TAIL], size_t i_part, size_t n_parts)
     return (size_t)snprintf(tail, TAIL, "-%05zu-of-%05zu.gguf", i_part + 1, n_parts);
 }
 
+/* Map the file of part i, which must be a plain one: a pipe would wait for ever. */
+static pith_status map_part(pith_ctx *ctx, pith_model_file *file, const char *name, size_t i)
+{
+    struct stat st;
+    if (stat(name, &st) == 0 && !S_ISREG(st.st_mode)) return pith_fail(ctx, PITH_E_IO, "%s: not a plain file", name);
+    pith_map *maps = pith_resize(ctx, file->maps, (i + 1) * sizeof *maps);
+    if (!maps) return PITH_E_MEMORY;
+    file->maps = maps;
+    PITH_TRY(pith_map_open(ctx, name, &maps[i]));
+    file->n_maps++;
+    if (!pith_add(file->file_bytes, maps[i].len, &file->file_bytes)) file->file_bytes = SIZE_MAX;
+    return PITH_OK;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp((*(const pith_named_tensor *const *)a)->name, (*(const pith_named_tensor *const *)b)->name);
+}
+
+/* No two parts have a tensor of one name; within a part that is checked already. */
+static pith_status check_names(pith_ctx *ctx, const pith_gguf *g)
+{
+    pith_arena *scratch = pith_scratch(ctx);
+    pith_mark mark = pith_arena_mark(scratch);
+    const pith_named_tensor **order = pith_arena_take(scratch, g->n_tensors * sizeof *order);
+    if (!order) return PITH_E_MEMORY;
+    for (size_t i = 0; i < g->n_tensors; i++) order[i] = &g->tensors[i];
+    qsort(order, g->n_tensors, sizeof *order, by_name);
+    pith_status status = PITH_OK;
+    for (size_t i = 1; i < g->n_tensors && status == PITH_OK; i++)
+        if (by_name(&order[i - 1], &order[i]) == 0) status = pith_fail(ctx, PITH_E_CORRUPT, "%s: tensor %.60s is in two parts", g->path, order[i]->name);
+    pith_arena_reset(scratch, mark);
+    return status;
+}
+
 /* Map parts 2..n and append their tensors. */
 static pith_status open_parts(pith_ctx *ctx, pith_model_file *file, pith_gguf *g, size_t n_parts)
 {
-    const char *path = file->maps[0].path;
     char tail[TAIL];
-    size_t len = strlen(path), n_tail = part_tail(tail, 0, n_parts);
-    if (len < n_tail || strcmp(path + len - n_tail, tail) != 0)
-        return pith_fail(ctx, PITH_E_FORMAT, "%s: first of %zu files, but its name does not end in %s, so the others cannot be found", path, n_parts, tail);
+    size_t len = strlen(file->path), n_tail = part_tail(tail, 0, n_parts), room = g->n_tensors;
+    if (len < n_tail || strcmp(file->path + len - n_tail, tail) != 0)
+        return pith_fail(ctx, PITH_E_FORMAT, "%s: first of %zu files, but its name does not end in %s, so the others cannot be found", file->path, n_parts, tail);
     char *name = pith_arena_take(file->arena, len + 1);
-    pith_map *maps = pith_calloc(ctx, n_parts, sizeof *maps);
-    if (!maps || !name) {
-        pith_free(ctx, maps);
-        return PITH_E_MEMORY;
-    }
-    maps[0] = file->maps[0];
-    pith_free(ctx, file->maps);
-    file->maps = maps;
-    memcpy(name, path, len + 1);
+    if (!name) return PITH_E_MEMORY;
+    memcpy(name, file->path, len + 1);
     for (size_t i = 1; i < n_parts; i++) {
         part_tail(tail, i, n_parts);
         memcpy(name + len - n_tail, tail, n_tail);
-        PITH_TRY(pith_map_open(ctx, name, &maps[i]));
-        file->n_maps++;
-        if (__builtin_add_overflow(file->file_bytes, maps[i].len, &file->file_bytes)) file->file_bytes = SIZE_MAX;
+        PITH_TRY(map_part(ctx, file, name, i));
         pith_gguf part;
-        PITH_TRY(pith_gguf_parse(ctx, file->arena, maps[i].path, maps[i].data, maps[i].len, &part));
+        PITH_TRY(pith_gguf_parse(ctx, file->arena, file->maps[i].path, file->maps[i].data, file->maps[i].len, &part));
         size_t n = g->n_tensors + part.n_tensors;
-        pith_named_tensor *all = pith_arena_take(file->arena, n * sizeof *all);
-        if (!all) return PITH_E_MEMORY;
-        memcpy(all, g->tensors, g->n_tensors * sizeof *all);
-        memcpy(all + g->n_tensors, part.tensors, part.n_tensors * sizeof *all);
-        g->tensors = all;
+        if (n > room) { /* by doubling: the arena keeps the old ones */
+            room = PITH_MAX(n, 2 * room);
+            pith_named_tensor *all = pith_arena_take(file->arena, room * sizeof *all);
+            if (!all) return PITH_E_MEMORY;
+            if (g->n_tensors) memcpy(all, g->tensors, g->n_tensors * sizeof *all);
+            g->tensors = all;
+        }
+        if (part.n_tensors) memcpy(g->tensors + g->n_tensors, part.tensors, part.n_tensors * sizeof *part.tensors);
         g->n_tensors = n;
     }
-    return PITH_OK;
+    return check_names(ctx, g);
 }
 
 pith_status pith_gguf_open(pith_ctx *ctx, pith_model_file *file)

@@ -3,6 +3,7 @@
 #include "maker.h"
 
 #include <math.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "format/gguf.h"
@@ -218,6 +219,17 @@ static void parts_make_a_whole(void **state)
     assert_true(x[0] == 2);
     pith_model_file_close(ctx, file);
     assert_int_equal(pith_model_file_open(ctx, names[1], &file), PITH_E_ARGUMENT);
+    pith_gguf_writer *again;
+    assert_ok(ctx, pith_gguf_writer_open(ctx, names[2], &again)); /* a tensor that another part has */
+    assert_ok(ctx, pith_gguf_declare(again, "t0", PITH_F32, 1, (size_t[]){2}));
+    assert_ok(ctx, pith_gguf_data(again, (float[]){2, 1}, 8));
+    assert_ok(ctx, pith_gguf_writer_close(again));
+    assert_int_equal(pith_model_file_open(ctx, names[0], &file), PITH_E_CORRUPT);
+    assert_non_null(strstr(pith_error(ctx), "tensor t0 is in two parts"));
+    unlink(names[2]);
+    assert_int_equal(mkfifo(names[2], 0600), 0);
+    assert_int_equal(pith_model_file_open(ctx, names[0], &file), PITH_E_IO);
+    assert_non_null(strstr(pith_error(ctx), "not a plain file"));
     unlink(names[2]);
     assert_int_equal(pith_model_file_open(ctx, names[0], &file), PITH_E_IO);
     assert_int_equal(rename(names[0], path), 0);
