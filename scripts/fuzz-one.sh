@@ -7,7 +7,7 @@ name=$(basename "$target")
 name=${name#fuzz_}
 mkdir -p ".cache/corpus/$name" ".cache/seeds/$name" .cache/crashes
 export ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=1
-"$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix=".cache/crashes/$name-" \
+"$target" -max_total_time="$seconds" -timeout=60 -rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix=".cache/crashes/$name-" \
     ".cache/corpus/$name" ".cache/seeds/$name" > ".cache/crashes/$name.log" 2>&1
 code=$?
 runs=$(sed -n 's/^stat::number_of_executed_units: *//p' ".cache/crashes/$name.log")
