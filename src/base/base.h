@@ -154,6 +154,9 @@ pith_status pith_out_patch(pith_out *out, uint64_t offset, const void *data, siz
 pith_status pith_out_close(pith_out *out);                        /* flush, fsync, rename, free */
 void pith_out_discard(pith_out *out);                             /* NULL is allowed */
 void pith_out_discard_all(void);                                  /* async-signal-safe: unlink every open temporary */
+/** Before long work: whether a file could be written at `path`, and that this would not replace `source`.
+ *  @return PITH_E_IO, PITH_E_ARGUMENT (they are the same file), PITH_E_MEMORY */
+pith_status pith_out_check(pith_ctx *ctx, const char *path, const char *source);
 
 /* ---- little-endian fields of files ------------------------------------------------------------ */
 

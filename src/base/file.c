@@ -276,3 +276,17 @@ void pith_out_discard_all(void)
         if (name) unlink(name);
     }
 }
+
+pith_status pith_out_check(pith_ctx *ctx, const char *path, const char *source)
+{
+    struct stat to, from;
+    if (strcmp(path, "-") == 0) return PITH_OK;
+    bool exists = stat(path, &to) == 0;
+    if (exists && strcmp(source, "-") != 0 && stat(source, &from) == 0 && to.st_dev == from.st_dev && to.st_ino == from.st_ino)
+        return pith_fail(ctx, PITH_E_ARGUMENT, "%s: input and output are the same file; name another to write", path);
+    if (exists && !S_ISREG(to.st_mode) && !S_ISDIR(to.st_mode)) return PITH_OK; /* a device or a pipe: writing shows */
+    pith_out *out;
+    PITH_TRY(pith_out_open(ctx, path, &out));
+    pith_out_discard(out);
+    return PITH_OK;
+}

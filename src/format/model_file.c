@@ -90,6 +90,7 @@ static pith_status open_file(pith_ctx *ctx, pith_model_file *file)
         file->kind = PITH_FILE_SAFETENSORS;
         pith_log(ctx, PITH_LOG_INFO, "%s: tensors alone; settings and tokenizer are read from a model folder", file->path);
         return pith_safetensors_parse(ctx, file->path, map->data, map->len, file);
+    case PITH_FILE_PITH: return pith_fail(ctx, PITH_E_FORMAT, "%s: is compressed already, and this takes a GGUF or safetensors file or a model folder", file->path);
     default: return pith_fail(ctx, PITH_E_FORMAT, "%s: neither a GGUF nor a safetensors file nor a model folder", file->path);
     }
 }

@@ -764,6 +764,7 @@ pith_status pith_compress_study(pith_ctx *ctx, const char *source, const char *t
     *r = (pith_compress_result){0};
     double start = pith_now_s();
     pith_status status;
+    PITH_GOTO(pith_out_check(ctx, target, source), done);
     PITH_GOTO(pith_model_file_open(ctx, source, &file), done);
     PITH_GOTO(pith_weights_open(ctx, source, NULL, &w), done);
     PITH_GOTO(pith_llama_new(ctx, w, &model), done);

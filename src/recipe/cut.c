@@ -45,7 +45,12 @@ static pith_status choose(pith_ctx *ctx, const pith_reader *r, const pith_compre
         for (size_t i = 0; i < m->n_vectors; i++) weights += m->vectors[i].n;
         limit = (uint64_t)(weights * o->bits / 8);
     }
-    if (o->kl > 0) PITH_TRY(bytes_for_kl(ctx, r, o->kl, &limit));
+    if (o->kl > 0) {
+        PITH_TRY(bytes_for_kl(ctx, r, o->kl, &limit));
+        if (limit > r->file_bytes && r->file_bytes < m->total_bytes)
+            return pith_fail(ctx, PITH_E_ARGUMENT, "%s: a KL of %g takes about %.1f MB, and of this file's %.1f MB only %.1f are there", r->path, o->kl, (double)limit * 1e-6,
+                             (double)m->total_bytes * 1e-6, (double)r->file_bytes * 1e-6);
+    }
     if (!limit) limit = r->file_bytes;
     if (limit < m->floor_bytes)
         return pith_fail(ctx, PITH_E_SPACE, "%s: %llu bytes are too few; the smallest cut of this file with a first layer of everything has %llu", r->path,
@@ -80,6 +85,7 @@ pith_status pith_cut(pith_ctx *ctx, const char *source, const char *target, cons
     pith_reader r;
     pith_out *out = NULL;
     uint64_t end = 0;
+    PITH_TRY(pith_out_check(ctx, target, source));
     PITH_TRY(pith_reader_open(ctx, source, 0, &r));
     pith_status status = choose(ctx, &r, o, &end);
     if (status == PITH_OK) status = pith_out_open(ctx, target, &out);

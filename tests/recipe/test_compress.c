@@ -272,6 +272,19 @@ static void quality_chooses_a_cut(void **state)
     assert_true(tight > loose);
     o.kl = 1e-9;
     assert_int_equal(pith_cut(ctx, pith_path, other_path, &o, &tight), PITH_E_ARGUMENT);
+    /* of a cut that has not got there */
+    size_t before, after;
+    free(read_all(other_path, &before));
+    o.kl = 0.01;
+    assert_ok(ctx, pith_cut(ctx, pith_path, other_path, &(pith_compress_options){.kl = 0.1}, &loose));
+    assert_int_equal(pith_cut(ctx, other_path, model_path, &o, &tight), PITH_E_ARGUMENT);
+    assert_non_null(strstr(pith_error(ctx), "takes about"));
+    /* nothing is written over its own source */
+    free(read_all(pith_path, &before));
+    assert_int_equal(pith_cut(ctx, pith_path, pith_path, &(pith_compress_options){.size = before / 2}, &tight), PITH_E_ARGUMENT);
+    assert_int_equal(pith_compress(ctx, model_path, model_path, NULL, &(pith_compress_result){0}), PITH_E_ARGUMENT);
+    free(read_all(pith_path, &after));
+    assert_int_equal(before, after);
     pith_ctx_free(ctx);
 }
 
