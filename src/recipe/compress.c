@@ -722,7 +722,7 @@ static pith_status compress_with(pith_ctx *ctx, job *j, pith_arena *a, const pit
     r->file_bytes = m->total_bytes;
     if (o->size || o->bits > 0 || o->kl > 0) {
         PITH_GOTO(pith_out_so_far(out, &so_far), fail);
-        PITH_GOTO(pith_cut(ctx, so_far, target, o, &r->file_bytes), fail);
+        PITH_GOTO(pith_cut_unchecked(ctx, so_far, target, o, &r->file_bytes), fail);
         pith_out_discard(out);
     } else {
         PITH_TRY(pith_out_close(out));
