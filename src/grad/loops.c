@@ -1,0 +1,281 @@
+/* The inner loops, for the instruction set this file is built with (NAME is the table). */
+#include "grad/loops.h"
+#include "grad/vec.h"
+
+
+#ifndef NAME
+#define NAME pith_loops_base
+#endif
+
+extern const pith_loops NAME;
+
+/* ---- functions of one number ------------------------------------------------------------------ */
+
+#define INV_SQRT_2PI 0.3989422804014327f
+#define INV_SQRT_2 0.7071067811865475f
+#define TWO_INV_SQRT_PI 1.1283791670955126f
+#define SQRT_2_PI 0.7978845608028654f
+#define GELU_CUBE 0.044715f
+
+INLINE vec pow_of(vec x, float exponent)
+{
+    if (exponent == 0) return spread(1);
+    return vexp(vlog(x) * exponent);
+}
+
+INLINE vec gelu_tanh(vec x, int order)
+{
+    vec t = vtanh((x * x * GELU_CUBE + 1.0f) * x * SQRT_2_PI);
+    if (order == 0) return x * 0.5f * (t + 1.0f);
+    vec u1 = (x * x * (3 * GELU_CUBE) + 1.0f) * SQRT_2_PI, slope = 1.0f - t * t;
+    if (order == 1) return (t + 1.0f) * 0.5f + x * 0.5f * slope * u1;
+    vec u2 = x * (6 * GELU_CUBE * SQRT_2_PI);
+    return slope * u1 + x * 0.5f * slope * (u2 - t * 2.0f * u1 * u1);
+}
+
+/* The function (order 0), its first or second derivative.  fn and order are constants where this is called. */
+INLINE vec apply(pith_unary fn, int order, float p0, float p1, vec x)
+{
+    vec zero = spread(0), one = spread(1), s, t;
+    switch (fn) {
+    case PITH_UNARY_AFFINE: return order == 0 ? x * p0 + p1 : order == 1 ? spread(p0) : zero;
+    case PITH_UNARY_ABS: return order == 0 ? vabs(x) : order == 1 ? choose(x > zero, one, choose(x < zero, -one, zero)) : zero;
+    case PITH_UNARY_SQUARE: return order == 0 ? x * x : order == 1 ? x * 2.0f : spread(2);
+    case PITH_UNARY_SQRT: s = vsqrt(x); return order == 0 ? s : order == 1 ? 0.5f / s : -0.25f / (s * x);
+    case PITH_UNARY_RSQRT: s = 1.0f / vsqrt(x); return order == 0 ? s : order == 1 ? -0.5f * s / x : 0.75f * s / (x * x);
+    case PITH_UNARY_RECIPROCAL: s = 1.0f / x; return order == 0 ? s : order == 1 ? -s * s : s * s * s * 2.0f;
+    case PITH_UNARY_POW: return order == 0 ? pow_of(x, p0) : order == 1 ? pow_of(x, p0 - 1) * p0 : pow_of(x, p0 - 2) * (p0 * (p0 - 1));
+    case PITH_UNARY_EXP: return vexp(x);
+    case PITH_UNARY_LOG: return order == 0 ? vlog(x) : order == 1 ? 1.0f / x : -1.0f / (x * x);
+    case PITH_UNARY_SIN: return order == 0 ? vsine(x, 0) : order == 1 ? vsine(x, 1) : -vsine(x, 0);
+    case PITH_UNARY_COS: return order == 0 ? vsine(x, 1) : order == 1 ? -vsine(x, 0) : -vsine(x, 1);
+    case PITH_UNARY_ERF: if (order == 0) return verf(x); s = vexp(-x * x) * TWO_INV_SQRT_PI; return order == 1 ? s : x * -2.0f * s;
+    case PITH_UNARY_TANH: t = vtanh(x); return order == 0 ? t : order == 1 ? 1.0f - t * t : t * -2.0f * (1.0f - t * t);
+    case PITH_UNARY_SIGMOID: s = vsigmoid(x); return order == 0 ? s : order == 1 ? s * (1.0f - s) : s * (1.0f - s) * (1.0f - s * 2.0f);
+    case PITH_UNARY_SOFTPLUS: if (order == 0) return vmax(x, zero) + vlog(vexp(-vabs(x)) + 1.0f); s = vsigmoid(x); return order == 1 ? s : s * (1.0f - s);
+    case PITH_UNARY_RELU: return order == 0 ? vmax(x, zero) : order == 1 ? choose(x > zero, one, zero) : zero;
+    case PITH_UNARY_LEAKY_RELU: return order == 0 ? choose(x > zero, x, x * p0) : order == 1 ? choose(x > zero, one, spread(p0)) : zero;
+    case PITH_UNARY_ELU: s = vexp(vmin(x, zero)) * p0; return order == 0 ? choose(x > zero, x, s - p0) : choose(x > zero, order == 1 ? one : zero, s);
+    case PITH_UNARY_SILU: s = vsigmoid(x); return order == 0 ? x * s : order == 1 ? s * (x * (1.0f - s) + 1.0f) : s * (1.0f - s) * (x * (1.0f - s * 2.0f) + 2.0f);
+    case PITH_UNARY_GELU:
+        if (order < 2) s = (verf(x * INV_SQRT_2) + 1.0f) * 0.5f;
+        if (order == 0) return x * s;
+        t = vexp(x * x * -0.5f) * INV_SQRT_2PI;
+        return order == 1 ? s + x * t : t * (2.0f - x * x);
+    case PITH_UNARY_GELU_TANH: return gelu_tanh(x, order);
+    case PITH_UNARY_CLAMP: return order == 0 ? vmin(vmax(x, spread(p0)), spread(p1)) : order == 1 ? choose((x >= spread(p0)) & (x <= spread(p1)), one, zero) : zero;
+    case PITH_UNARY_ROUND: return order == 0 ? vround(x) : zero;
+    case PITH_UNARY_FLOOR: return order == 0 ? vfloor(x) : zero;
+    case PITH_UNARY_SIGN: return order == 0 ? choose(x > zero, one, choose(x < zero, -one, zero)) : zero;
+    case PITH_N_UNARIES: break;
+    }
+    return zero;
+}
+
+INLINE void unary_loop(pith_unary fn, int order, float p0, float p1, const float *x, const float *g, float *y, size_t n)
+{
+    size_t whole = n - n % LANES, rest = n % LANES;
+    for (size_t i = 0; i < whole; i += LANES) {
+        vec v = apply(fn, order, p0, p1, load(x + i));
+        store(y + i, order ? v * load(g + i) : v);
+    }
+    if (!rest) return;
+    vec v = apply(fn, order, p0, p1, load_some(x + whole, rest));
+    store_some(y + whole, order ? v * load_some(g + whole, rest) : v, rest);
+}
+
+/* one function a kind, so that each is compiled by itself */
+#define X(upper, lower)                                                                                                \
+    static void lower##_loop(int order, float p0, float p1, const float *x, const float *g, float *y, size_t n)        \
+    {                                                                                                                  \
+        if (order == 0) unary_loop(PITH_UNARY_##upper, 0, p0, p1, x, g, y, n);                                         \
+        else if (order == 1) unary_loop(PITH_UNARY_##upper, 1, p0, p1, x, g, y, n);                                    \
+        else unary_loop(PITH_UNARY_##upper, 2, p0, p1, x, g, y, n);                                                    \
+    }
+PITH_UNARIES(X)
+#undef X
+
+static void unary(pith_unary fn, int order, float p0, float p1, const float *x, const float *g, float *y, size_t n)
+{
+    switch (fn) {
+#define X(upper, lower) case PITH_UNARY_##upper: lower##_loop(order, p0, p1, x, g, y, n); break;
+    PITH_UNARIES(X)
+#undef X
+    case PITH_N_UNARIES: break;
+    }
+}
+
+/* ---- of two numbers --------------------------------------------------------------------------- */
+
+INLINE vec pair(pith_binary fn, vec a, vec b)
+{
+    switch (fn) {
+    case PITH_BINARY_ADD: return a + b;
+    case PITH_BINARY_SUB: return a - b;
+    case PITH_BINARY_MUL: return a * b;
+    case PITH_BINARY_DIV: return a / b;
+    case PITH_BINARY_MAX: return vmax(a, b);
+    case PITH_BINARY_MIN: return vmin(a, b);
+    case PITH_BINARY_AT_LEAST: return choose(a >= b, spread(1), spread(0));
+    case PITH_N_BINARIES: break;
+    }
+    return a;
+}
+
+INLINE void binary_steps(pith_binary fn, const float *a, int step_a, const float *b, int step_b, float *y, size_t n)
+{
+    size_t whole = n - n % LANES, rest = n % LANES;
+    vec va = spread(step_a || !n ? 0 : *a), vb = spread(step_b || !n ? 0 : *b);
+    for (size_t i = 0; i < whole; i += LANES) store(y + i, pair(fn, step_a ? load(a + i) : va, step_b ? load(b + i) : vb));
+    if (rest) store_some(y + whole, pair(fn, step_a ? load_some(a + whole, rest) : va, step_b ? load_some(b + whole, rest) : vb), rest);
+}
+
+INLINE void binary_loop(pith_binary fn, const float *a, int step_a, const float *b, int step_b, float *y, size_t n)
+{
+    if (step_a && step_b) binary_steps(fn, a, 1, b, 1, y, n);
+    else if (step_a) binary_steps(fn, a, 1, b, 0, y, n);
+    else if (step_b) binary_steps(fn, a, 0, b, 1, y, n);
+    else binary_steps(fn, a, 0, b, 0, y, n);
+}
+
+static void binary(pith_binary fn, const float *a, int step_a, const float *b, int step_b, float *y, size_t n)
+{
+    switch (fn) {
+#define CASE(name) case PITH_BINARY_##name: binary_loop(PITH_BINARY_##name, a, step_a, b, step_b, y, n); break
+    CASE(ADD);
+    CASE(SUB);
+    CASE(MUL);
+    CASE(DIV);
+    CASE(MAX);
+    CASE(MIN);
+    CASE(AT_LEAST);
+#undef CASE
+    case PITH_N_BINARIES: break;
+    }
+}
+
+static void axpy(float *y, const float *x, float a, size_t n)
+{
+    size_t whole = n - n % LANES, rest = n % LANES;
+    for (size_t i = 0; i < whole; i += LANES) store(y + i, load(y + i) + load(x + i) * a);
+    if (rest) store_some(y + whole, load_some(y + whole, rest) + load_some(x + whole, rest) * a, rest);
+}
+
+static void blend(float *y, const float *x, float t, size_t n)
+{
+    for (size_t i = 0; i < n; i++) y[i] += t * (x[i] - y[i]);
+}
+
+/* ---- of rows ---------------------------------------------------------------------------------- */
+
+static float sum(const float *x, size_t n)
+{
+    vec s = {0};
+    size_t whole = n - n % LANES;
+    for (size_t i = 0; i < whole; i += LANES) s += load(x + i);
+    if (n > whole) s += load_some(x + whole, n - whole);
+    return vsum(s);
+}
+
+static float dot(const float *a, const float *b, size_t n)
+{
+    vec s = {0};
+    size_t whole = n - n % LANES;
+    for (size_t i = 0; i < whole; i += LANES) s += load(a + i) * load(b + i);
+    if (n > whole) s += load_some(a + whole, n - whole) * load_some(b + whole, n - whole);
+    return vsum(s);
+}
+
+static float spread_of(const float *x, size_t n, float mean)
+{
+    vec s = {0};
+    size_t whole = n - n % LANES;
+    for (size_t i = 0; i < whole; i += LANES) {
+        vec d = load(x + i) - mean;
+        s += d * d;
+    }
+    float rest = 0;
+    for (size_t i = whole; i < n; i++) rest += (x[i] - mean) * (x[i] - mean);
+    return vsum(s) + rest;
+}
+
+static float max_of(const float *x, size_t n)
+{
+    vec m = spread(-INFINITY);
+    size_t whole = n - n % LANES;
+    for (size_t i = 0; i < whole; i += LANES) m = vmax(load(x + i), m);
+    float best = -INFINITY;
+    for (int i = 0; i < LANES; i++) best = best >= m[i] ? best : m[i];
+    for (size_t i = whole; i < n; i++) best = best >= x[i] ? best : x[i];
+    return best;
+}
+
+static float exp_sum(const float *x, float scale, float shift, float *y, size_t n)
+{
+    vec s = {0};
+    size_t whole = n - n % LANES, rest = n - whole;
+    for (size_t i = 0; i < whole; i += LANES) {
+        vec e = vexp(load(x + i) * scale - shift);
+        store(y + i, e);
+        s += e;
+    }
+    if (rest) {
+        store_some(y + whole, vexp(load_some(x + whole, rest) * scale - shift), rest);
+        s += load_some(y + whole, rest);
+    }
+    return vsum(s);
+}
+
+static void normalize(const float *x, float mean, float r, const float *gain, const float *bias, float *y, size_t n)
+{
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        vec v = (load(x + i) - mean) * r;
+        if (gain) v *= load(gain + i);
+        if (bias) v += load(bias + i);
+        store(y + i, v);
+    }
+    for (; i < n; i++) {
+        float v = (x[i] - mean) * r;
+        if (gain) v *= gain[i];
+        if (bias) v += bias[i];
+        y[i] = v;
+    }
+}
+
+static void normalize_back(const float *x, float mean, float r, const float *g, float c1, float c2, float *gx, size_t n)
+{
+    for (size_t i = 0; i < n; i++) gx[i] = r * (g[i] - c1 - (x[i] - mean) * r * c2);
+}
+
+static void softmax_back(const float *y, const float *g, float d, float *gx, size_t n)
+{
+    for (size_t i = 0; i < n; i++) gx[i] = y[i] * (g[i] - d);
+}
+
+/* ---- optimizers ------------------------------------------------------------------------------- */
+
+static void adam(float *w, const float *g, float *m, float *v, float factor, float beta1, float beta2, float rate, float root, float eps, float keep, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        float d = g[i] * factor;
+        m[i] = beta1 * m[i] + (1 - beta1) * d;
+        v[i] = beta2 * v[i] + (1 - beta2) * d * d;
+        w[i] = keep * w[i] - rate * m[i] / (__builtin_sqrtf(v[i]) / root + eps);
+    }
+}
+
+static void sgd(float *w, const float *g, float *m, float factor, float momentum, bool nesterov, float rate, float decay, size_t n)
+{
+    if (!m) {
+        for (size_t i = 0; i < n; i++) w[i] -= rate * (g[i] * factor + decay * w[i]);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        float d = g[i] * factor + decay * w[i];
+        m[i] = momentum * m[i] + d;
+        w[i] -= rate * (nesterov ? d + momentum * m[i] : m[i]);
+    }
+}
+
+const pith_loops NAME = {unary, binary, sum, dot, spread_of, max_of, exp_sum, axpy, normalize, normalize_back, softmax_back, adam, sgd, blend};

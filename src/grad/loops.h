@@ -1,0 +1,51 @@
+/* The inner loops over arrays: one file, built once for each instruction set; all give the same bits. */
+#ifndef PITH_GRAD_LOOPS_H
+#define PITH_GRAD_LOOPS_H
+
+#include "base/base.h"
+
+/* Functions of one number with up to two constants. */
+#define PITH_UNARIES(X) \
+    X(AFFINE, affine) X(ABS, abs) X(SQUARE, square) X(SQRT, sqrt) X(RSQRT, rsqrt) X(RECIPROCAL, reciprocal) X(POW, pow) \
+    X(EXP, exp) X(LOG, log) X(SIN, sin) X(COS, cos) X(ERF, erf) X(TANH, tanh) X(SIGMOID, sigmoid) X(SOFTPLUS, softplus) \
+    X(RELU, relu) X(LEAKY_RELU, leaky_relu) X(ELU, elu) X(SILU, silu) X(GELU, gelu) X(GELU_TANH, gelu_tanh) \
+    X(CLAMP, clamp) X(ROUND, round) X(FLOOR, floor) X(SIGN, sign)
+typedef enum pith_unary {
+#define X(upper, lower) PITH_UNARY_##upper,
+    PITH_UNARIES(X)
+#undef X
+    PITH_N_UNARIES
+} pith_unary;
+
+typedef enum pith_binary {
+    PITH_BINARY_ADD, PITH_BINARY_SUB, PITH_BINARY_MUL, PITH_BINARY_DIV, PITH_BINARY_MAX, PITH_BINARY_MIN,
+    PITH_BINARY_AT_LEAST, PITH_N_BINARIES
+} pith_binary;
+
+/* Sums are 16 partial sums, number i % 16 takes value i; then s[i] += s[i+8], s[i+4], s[i+2], s[i+1]. */
+typedef struct pith_loops {
+    /* order 0: y = f(x); 1: y = f'(x) g; 2: y = f''(x) g.  y may be x or g. */
+    void (*unary)(pith_unary fn, int order, float p0, float p1, const float *x, const float *g, float *y, size_t n);
+    /* y = a . b, where step_a, step_b are 1, or 0 for one value repeated; y may be a or b */
+    void (*binary)(pith_binary fn, const float *a, int step_a, const float *b, int step_b, float *y, size_t n);
+    float (*sum)(const float *x, size_t n);
+    float (*dot)(const float *a, const float *b, size_t n);
+    float (*spread)(const float *x, size_t n, float mean);         /* sum of (x - mean)^2 */
+    float (*max)(const float *x, size_t n);                        /* -infinity when n is 0 */
+    float (*exp_sum)(const float *x, float scale, float shift, float *y, size_t n); /* y = exp(scale x - shift), and its sum */
+    void (*axpy)(float *y, const float *x, float a, size_t n);     /* y += a x, rounded twice */
+    /* y = (x - mean) r, times gain plus bias where they are not NULL */
+    void (*normalize)(const float *x, float mean, float r, const float *gain, const float *bias, float *y, size_t n);
+    /* gx = r (g - c1 - xhat c2), xhat = (x - mean) r */
+    void (*normalize_back)(const float *x, float mean, float r, const float *g, float c1, float c2, float *gx, size_t n);
+    void (*softmax_back)(const float *y, const float *g, float dot, float *gx, size_t n); /* gx = y (g - dot) */
+    /* in place: m = beta1 m + (1 - beta1) g, v likewise of g^2, w = keep w - rate m / (sqrt(v) / root + eps) */
+    void (*adam)(float *w, const float *g, float *m, float *v, float factor, float beta1, float beta2, float rate, float root, float eps, float keep, size_t n);
+    /* in place: m = momentum m + factor g + decay w; w -= rate m (nesterov: rate (g + momentum m)); m NULL: momentum 0 */
+    void (*sgd)(float *w, const float *g, float *m, float factor, float momentum, bool nesterov, float rate, float decay, size_t n);
+    void (*blend)(float *y, const float *x, float t, size_t n);    /* y += t (x - y) */
+} pith_loops;
+
+const pith_loops *pith_loops_for(const pith_cpu *cpu);
+
+#endif

@@ -1,0 +1,102 @@
+/* Each operation's gradient, and the gradient of that, against differences. */
+#include "differences.h"
+
+#define UNARY(name) static pith_var *f_##name(pith_tape *tape, pith_var **x) { (void)tape; return pith_var_##name(x[0]); }
+#define BINARY(name) static pith_var *f_##name(pith_tape *tape, pith_var **x) { (void)tape; return pith_var_##name(x[0], x[1]); }
+#define EXPR(name, ...) static pith_var *f_##name(pith_tape *tape, pith_var **x) { (void)tape; return __VA_ARGS__; }
+
+UNARY(neg) UNARY(abs) UNARY(square) UNARY(sqrt) UNARY(rsqrt) UNARY(reciprocal) UNARY(exp) UNARY(log) UNARY(sin) UNARY(cos) UNARY(erf)
+UNARY(tanh) UNARY(sigmoid) UNARY(softplus) UNARY(relu) UNARY(silu) UNARY(gelu) UNARY(gelu_tanh)
+EXPR(affine, pith_var_affine(x[0], -1.5f, 0.25f))
+EXPR(pow, pith_var_pow(x[0], 2.5f))
+EXPR(leaky_relu, pith_var_leaky_relu(x[0], 0.1f))
+EXPR(elu, pith_var_elu(x[0], 1))
+EXPR(clamp, pith_var_clamp(x[0], -10, 0.4f))
+BINARY(add) BINARY(sub) BINARY(mul) BINARY(div) BINARY(max) BINARY(min)
+EXPR(self, pith_var_mul(pith_var_add(x[0], x[0]), x[0])) /* a second and a third use */
+EXPR(broadcast, pith_var_broadcast(x[0], PITH_DIMS(4, 3, 5)))
+EXPR(reshape, pith_var_square(pith_var_reshape(x[0], PITH_DIMS(x[0]->count))))
+EXPR(permute, pith_var_square(pith_var_permute(x[0], (const int[]){2, 0, 1})))
+EXPR(transpose, pith_var_square(pith_var_transpose(x[0], 0, -1)))
+EXPR(slice_first, pith_var_square(pith_var_slice(x[0], 0, 1, 2)))
+EXPR(slice_last, pith_var_square(pith_var_slice(x[0], -1, 2, 2)))
+EXPR(pad, pith_var_square(pith_var_pad(x[0], 1, 2, 1)))
+EXPR(concat, pith_var_square(pith_var_concat((pith_var *const[]){x[0], x[1], x[0]}, 3, 1)))
+EXPR(sum, pith_var_square(pith_var_sum(x[0], PITH_ALL_AXES)))
+EXPR(sum_middle, pith_var_square(pith_var_sum(x[0], PITH_AXIS(1))))
+EXPR(sum_ends, pith_var_square(pith_var_sum(x[0], PITH_AXIS(0) | PITH_AXIS(2))))
+EXPR(mean, pith_var_square(pith_var_mean(x[0], PITH_AXIS(1) | PITH_AXIS(2))))
+EXPR(cumsum, pith_var_square(pith_var_cumsum(x[0], false)))
+EXPR(cumsum_reverse, pith_var_square(pith_var_cumsum(x[0], true)))
+EXPR(matmul, pith_var_matmul(x[0], x[1], false, false))
+EXPR(matmul_ta, pith_var_matmul(x[0], x[1], true, false))
+EXPR(matmul_tb, pith_var_matmul(x[0], x[1], false, true))
+EXPR(matmul_tt, pith_var_matmul(x[0], x[1], true, true))
+EXPR(linear, pith_var_linear(x[0], x[1], x[2]))
+EXPR(linear_plain, pith_var_linear(x[0], x[1], NULL))
+static const int32_t picks[] = {2, 0, 2, 1, 1, 2, 0, 0, 1}, labels[] = {1, 0, PITH_NO_LABEL, 2};
+EXPR(rows, pith_var_square(pith_var_rows(x[0], picks, PITH_DIMS(2, 3))))
+EXPR(index_add, pith_var_square(pith_var_index_add(x[0], picks, 4)))
+EXPR(gather, pith_var_square(pith_var_gather(x[0], picks, 3)))
+EXPR(scatter, pith_var_square(pith_var_scatter_add(x[0], picks, 5)))
+EXPR(top_k, pith_var_square(pith_var_top_k(x[0], 3, NULL)))
+EXPR(max_last, pith_var_square(pith_var_max_last(x[0])))
+UNARY(softmax) UNARY(log_softmax) UNARY(logsumexp) BINARY(mse) BINARY(l1) BINARY(bce) BINARY(hinge) BINARY(kl)
+EXPR(cross_entropy, pith_var_cross_entropy(x[0], labels))
+EXPR(contrastive, pith_var_contrastive(x[0], x[1], 0.5f))
+EXPR(unit, pith_var_unit(x[0], 1e-6f))
+EXPR(draw_normal, pith_var_draw_normal(x[0], x[1]))
+EXPR(gumbel_softmax, pith_var_gumbel_softmax(x[0], 0.8f, false))
+EXPR(hard_concrete, pith_var_hard_concrete(x[0], 0.9f))
+EXPR(hard_concrete_open, pith_var_hard_concrete_open(x[0], 0.66f))
+EXPR(dropout, pith_var_square(pith_var_dropout(x[0], 0.3f)))
+
+#define S(...) {(int)PITH_COUNT(((size_t[]){__VA_ARGS__})), {__VA_ARGS__}}
+#define POSITIVE .low = 0.5f, .high = 2.5f
+#define AWAY .low = 0.1f, .high = 0.3f /* from where the slope jumps */
+#define BELOW .low = -2, .high = -0.1f
+
+static const check checks[] = {
+    {"neg", f_neg, 1, {S(7)}}, {"abs", f_abs, 1, {S(3, 5)}, AWAY}, {"abs below", f_abs, 1, {S(17)}, BELOW}, {"square", f_square, 1, {S(33)}},
+    {"sqrt", f_sqrt, 1, {S(19)}, POSITIVE}, {"rsqrt", f_rsqrt, 1, {S(19)}, POSITIVE}, {"reciprocal", f_reciprocal, 1, {S(19)}, POSITIVE},
+    {"exp", f_exp, 1, {S(2, 9)}}, {"log", f_log, 1, {S(18)}, POSITIVE}, {"pow", f_pow, 1, {S(18)}, POSITIVE},
+    {"sin", f_sin, 1, {S(18)}}, {"cos", f_cos, 1, {S(18)}}, {"erf", f_erf, 1, {S(18)}}, {"tanh", f_tanh, 1, {S(18)}}, {"sigmoid", f_sigmoid, 1, {S(18)}},
+    {"softplus", f_softplus, 1, {S(18)}}, {"relu", f_relu, 1, {S(18)}, AWAY}, {"relu below", f_relu, 1, {S(18)}, BELOW},
+    {"leaky_relu", f_leaky_relu, 1, {S(18)}, BELOW}, {"elu", f_elu, 1, {S(18)}, BELOW}, {"elu above", f_elu, 1, {S(18)}, AWAY}, {"silu", f_silu, 1, {S(18)}}, {"gelu", f_gelu, 1, {S(18)}},
+    {"gelu_tanh", f_gelu_tanh, 1, {S(18)}}, {"affine", f_affine, 1, {S(18)}}, {"clamp", f_clamp, 1, {S(18)}, AWAY}, {"clamped", f_clamp, 1, {S(18)}, POSITIVE},
+    {"nothing", f_exp, 1, {S(3, 0)}}, {"scalar", f_exp, 1, {{0, {0}}}},
+    {"add", f_add, 2, {S(3, 5), S(3, 5)}}, {"add a row", f_add, 2, {S(4, 3, 5), S(5)}}, {"sub a column", f_sub, 2, {S(4, 1), S(3, 4, 5)}},
+    {"mul", f_mul, 2, {S(3, 5), S(3, 5)}}, {"mul channels", f_mul, 2, {S(2, 3, 4, 5), S(3, 1, 1)}}, {"mul both ways", f_mul, 2, {S(3, 1), S(1, 5)}},
+    {"mul a scalar", f_mul, 2, {{0, {0}}, S(7)}}, {"mul nothing", f_mul, 2, {S(0, 3), S(3)}}, {"div", f_div, 2, {S(3, 5), S(5)}, POSITIVE},
+    {"max", f_max, 2, {S(9), S(9)}, .low = -20, .high = 20}, {"min", f_min, 2, {S(9), S(9)}, .low = -20, .high = 20},
+    {"uses", f_self, 1, {S(5)}}, {"broadcast", f_broadcast, 1, {S(3, 1)}},
+    {"reshape", f_reshape, 1, {S(3, 5)}}, {"permute", f_permute, 1, {S(3, 4, 5)}}, {"permute ones", f_permute, 1, {S(3, 1, 5)}}, {"transpose", f_transpose, 1, {S(17, 19)}}, {"permute nothing", f_permute, 1, {S(3, 0, 2)}},
+    {"slice_first", f_slice_first, 1, {S(4, 3)}}, {"slice_last", f_slice_last, 1, {S(3, 5)}}, {"pad", f_pad, 1, {S(3, 2, 2)}}, {"pad nothing", f_pad, 1, {S(3, 0, 2)}}, {"concat", f_concat, 2, {S(2, 3, 2), S(2, 1, 2)}},
+    {"sum", f_sum, 1, {S(3, 5)}}, {"sum nothing", f_sum, 1, {S(3, 0)}}, {"sum one", f_sum, 1, {{0, {0}}}}, {"sum_middle", f_sum_middle, 1, {S(3, 5, 4)}}, {"sum many", f_sum_middle, 1, {S(1, 1100, 2)}, .tolerance = 2e-3}, {"sum_ends", f_sum_ends, 1, {S(3, 5, 4)}}, {"mean", f_mean, 1, {S(3, 5, 4)}},
+    {"cumsum", f_cumsum, 1, {S(3, 5)}}, {"cumsum_reverse", f_cumsum_reverse, 1, {S(2, 6)}},
+    {"matmul", f_matmul, 2, {S(3, 5), S(5, 7)}}, {"matmul ta", f_matmul_ta, 2, {S(5, 3), S(5, 7)}}, {"matmul tb", f_matmul_tb, 2, {S(3, 5), S(17, 5)}}, {"matmul tt", f_matmul_tt, 2, {S(5, 3), S(7, 5)}},
+    {"matmuls", f_matmul, 2, {S(2, 3, 5), S(2, 5, 7)}}, {"matmuls ta", f_matmul_ta, 2, {S(2, 5, 3), S(2, 5, 7)}}, {"matmuls tb", f_matmul_tb, 2, {S(2, 3, 5), S(2, 7, 5)}}, {"matmuls tt", f_matmul_tt, 2, {S(2, 5, 3), S(2, 7, 5)}},
+    {"one left", f_matmul, 2, {S(3, 5), S(2, 5, 7)}}, {"one left ta", f_matmul_ta, 2, {S(5, 3), S(2, 5, 7)}}, {"one right", f_matmul, 2, {S(2, 3, 5), S(5, 7)}}, {"one right tb", f_matmul_tb, 2, {S(2, 3, 5), S(7, 5)}}, {"one right ta", f_matmul_ta, 2, {S(2, 5, 3), S(5, 7)}},
+    {"matmul ones", f_matmul, 2, {S(1, 1), S(1, 1)}}, {"matmul k 0", f_matmul, 2, {S(3, 0), S(0, 2)}}, {"matmul m 0", f_matmul, 2, {S(0, 3), S(3, 2)}},
+    {"linear", f_linear, 3, {S(2, 3, 5), S(17, 5), S(17)}}, {"linear row", f_linear, 3, {S(5), S(2, 5), S(2)}}, {"linear turned", f_linear, 3, {S(2, 9), S(40, 9), S(40)}}, {"linear_plain", f_linear_plain, 2, {S(3, 5), S(2, 5)}}, {"linear nothing", f_linear, 3, {S(0, 5), S(2, 5), S(2)}},
+    {"rows", f_rows, 1, {S(3, 5)}}, {"index_add", f_index_add, 1, {S(9, 3)}}, {"gather", f_gather, 1, {S(3, 4)}}, {"scatter", f_scatter, 1, {S(3, 3)}},
+    {"top_k", f_top_k, 1, {S(2, 9)}, .low = -40, .high = 40, .tolerance = 2e-3}, {"max_last", f_max_last, 1, {S(3, 6)}, .low = -40, .high = 40, .tolerance = 2e-3},
+    {"softmax", f_softmax, 1, {S(3, 17)}}, {"softmax of one", f_softmax, 1, {S(3, 1)}}, {"softmax of nothing", f_softmax, 1, {S(0, 4)}}, {"log_softmax", f_log_softmax, 1, {S(3, 17)}}, {"logsumexp", f_logsumexp, 1, {S(2, 3, 5)}},
+    {"mse", f_mse, 2, {S(3, 5), S(3, 5)}}, {"l1", f_l1, 2, {S(9), S(9)}, .low = -30, .high = 30}, {"bce", f_bce, 2, {S(9), S(9)}}, {"hinge", f_hinge, 2, {S(9), S(9)}, .low = 0.1f, .high = 0.9f}, {"kl", f_kl, 2, {S(3, 5), S(3, 5)}},
+    {"cross_entropy", f_cross_entropy, 1, {S(4, 3)}}, {"cross_entropy wide", f_cross_entropy, 1, {S(2, 2, 19)}}, {"contrastive", f_contrastive, 2, {S(5, 3), S(5, 3)}}, {"unit", f_unit, 1, {S(3, 5)}, POSITIVE},
+    {"draw_normal", f_draw_normal, 2, {S(3, 5), S(3, 5)}}, {"gumbel_softmax", f_gumbel_softmax, 1, {S(3, 5)}}, {"hard_concrete", f_hard_concrete, 1, {S(9)}, AWAY}, {"hard_concrete_open", f_hard_concrete_open, 1, {S(9)}}, {"dropout", f_dropout, 1, {S(19)}},
+};
+
+static void test_gradients(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = test_ctx(2);
+    for (size_t i = 0; i < PITH_COUNT(checks); i++) check_gradient(ctx, &checks[i]);
+    pith_ctx_free(ctx);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_gradients)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
