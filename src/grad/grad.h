@@ -238,6 +238,54 @@ pith_var *pith_var_contrastive(pith_var *a, pith_var *b, float temperature);
 /** x / max(|x|, eps) along the last axis. */
 pith_var *pith_var_unit(pith_var *x, float eps);
 
+/* ---- norms ------------------------------------------------------------------------------------ */
+
+/* gain and bias may be NULL: 1 and 0. */
+/** Along the last axis: x less its mean (if center), over the root of its mean square plus eps. */
+pith_var *pith_var_normalize(pith_var *x, float eps, bool center);
+pith_var *pith_var_layer_norm(pith_var *x, pith_var *gain, pith_var *bias, float eps);   /* gain, bias: the last axis */
+pith_var *pith_var_rms_norm(pith_var *x, pith_var *gain, float eps);
+/* x [n, channels, ..]; gain, bias [channels] */
+pith_var *pith_var_group_norm(pith_var *x, size_t n_groups, pith_var *gain, pith_var *bias, float eps);
+/** While training, by the batch's mean and variance, of which averages are kept in mean and variance [channels], the
+ *  caller's (each moves by `momentum` towards the batch's); where pith_tape_record is off, by these averages. */
+pith_var *pith_var_batch_norm(pith_var *x, pith_var *gain, pith_var *bias, float eps, float *mean, float *variance, float momentum);
+
+/* ---- attention -------------------------------------------------------------------------------- */
+
+typedef struct pith_attention {
+    bool causal;                  /* query i of n_q sees keys up to i + n_k - n_q; n_q <= n_k */
+    size_t window;                /* … and only the last `window` of them; 0: all */
+    float scale;                  /* 0: 1 / sqrt(d) */
+} pith_attention;
+/** q [n, heads, n_q, d], k and v [n, kv_heads, n_k, d] with heads a multiple of kv_heads (head h uses
+ *  h / (heads / kv_heads)) -> [n, heads, n_q, d].  Queries and keys of different lengths: cross-attention. */
+pith_var *pith_var_attention(pith_var *q, pith_var *k, pith_var *v, const pith_attention *options);
+
+/* ---- convolution, pooling, interpolation ------------------------------------------------------ */
+
+/* By dimension of space, first to last; 0 in groups, stride, dilation is 1. */
+typedef struct pith_conv {
+    size_t groups;
+    size_t stride[3], padding[3], dilation[3];
+    size_t output_padding[3];     /* transposed: added to the result's far side; below the stride */
+} pith_conv;
+/** x [n, c_in, space..] of one to three dimensions, w [c_out, c_in / groups, kernel..], bias [c_out] or NULL ->
+ *  [n, c_out, (space + 2 padding - dilation (kernel - 1) - 1) / stride + 1 ..]; padded with zeros. */
+pith_var *pith_var_conv(pith_var *x, pith_var *w, pith_var *bias, const pith_conv *options);
+/** What the gradient by x of such a convolution does: x [n, c_in, space..], w [c_in, c_out / groups, kernel..] ->
+ *  [n, c_out, (space - 1) stride - 2 padding + dilation (kernel - 1) + output_padding + 1 ..] */
+pith_var *pith_var_conv_transposed(pith_var *x, pith_var *w, pith_var *bias, const pith_conv *options);
+
+typedef struct pith_pool_window {
+    size_t size[2], stride[2], padding[2]; /* height, width; stride 0: the size; padding below the size */
+} pith_pool_window;
+/* x [n, channels, height, width]; what lies in the padding does not count */
+pith_var *pith_var_max_pool(pith_var *x, const pith_pool_window *window);
+pith_var *pith_var_avg_pool(pith_var *x, const pith_pool_window *window);
+/** To height by width: the nearest value, or linear between the four around; outer edges lie on each other. */
+pith_var *pith_var_interpolate(pith_var *x, size_t height, size_t width, bool linear);
+
 /* ---- random numbers --------------------------------------------------------------------------- */
 
 pith_var *pith_tape_uniform(pith_tape *tape, int n_dims, const size_t *dims);      /* [0, 1) */

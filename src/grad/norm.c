@@ -1,0 +1,152 @@
+/* Layer, RMS, group and batch normalisation: all are rows (or, for a batch, channels) brought to mean 0 and mean
+ * square 1, then a gain and a bias. */
+#include <math.h>
+
+#include "grad/tape.h"
+
+typedef struct norm_attr {
+    float eps;
+    bool center;
+    float *mean, *r; /* [rows]: (x - mean) r is normal */
+} norm_attr;
+
+typedef struct norm_work {
+    const pith_loops *loops;
+    norm_attr *a;
+    const float *x, *g;
+    float *y;
+    size_t n;
+} norm_work;
+
+static void normalize_rows(void *arg, size_t from, size_t to, int worker)
+{
+    (void)worker;
+    const norm_work *w = arg;
+    for (size_t i = from; i < to; i++) {
+        const float *x = w->x + i * w->n;
+        float mean = w->a->center ? w->loops->sum(x, w->n) / (float)w->n : 0;
+        w->a->mean[i] = mean;
+        w->a->r[i] = 1 / sqrtf(w->loops->spread(x, w->n, mean) / (float)w->n + w->a->eps);
+        w->loops->normalize(x, mean, w->a->r[i], NULL, NULL, w->y + i * w->n, w->n);
+    }
+}
+
+/* gx = r (g - mean(g) - xhat mean(g xhat)); without centring the first mean is left out */
+static void normalize_rows_back(void *arg, size_t from, size_t to, int worker)
+{
+    (void)worker;
+    const norm_work *w = arg;
+    for (size_t i = from; i < to; i++) {
+        const float *x = w->x + i * w->n, *g = w->g + i * w->n;
+        float mean = w->a->mean[i], r = w->a->r[i], sum = w->loops->sum(g, w->n), n = (float)w->n;
+        float along = (w->loops->dot(x, g, w->n) - mean * sum) * r / n;
+        w->loops->normalize_back(x, mean, r, g, w->a->center ? sum / n : 0, along, w->y + i * w->n, w->n);
+    }
+}
+
+static void normalize_backward(pith_var *y, pith_var *gy, pith_var **gx)
+{
+    static const pith_op back = {"normalize_back", NULL};
+    pith_var *x = y->in[0];
+    norm_attr *a = y->attr;
+    unsigned last = PITH_AXIS(x->n_dims - 1);
+    if (pith_recording(y->tape)) { /* the same, of operations: r from x again, xhat is y */
+        pith_var *d = a->center ? pith_var_sub(x, pith_var_mean(x, last)) : x;
+        pith_var *r = pith_var_rsqrt(pith_var_affine(pith_var_mean(pith_var_square(d), last), 1, a->eps));
+        pith_var *g = a->center ? pith_var_sub(gy, pith_var_mean(gy, last)) : gy;
+        gx[0] = pith_var_mul(r, pith_var_sub(g, pith_var_mul(y, pith_var_mean(pith_var_mul(gy, y), last))));
+        return;
+    }
+    pith_var *g = pith_op_value(y->tape, &back, NULL, 0, x->n_dims, x->dims, 0);
+    if (!g) return;
+    norm_work w = {y->tape->loops, a, x->data, gy->data, g->data, x->dims[x->n_dims - 1]};
+    if (g->count) pith_op_ranges(y->tape, g->count / w.n, PITH_CEIL_DIV(ELEMENT_GRAIN, w.n), normalize_rows_back, &w);
+    gx[0] = g;
+}
+
+pith_var *pith_var_normalize(pith_var *x, float eps, bool center)
+{
+    static const pith_op op = {"normalize", normalize_backward};
+    size_t axis;
+    if (!x || !pith_axis(x, "normalize", -1, &axis)) return NULL;
+    pith_var *y = pith_op_value(x->tape, &op, &x, 1, x->n_dims, x->dims, sizeof(norm_attr));
+    size_t n = x->dims[axis], rows = n ? x->count / n : 0;
+    norm_attr a = {eps, center, y ? pith_op_attr(x->tape, rows, sizeof(float)) : NULL, y ? pith_op_attr(x->tape, rows, sizeof(float)) : NULL};
+    if (!a.mean || !a.r) return NULL;
+    memcpy(y->attr, &a, sizeof a);
+    norm_work w = {x->tape->loops, y->attr, x->data, NULL, y->data, n};
+    if (y->count) pith_op_ranges(x->tape, rows, PITH_CEIL_DIV(ELEMENT_GRAIN, n), normalize_rows, &w);
+    return y;
+}
+
+/* times gain plus bias, of which either may be missing; shaped as they are to be repeated */
+static pith_var *scaled(const char *op, pith_var *y, pith_var *gain, pith_var *bias, size_t n, int n_dims, const size_t *dims)
+{
+    pith_var *of[] = {gain, bias};
+    for (int i = 0; y && i < 2; i++) {
+        if (!of[i]) continue;
+        if (of[i]->count != n) return pith_op_fail(y->tape, PITH_E_SHAPE, "%s: %s %s, for %zu values", op, i ? "bias" : "gain", PITH_SHAPE(of[i]), n);
+        pith_var *p = pith_var_reshape(of[i], n_dims, dims);
+        y = i ? pith_var_add(y, p) : pith_var_mul(y, p);
+    }
+    return y;
+}
+
+pith_var *pith_var_layer_norm(pith_var *x, pith_var *gain, pith_var *bias, float eps)
+{
+    pith_var *y = pith_var_normalize(x, eps, true);
+    return y ? scaled("layer_norm", y, gain, bias, x->dims[x->n_dims - 1], PITH_DIMS(x->dims[x->n_dims - 1])) : NULL;
+}
+
+pith_var *pith_var_rms_norm(pith_var *x, pith_var *gain, float eps)
+{
+    pith_var *y = pith_var_normalize(x, eps, false);
+    return y ? scaled("rms_norm", y, gain, NULL, x->dims[x->n_dims - 1], PITH_DIMS(x->dims[x->n_dims - 1])) : NULL;
+}
+
+/* gain and bias of channels, [n, channels, ..] */
+static pith_var *scale_channels(const char *op, pith_var *y, pith_var *gain, pith_var *bias)
+{
+    if (!y) return NULL;
+    size_t dims[PITH_MAX_DIMS] = {y->dims[1], 1, 1, 1, 1, 1, 1, 1};
+    return scaled(op, y, gain, bias, y->dims[1], y->n_dims - 1, dims);
+}
+
+pith_var *pith_var_group_norm(pith_var *x, size_t n_groups, pith_var *gain, pith_var *bias, float eps)
+{
+    if (!x) return NULL;
+    if (x->n_dims < 2 || n_groups == 0 || x->dims[1] % n_groups) return pith_op_fail(x->tape, PITH_E_SHAPE, "group_norm: the channels of %s in %zu groups", PITH_SHAPE(x), n_groups);
+    size_t rows = x->dims[0] * n_groups;
+    pith_var *y = pith_var_normalize(pith_var_reshape(x, PITH_DIMS(rows, rows ? x->count / rows : 0)), eps, true);
+    return scale_channels("group_norm", pith_var_reshape(y, x->n_dims, x->dims), gain, bias);
+}
+
+/* ---- batch ------------------------------------------------------------------------------------ */
+
+pith_var *pith_var_batch_norm(pith_var *x, pith_var *gain, pith_var *bias, float eps, float *mean, float *variance, float momentum)
+{
+    if (!x) return NULL;
+    if (x->n_dims < 2) return pith_op_fail(x->tape, PITH_E_SHAPE, "batch_norm: %s has no channels", PITH_SHAPE(x));
+    size_t channels = x->dims[1], n = channels ? x->count / channels : 0, dims[PITH_MAX_DIMS] = {channels, 1, 1, 1, 1, 1, 1, 1};
+    if (!x->tape->training) { /* by the averages */
+        pith_var *m = pith_tape_fill(x->tape, 0, x->n_dims - 1, dims), *r = pith_tape_fill(x->tape, 0, x->n_dims - 1, dims);
+        for (size_t c = 0; m && r && c < channels; c++) {
+            m->data[c] = mean[c];
+            r->data[c] = 1 / sqrtf(variance[c] + eps);
+        }
+        return scale_channels("batch_norm", pith_var_mul(pith_var_sub(x, m), r), gain, bias);
+    }
+    /* channels as rows, and back */
+    pith_var *turned = pith_var_transpose(x, 0, 1), *rows = turned ? pith_var_reshape(turned, PITH_DIMS(channels, n)) : NULL;
+    pith_var *y = pith_var_normalize(rows, eps, true);
+    if (!y) return NULL;
+    const norm_attr *a = y->attr;
+    if (x->tape->recording) { /* once, not in a checkpoint's first time as well */
+        for (size_t c = 0; n && c < channels; c++) {
+            float v = (1 / (a->r[c] * a->r[c]) - eps) * (n > 1 ? (float)n / (float)(n - 1) : 1);
+            mean[c] += momentum * (a->mean[c] - mean[c]);
+            variance[c] += momentum * (v - variance[c]);
+        }
+    }
+    return scale_channels("batch_norm", pith_var_transpose(pith_var_reshape(y, turned->n_dims, turned->dims), 0, 1), gain, bias);
+}
