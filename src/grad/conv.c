@@ -26,18 +26,51 @@ static bool position(const conv_attr *a, int d, size_t o, size_t k, size_t *at)
 }
 
 typedef struct columns_work {
+    const pith_loops *loops;
     const conv_attr *a;
     const float *x;   /* one image of one group, [c_in, x...] */
     float *columns;   /* [c_in * w..., y...] */
-    bool back;        /* add the columns to x instead */
+    bool back;        /* add the columns to gx instead; they are not kept */
     float *gx;
 } columns_work;
+
+/* A depth of column_row where the result is as wide as x and no step is taken over: all its rows are one piece of x,
+ * moved, but for what moved in from the neighbouring row at one side, which is the padding's. */
+static void column_plane(const columns_work *w, size_t base, size_t k1, size_t k2, float *row)
+{
+    const conv_attr *a = w->a;
+    ptrdiff_t width = (ptrdiff_t)a->x[2], height = (ptrdiff_t)a->y[1];
+    ptrdiff_t down = (ptrdiff_t)(k1 * a->dilation[1]) - (ptrdiff_t)a->padding[1], right = (ptrdiff_t)(k2 * a->dilation[2]) - (ptrdiff_t)a->padding[2];
+    ptrdiff_t from = PITH_MAX((ptrdiff_t)0, -down), to = PITH_MIN(height, (ptrdiff_t)a->x[1] - down), aside = right < 0 ? -right : right;
+    if (from >= to || aside >= width) {
+        if (!w->back) memset(row, 0, (size_t)(height * width) * sizeof *row);
+        return;
+    }
+    ptrdiff_t skip = right < 0 ? aside : 0, edge = right < 0 ? 0 : width - aside;
+    size_t n = (size_t)((to - from) * width - aside), x = base + (size_t)((from + down) * width + right + skip), y = (size_t)(from * width + skip);
+    if (!w->back) {
+        memset(row, 0, (size_t)(from * width) * sizeof *row);
+        memcpy(row + y, w->x + x, n * sizeof *row);
+        memset(row + to * width, 0, (size_t)((height - to) * width) * sizeof *row);
+    }
+    for (ptrdiff_t r = from; r < to; r++)
+        for (ptrdiff_t i = 0; i < aside; i++) row[r * width + edge + i] = 0;
+    if (w->back) w->loops->binary(PITH_BINARY_ADD, w->gx + x, 1, row + y, 1, w->gx + x, n);
+}
 
 /* One row of the matrix, channel c and place k0 k1 k2 of the kernel: that value of x for every position of the result. */
 static void column_row(const columns_work *w, size_t c, size_t k0, size_t k1, size_t k2, float *row)
 {
     const conv_attr *a = w->a;
     size_t base = c * volume(a->x), s = a->stride[2], shift = k2 * a->dilation[2];
+    if (s == 1 && a->stride[1] == 1 && a->y[2] == a->x[2]) {
+        for (size_t o0 = 0; o0 < a->y[0]; o0++, row += a->y[1] * a->y[2]) {
+            size_t i0;
+            if (position(a, 0, o0, k0, &i0)) column_plane(w, base + i0 * a->x[1] * a->x[2], k1, k2, row);
+            else if (!w->back) memset(row, 0, a->y[1] * a->y[2] * sizeof *row);
+        }
+        return;
+    }
     /* o from..to-1 are inside: o s + shift - padding in 0..width-1 */
     size_t from = a->padding[2] > shift ? PITH_CEIL_DIV(a->padding[2] - shift, s) : 0;
     size_t room = a->x[2] + a->padding[2] > shift ? PITH_CEIL_DIV(a->x[2] + a->padding[2] - shift, s) : 0;
@@ -76,6 +109,7 @@ static void columns_of_channel(const columns_work *w, size_t c)
 
 /* Images and groups from..to-1 (image by image) to or from columns, channel by channel. */
 typedef struct lay_work {
+    const pith_loops *loops;
     const conv_attr *a;
     float *x, *columns;
     bool back;
@@ -89,20 +123,20 @@ static void lay_range(void *arg, size_t from, size_t to, int worker)
     for (size_t i = from; i < to; i++) {
         size_t image = i / a->c_in, c = i % a->c_in;
         float *x = l->x + image * a->c_in * volume(a->x);
-        columns_work w = {a, x, l->columns + image * a->c_in * volume(a->w) * volume(a->y), l->back, x};
+        columns_work w = {l->loops, a, x, l->columns + image * a->c_in * volume(a->w) * volume(a->y), l->back, x};
         columns_of_channel(&w, c);
     }
 }
 
 static void lay(pith_tape *tape, const conv_attr *a, float *x, float *columns, size_t images, bool back)
 {
-    lay_work l = {a, x, columns, back};
+    lay_work l = {tape->loops, a, x, columns, back};
     size_t each = volume(a->w) * volume(a->y);
     if (each) pith_op_ranges(tape, images * a->c_in, PITH_CEIL_DIV(ELEMENT_GRAIN, each), lay_range, &l);
 }
 
 /* Images whose columns are laid out at once: enough for all threads, few enough to stay in the second cache. */
-#define COLUMNS_AT_ONCE ((size_t)1 << 20)
+#define COLUMNS_AT_ONCE ((size_t)1 << 18)
 
 static size_t images_at_once(const conv_attr *a)
 {
