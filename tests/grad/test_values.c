@@ -1,0 +1,170 @@
+/* What operations compute, against plain loops in double precision and the C library. */
+#include "differences.h"
+
+static pith_var *drawn(pith_tape *tape, uint64_t stream, int n_dims, const size_t *dims)
+{
+    pith_var *v = pith_tape_fill(tape, 0, n_dims, dims);
+    assert_non_null(v);
+    fill_random(v->data, v->count, stream, 0, 0);
+    return v;
+}
+
+static void assert_near(double found, double expected, double error)
+{
+    if (!(fabs(found - expected) <= error)) fail_msg("%.9g, not %.9g", found, expected);
+}
+
+static double gelu(double x) { return 0.5 * x * (1 + erf(x / sqrt(2))); }
+static double sigmoid(double x) { return 1 / (1 + exp(-x)); }
+static double softplus(double x) { return log1p(exp(x)); }
+static double silu(double x) { return x * sigmoid(x); }
+
+static void test_functions(void **state)
+{
+    (void)state;
+    static const struct { pith_var *(*fn)(pith_var *); double (*exact)(double); double low, high, error; } fns[] = {
+        {pith_var_exp, exp, -80, 80, 3e-7}, {pith_var_log, log, 1e-30, 90, 3e-7}, {pith_var_tanh, tanh, -9, 9, 3e-7}, {pith_var_sin, sin, -900, 900, 1e-6}, {pith_var_cos, cos, -900, 900, 1e-6},
+        {pith_var_erf, erf, -4, 4, 6e-7}, {pith_var_sigmoid, sigmoid, -20, 20, 3e-7}, {pith_var_softplus, softplus, -20, 20, 3e-7}, {pith_var_gelu, gelu, -5, 5, 1e-6}, {pith_var_silu, silu, -9, 9, 5e-7},
+        {pith_var_sqrt, sqrt, 0, 9, 2e-7}, {pith_var_abs, fabs, -9, 9, 0}, {pith_var_floor, floor, -9, 9, 0}, {pith_var_round, rint, -9, 9, 0},
+    };
+    pith_ctx *ctx = test_ctx(2);
+    pith_tape *tape;
+    assert_ok(ctx, pith_tape_new(ctx, 7, &tape));
+    for (size_t k = 0; k < PITH_COUNT(fns); k++) {
+        pith_var *x = drawn(tape, k, PITH_DIMS(20011));
+        fill_random(x->data, x->count, k, (float)fns[k].low, (float)fns[k].high);
+        pith_var *y = fns[k].fn(x);
+        for (size_t i = 0; i < x->count; i++) {
+            double exact = fns[k].exact((double)x->data[i]);
+            assert_near((double)y->data[i], exact, fns[k].error * fmax(1, fabs(exact)));
+        }
+    }
+    static const float edges[] = {-INFINITY, -100, 100, INFINITY, NAN};
+    pith_var *e = pith_var_exp(pith_tape_input(tape, edges, PITH_DIMS(5)));
+    assert_true(e->data[0] == 0 && e->data[1] == 0 && isinf(e->data[2]) && isinf(e->data[3]) && isnan(e->data[4]));
+    pith_tape_free(tape);
+    pith_ctx_free(ctx);
+}
+
+static void test_products(void **state)
+{
+    (void)state;
+    static const size_t sizes[][3] = {{1, 1, 1}, {3, 70, 5}, {50, 65, 33}, {2, 128, 200}, {100, 16, 7}, {64, 1, 3}};
+    pith_ctx *ctx = test_ctx(2);
+    pith_tape *tape;
+    assert_ok(ctx, pith_tape_new(ctx, 7, &tape));
+    for (size_t s = 0; s < PITH_COUNT(sizes); s++) {
+        for (int t = 0; t < 4; t++) {
+            size_t m = sizes[s][0], n = sizes[s][1], k = sizes[s][2];
+            bool ta = t & 1, tb = t & 2;
+            pith_tape_step(tape, 0);
+            pith_var *a = drawn(tape, 1, PITH_DIMS(2, ta ? k : m, ta ? m : k)), *b = drawn(tape, 2, PITH_DIMS(2, tb ? n : k, tb ? k : n)), *y = pith_var_matmul(a, b, ta, tb);
+            for (size_t z = 0; z < 2; z++)
+                for (size_t i = 0; i < m; i++)
+                    for (size_t j = 0; j < n; j++) {
+                        double sum = 0;
+                        for (size_t p = 0; p < k; p++) sum += (double)a->data[z * m * k + (ta ? p * m + i : i * k + p)] * (double)b->data[z * k * n + (tb ? j * k + p : p * n + j)];
+                        assert_near((double)y->data[(z * m + i) * n + j], sum, 1e-4);
+                    }
+        }
+    }
+    pith_tape_free(tape);
+    pith_ctx_free(ctx);
+}
+
+static void check_conv(pith_tape *tape, const size_t x_dims[4], const size_t w_dims[4], const pith_conv *o)
+{
+    pith_tape_step(tape, 0);
+    pith_var *x = drawn(tape, 1, 4, x_dims), *w = drawn(tape, 2, 4, w_dims), *y = pith_var_conv(x, w, NULL, o);
+    assert_non_null(y);
+    size_t groups = o->groups ? o->groups : 1, c_out = w_dims[0] / groups, c_in = w_dims[1];
+    for (size_t at = 0; at < y->count; at++) {
+        size_t ox = at % y->dims[3], oy = at / y->dims[3] % y->dims[2], c = at / y->dims[3] / y->dims[2] % y->dims[1], n = at / y->dims[3] / y->dims[2] / y->dims[1];
+        double sum = 0;
+        for (size_t i = 0; i < c_in; i++)
+            for (size_t ky = 0; ky < w_dims[2]; ky++)
+                for (size_t kx = 0; kx < w_dims[3]; kx++) {
+                    size_t py = oy * PITH_MAX(o->stride[0], 1u) + ky * PITH_MAX(o->dilation[0], 1u) - o->padding[0], px = ox * PITH_MAX(o->stride[1], 1u) + kx * PITH_MAX(o->dilation[1], 1u) - o->padding[1];
+                    if (py >= x_dims[2] || px >= x_dims[3]) continue;
+                    sum += (double)x->data[((n * x_dims[1] + c / c_out * c_in + i) * x_dims[2] + py) * x_dims[3] + px] * (double)w->data[((c * c_in + i) * w_dims[2] + ky) * w_dims[3] + kx];
+                }
+        assert_near((double)y->data[at], sum, 2e-5);
+    }
+}
+
+static void test_space(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = test_ctx(2);
+    pith_tape *tape;
+    assert_ok(ctx, pith_tape_new(ctx, 7, &tape));
+    check_conv(tape, (const size_t[]){2, 3, 5, 6}, (const size_t[]){4, 3, 3, 3}, &(pith_conv){.padding = {1, 1}});
+    check_conv(tape, (const size_t[]){2, 2, 3, 4}, (const size_t[]){2, 2, 5, 5}, &(pith_conv){.padding = {2, 2}});
+    check_conv(tape, (const size_t[]){1, 1, 3, 2}, (const size_t[]){1, 1, 3, 3}, &(pith_conv){.padding = {3, 3}, .dilation = {3, 3}});
+    check_conv(tape, (const size_t[]){2, 4, 7, 9}, (const size_t[]){6, 2, 3, 2}, &(pith_conv){.groups = 2, .stride = {2, 3}, .padding = {2, 1}, .dilation = {1, 2}});
+    check_conv(tape, (const size_t[]){3, 2, 8, 8}, (const size_t[]){5, 2, 1, 1}, &(pith_conv){0});
+    pith_var *x = pith_tape_fill(tape, 0, PITH_DIMS(1, 1, 2, 4));
+    for (int i = 0; i < 8; i++) x->data[i] = (float)i;
+    pith_var *max = pith_var_max_pool(x, &(pith_pool_window){.size = {2, 2}}), *mean = pith_var_avg_pool(x, &(pith_pool_window){.size = {2, 2}});
+    assert_true(max->data[0] == 5 && max->data[1] == 7 && mean->data[0] == 2.5f && mean->data[1] == 4.5f);
+    pith_var *wide = pith_var_interpolate(x, 2, 8, true), *near = pith_var_interpolate(x, 4, 8, false);
+    assert_true(wide->data[0] == 0 && wide->data[1] == 0.25f && wide->data[2] == 0.75f && wide->data[7] == 3 && near->data[1] == 0 && near->data[2] == 1 && near->data[31] == 7);
+    pith_tape_free(tape);
+    pith_ctx_free(ctx);
+}
+
+static void test_rows(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = test_ctx(2);
+    pith_tape *tape;
+    assert_ok(ctx, pith_tape_new(ctx, 7, &tape));
+    pith_var *x = drawn(tape, 1, PITH_DIMS(5, 37)), *soft = pith_var_softmax(x), *logs = pith_var_log_softmax(x), *y = pith_var_layer_norm(x, NULL, NULL, 1e-5f), *r = pith_var_rms_norm(x, NULL, 0);
+    const int32_t *order;
+    pith_var *sorted = pith_var_top_k(x, 37, &order);
+    for (size_t i = 0; i < 5; i++) {
+        double sum = 0, mean = 0, square = 0, rms = 0;
+        for (size_t k = 0; k < 37; k++) sum += exp((double)x->data[i * 37 + k]);
+        for (size_t k = 0; k < 37; k++) {
+            size_t at = i * 37 + k;
+            assert_near((double)soft->data[at], exp((double)x->data[at]) / sum, 1e-6);
+            assert_near((double)logs->data[at], (double)x->data[at] - log(sum), 1e-5);
+            mean += (double)y->data[at] / 37, square += (double)(y->data[at] * y->data[at]) / 37, rms += (double)(r->data[at] * r->data[at]) / 37;
+            assert_true(sorted->data[at] == x->data[i * 37 + (size_t)order[at]] && (k == 0 || sorted->data[at] <= sorted->data[at - 1]));
+        }
+        assert_near(mean, 0, 1e-5), assert_near(square, 1, 1e-3), assert_near(rms, 1, 1e-4);
+    }
+    /* attention beside its formula */
+    pith_var *q = drawn(tape, 3, PITH_DIMS(2, 4, 50, 5)), *k = drawn(tape, 4, PITH_DIMS(2, 2, 61, 5)), *v = drawn(tape, 5, PITH_DIMS(2, 2, 61, 5));
+    for (int kind = 0; kind < 3; kind++) {
+        pith_var *o = pith_var_attention(q, k, v, &(pith_attention){.causal = kind > 0, .window = kind > 1 ? 7 : 0});
+        for (size_t at = 0; at < o->count / 5; at++) {
+            size_t i = at % 50, kv = at / 200 * 2 + at / 50 % 4 / 2, to = kind ? i + 12 : 61, from = kind > 1 && to > 7 ? to - 7 : 0;
+            double sum = 0, out[5] = {0};
+            for (size_t j = from; j < to; j++) {
+                double s = 0;
+                for (size_t d = 0; d < 5; d++) s += (double)q->data[at * 5 + d] * (double)k->data[(kv * 61 + j) * 5 + d];
+                s = exp(s / sqrt(5));
+                sum += s;
+                for (size_t d = 0; d < 5; d++) out[d] += s * (double)v->data[(kv * 61 + j) * 5 + d];
+            }
+            for (size_t d = 0; d < 5; d++) assert_near((double)o->data[at * 5 + d], out[d] / sum, 1e-5);
+        }
+    }
+    /* averages of a batch's statistics, and their use */
+    float mean[3] = {0}, variance[3] = {0};
+    pith_var *b = pith_var_affine(drawn(tape, 6, PITH_DIMS(400, 3)), 2, 5);
+    assert_non_null(pith_var_batch_norm(b, NULL, NULL, 1e-5f, mean, variance, 1));
+    assert_near((double)mean[0], 5, 0.5), assert_near((double)variance[2], 4, 0.8);
+    pith_tape_record(tape, false);
+    pith_var *n = pith_var_batch_norm(b, NULL, NULL, 0, mean, variance, 1);
+    assert_near((double)n->data[4], ((double)b->data[4] - (double)mean[1]) / sqrt((double)variance[1]), 1e-5);
+    pith_tape_free(tape);
+    pith_ctx_free(ctx);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_functions), cmocka_unit_test(test_products), cmocka_unit_test(test_space), cmocka_unit_test(test_rows)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
