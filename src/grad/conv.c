@@ -79,7 +79,8 @@ static void column_row(const columns_work *w, size_t c, size_t k0, size_t k1, si
     for (size_t o0 = 0; o0 < a->y[0]; o0++) {
         for (size_t o1 = 0; o1 < a->y[1]; o1++, row += a->y[2]) {
             size_t i0, i1;
-            bool inside = position(a, 0, o0, k0, &i0) & position(a, 1, o1, k1, &i1);
+            bool inside = position(a, 0, o0, k0, &i0);
+            inside = position(a, 1, o1, k1, &i1) && inside;
             if (!inside || from == to) {
                 if (!w->back) memset(row, 0, a->y[2] * sizeof *row);
                 continue;
