@@ -322,8 +322,8 @@ static pith_status read_tokens(reader *r, const cJSON *vocab, const cJSON *added
 {
     const cJSON *lists[2] = {vocab, added}, *x;
     size_t n_entries = 0, bytes = 1, n = 0, index;
-    const char *name;
-    int32_t id;
+    const char *name = "";
+    int32_t id = 0;
     for (int k = 0; k < 2; k++) {
         index = 0;
         cJSON_ArrayForEach(x, lists[k]) {
