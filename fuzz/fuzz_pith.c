@@ -40,7 +40,7 @@ static void put_checksums_right(uint8_t *p, size_t len)
 static void decode(const pith_reader *r, const pith_models *models, const pith_packet *p)
 {
     const pith_coded_tensor *t = pith_manifest_tensor_of_unit(&r->manifest, p->unit);
-    size_t tile0 = (size_t)(p->unit - t->first_unit) * t->unit_tiles, tiles = PITH_MIN(t->unit_tiles, pith_coded_tiles(t) - tile0), blocks = pith_coded_blocks(t);
+    size_t tiles = pith_unit_tiles(t, p->unit), blocks = pith_coded_blocks(t);
     if (tiles * blocks > MOST_GROUPS) return;
     uint8_t *payload = malloc(p->len + 1), *memory = aligned_alloc(64, PITH_ROUND_UP(pith_unit_bytes(tiles, blocks), 64)),
             *scratch = aligned_alloc(64, PITH_ROUND_UP(pith_unit_scratch(tiles, blocks), 64));

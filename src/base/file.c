@@ -284,9 +284,13 @@ pith_status pith_out_check(pith_ctx *ctx, const char *path, const char *source)
     bool exists = stat(path, &to) == 0;
     if (exists && strcmp(source, "-") != 0 && stat(source, &from) == 0 && to.st_dev == from.st_dev && to.st_ino == from.st_ino)
         return pith_fail(ctx, PITH_E_ARGUMENT, "%s: input and output are the same file; name another to write", path);
-    if (exists && !S_ISREG(to.st_mode) && !S_ISDIR(to.st_mode)) return PITH_OK; /* a device or a pipe: writing shows */
-    pith_out *out;
-    PITH_TRY(pith_out_open(ctx, path, &out));
-    pith_out_discard(out);
-    return PITH_OK;
+    if (exists && S_ISDIR(to.st_mode)) return pith_fail(ctx, PITH_E_IO, "%s: is a folder; name a file to write", path);
+    if (exists && !S_ISREG(to.st_mode)) return PITH_OK; /* a device or a pipe: writing shows */
+    char *folder = exists ? realpath(path, NULL) : strdup(path), *slash = folder ? strrchr(folder, '/') : NULL;
+    if (!folder) return PITH_E_MEMORY;
+    if (slash) slash[slash == folder] = 0;
+    pith_status status = PITH_OK;
+    if (access(slash ? folder : ".", W_OK | X_OK) != 0) status = pith_fail(ctx, PITH_E_IO, "%s: cannot write beside it: %s", path, strerror(errno));
+    free(folder);
+    return status;
 }

@@ -41,6 +41,10 @@ typedef struct pith_coded_tensor {
 static inline uint32_t pith_coded_tiles(const pith_coded_tensor *t) { return (t->n_rows + 15) / 16; }
 static inline uint32_t pith_coded_blocks(const pith_coded_tensor *t) { return (t->n_cols + 31) / 32; }
 static inline uint32_t pith_coded_units(const pith_coded_tensor *t) { return PITH_CEIL_DIV(pith_coded_tiles(t), t->unit_tiles); }
+/* Of one of its units, by number: the first tile, how many (the first unit has the most), and rows that are there. */
+static inline size_t pith_unit_tile0(const pith_coded_tensor *t, uint32_t unit) { return (size_t)(unit - t->first_unit) * t->unit_tiles; }
+static inline size_t pith_unit_tiles(const pith_coded_tensor *t, uint32_t unit) { return PITH_MIN(t->unit_tiles, pith_coded_tiles(t) - pith_unit_tile0(t, unit)); }
+static inline size_t pith_unit_rows(const pith_coded_tensor *t, uint32_t unit) { return PITH_MIN(16 * pith_unit_tiles(t, unit), t->n_rows - 16 * pith_unit_tile0(t, unit)); }
 
 typedef struct pith_vector {
     char *name;

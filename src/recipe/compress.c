@@ -32,10 +32,8 @@ typedef struct unit_shape {
 
 static unit_shape shape_of(const pith_coded_tensor *t, uint32_t unit)
 {
-    unit_shape s = {.tile0 = (size_t)(unit - t->first_unit) * t->unit_tiles, .n_blocks = pith_coded_blocks(t)};
-    s.n_tiles = PITH_MIN(t->unit_tiles, pith_coded_tiles(t) - s.tile0);
+    unit_shape s = {.tile0 = pith_unit_tile0(t, unit), .n_tiles = pith_unit_tiles(t, unit), .n_rows = pith_unit_rows(t, unit), .n_blocks = pith_coded_blocks(t)};
     s.row0 = s.tile0 * PITH_GROUP_ROWS;
-    s.n_rows = PITH_MIN(s.n_tiles * PITH_GROUP_ROWS, t->n_rows - s.row0);
     s.ld = s.n_blocks * PITH_GROUP_COLS;
     return s;
 }
@@ -547,7 +545,7 @@ static pith_status prepare_workers(job *j, pith_arena *a)
     for (size_t i = 0; i < j->n_tensors; i++) {
         const pith_coded_tensor *t = j->tensors[i].coded;
         unit_memory m;
-        j->scratch_bytes = PITH_MAX(j->scratch_bytes, lay_unit(NULL, PITH_MIN(t->unit_tiles, pith_coded_tiles(t)), pith_coded_blocks(t), t->n_cols, &m));
+        j->scratch_bytes = PITH_MAX(j->scratch_bytes, lay_unit(NULL, pith_unit_tiles(t, t->first_unit), pith_coded_blocks(t), t->n_cols, &m));
     }
     j->scratch = pith_arena_take(a, n * sizeof *j->scratch);
     j->status = pith_arena_take(a, n * sizeof *j->status);
@@ -722,7 +720,7 @@ static pith_status compress_with(pith_ctx *ctx, job *j, pith_arena *a, const pit
     r->file_bytes = m->total_bytes;
     if (o->size || o->bits > 0 || o->kl > 0) {
         PITH_GOTO(pith_out_so_far(out, &so_far), fail);
-        PITH_GOTO(pith_cut_unchecked(ctx, so_far, target, o, &r->file_bytes), fail);
+        PITH_GOTO(pith_cut(ctx, so_far, target, o, &r->file_bytes), fail);
         pith_out_discard(out);
     } else {
         PITH_TRY(pith_out_close(out));

@@ -6,9 +6,6 @@
 #include "format/pith_file.h"
 #include "model/llama.h"
 
-/** pith_cut of a file that is itself on its way to the target. */
-pith_status pith_cut_unchecked(pith_ctx *ctx, const char *source, const char *target, const pith_compress_options *o, uint64_t *bytes);
-
 /* Ways to compress that show what the usual one is worth; for bench/quality. */
 typedef struct pith_study {
     uint64_t single_bytes;         /* one layer, with the steps that give packets of about so many bytes, not more; 0: layers,

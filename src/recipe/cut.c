@@ -82,15 +82,10 @@ static pith_status copy_prefix(pith_ctx *ctx, const pith_reader *r, pith_out *ou
 
 pith_status pith_cut(pith_ctx *ctx, const char *source, const char *target, const pith_compress_options *o, uint64_t *bytes)
 {
-    PITH_TRY(pith_out_check(ctx, target, source));
-    return pith_cut_unchecked(ctx, source, target, o, bytes);
-}
-
-pith_status pith_cut_unchecked(pith_ctx *ctx, const char *source, const char *target, const pith_compress_options *o, uint64_t *bytes)
-{
     pith_reader r;
     pith_out *out = NULL;
     uint64_t end = 0;
+    PITH_TRY(pith_out_check(ctx, target, source));
     PITH_TRY(pith_reader_open(ctx, source, 0, &r));
     pith_status status = choose(ctx, &r, o, &end);
     if (status == PITH_OK) status = pith_out_open(ctx, target, &out);

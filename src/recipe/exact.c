@@ -29,17 +29,11 @@ typedef struct exact_job {
 
 /* ---- how many layers -------------------------------------------------------------------------- */
 
-static void unit_rows(const job *j, uint32_t unit, size_t *row0, size_t *n_rows)
-{
-    const pith_coded_tensor *t = j->tensors[j->tensor_of_unit[unit]].coded;
-    *row0 = (size_t)(unit - t->first_unit) * t->unit_tiles * PITH_GROUP_ROWS;
-    *n_rows = PITH_MIN((size_t)t->unit_tiles * PITH_GROUP_ROWS, t->n_rows - *row0);
-}
-
-static const uint8_t *source_rows(const job_tensor *t, size_t row0)
+/* The source's blocks of a unit's rows. */
+static const uint8_t *source_rows(const job_tensor *t, uint32_t unit)
 {
     const pith_dtype_info *info = pith_dtype_get((uint32_t)t->source->t.dtype);
-    return (const uint8_t *)t->source->t.data + row0 * (t->coded->n_cols / 32) * info->block_bytes;
+    return (const uint8_t *)t->source->t.data + pith_unit_tile0(t->coded, unit) * PITH_GROUP_ROWS * (t->coded->n_cols / 32) * info->block_bytes;
 }
 
 /* Bits of a unit's exact packet after each of its layers, from the likely error and the mean scale. */
@@ -50,12 +44,11 @@ static void estimate_unit(void *arg, size_t unit, PITH_UNUSED int worker)
     const job_tensor *t = &j->tensors[j->tensor_of_unit[unit]];
     const pith_dtype_info *info = pith_dtype_get((uint32_t)t->source->t.dtype);
     pith_grid g;
-    size_t row0, n_rows, blocks = t->coded->n_cols / 32;
-    unit_rows(j, (uint32_t)unit, &row0, &n_rows);
-    const uint8_t *rows = source_rows(t, row0);
-    double octaves = 0, n = (double)(n_rows * blocks);
+    size_t n_blocks = pith_unit_rows(t->coded, (uint32_t)unit) * (t->coded->n_cols / 32);
+    const uint8_t *rows = source_rows(t, (uint32_t)unit);
+    double octaves = 0, n = (double)n_blocks;
     pith_grid_of(t->source->t.dtype, &g);
-    for (size_t i = 0; i < n_rows * blocks; i++) octaves += log2(PITH_MAX(fabs((double)pith_f16_to_f32(pith_le16(rows + i * info->block_bytes))), 1e-8));
+    for (size_t i = 0; i < n_blocks; i++) octaves += log2(PITH_MAX(fabs((double)pith_f16_to_f32(pith_le16(rows + i * info->block_bytes))), 1e-8));
     double d = exp2(octaves / n);
     for (size_t k = 0; k < PITH_JOB_LEVELS; k++) {
         double ratio = sqrt(j->packets[unit * PITH_JOB_LEVELS + k].noise) / d;
@@ -107,11 +100,10 @@ static pith_status code_rows(exact_job *x, pith_exact_work *w, const job_tensor 
 {
     job *j = x->j;
     pith_grid g;
-    size_t row0, n_rows, len, head = pith_exact_head(w);
-    unit_rows(j, unit, &row0, &n_rows);
+    size_t len, head = pith_exact_head(w);
     pith_grid_of(t->source->t.dtype, &g);
     pith_exact_predict(w, unit);
-    pith_grid_split(t->source->t.dtype, source_rows(t, row0), &w->rows);
+    pith_grid_split(t->source->t.dtype, source_rows(t, unit), &w->rows);
     if (!x->encoders) {
         pith_grid_count(&g, &w->rows, j->isa, x->counts[worker], w->grid, x->dst[worker]);
         return PITH_OK;
@@ -222,7 +214,7 @@ static double find_slope(exact_job *x, const ordered *order, size_t n, double mo
 static pith_status prepare(exact_job *x, pith_arena *a)
 {
     job *j = x->j;
-    size_t n = (size_t)pith_n_threads(j->ctx), bytes = 0, n_workers = 0;
+    size_t n = (size_t)pith_n_threads(j->ctx), bytes = 0;
     x->n_layers = pith_arena_take(a, j->n_units);
     x->coded_layers = pith_arena_take(a, j->n_units);
     x->region = pith_arena_take(a, j->n_units * sizeof *x->region);
@@ -236,21 +228,20 @@ static pith_status prepare(exact_job *x, pith_arena *a)
     memset(exact, 0, j->n_units * sizeof *exact);
     j->exact = exact;
     memset(x->coded_layers, 0, j->n_units); /* nothing yet: every unit keeps a layer */
-    memset(x->memory, 0, n * sizeof *x->memory);
     for (size_t i = 0; i < j->n_units * PITH_JOB_LEVELS; i++) x->max_packet = PITH_MAX(x->max_packet, j->packets[i].len);
     for (size_t i = 0; i < j->n_tensors; i++) {
         const pith_coded_tensor *t = j->tensors[i].coded;
-        size_t rows = PITH_MIN(t->unit_tiles, pith_coded_tiles(t)) * PITH_GROUP_ROWS;
+        size_t rows = pith_unit_tiles(t, t->first_unit) * PITH_GROUP_ROWS;
         bytes = PITH_MAX(bytes, pith_exact_work_bytes(&x->p, t, x->max_packet, false));
         x->dst_cap = PITH_MAX(x->dst_cap, pith_coded_units(t) + pith_grid_bound(rows, pith_coded_blocks(t)));
         for (uint32_t u = 0; u < pith_coded_units(t); u++)
             if (u == 0 || !(t->basis & PITH_BASIS_OUT)) x->region[x->n_regions++] = t->first_unit + u;
     }
-    for (; n_workers < n; n_workers++) {
-        x->memory[n_workers] = pith_arena_take(a, bytes);
-        x->dst[n_workers] = pith_arena_take(a, x->dst_cap);
-        x->counts[n_workers] = pith_arena_take(a, sizeof **x->counts);
-        if (!x->memory[n_workers] || !x->dst[n_workers] || !x->counts[n_workers]) return PITH_E_MEMORY;
+    for (size_t i = 0; i < n; i++) {
+        x->memory[i] = pith_arena_take(a, bytes);
+        x->dst[i] = pith_arena_take(a, x->dst_cap);
+        x->counts[i] = pith_arena_take(a, sizeof **x->counts);
+        if (!x->memory[i] || !x->dst[i] || !x->counts[i]) return PITH_E_MEMORY;
     }
     return PITH_OK;
 }

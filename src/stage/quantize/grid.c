@@ -174,6 +174,7 @@ static grid_scratch *lay_out(const pith_grid_rows *r, void *memory)
     s->zero = (int16_t *)(s->model + blocks * BLOCK);
     s->order = (uint32_t *)(void *)(s->zero + blocks * BLOCK);
     s->symbols = (uint8_t *)(s->order + blocks);
+    memset(s->n, 0, sizeof s->n);
     return s;
 }
 
@@ -186,12 +187,11 @@ size_t pith_grid_bound(size_t n_rows, size_t n_blocks)
     return 4 + pith_rans_bound(blocks * (2 + BLOCK)) + raw_bound(blocks);
 }
 
-/* Into coding order: by class, then by number. */
+/* Into coding order: by class, then by number; count was 0. */
 static void sort_scales(const pith_grid_rows *r, grid_scratch *s, uint32_t count[PITH_GRID_SCALE_CLASSES])
 {
     size_t n = r->n_rows * r->n_blocks;
     uint32_t at[PITH_GRID_SCALE_CLASSES], sum = 0;
-    memset(count, 0, sizeof at);
     for (size_t i = 0; i < n; i++) count[s->guess[i].class]++;
     for (int c = 0; c < PITH_GRID_SCALE_CLASSES; sum += count[c++]) at[c] = sum;
     for (size_t i = 0; i < n; i++) s->order[at[s->guess[i].class]++] = (uint32_t)i;
@@ -202,7 +202,6 @@ static void count_numbers(const pith_grid_rows *r, grid_scratch *s, uint32_t fir
 {
     size_t n = r->n_rows * r->n_blocks * BLOCK;
     uint32_t sum = 0;
-    memset(s->n + PITH_GRID_FIRST_NUMBER, 0, (PITH_GRID_MODELS - PITH_GRID_FIRST_NUMBER) * sizeof *s->n);
     for (size_t i = 0; i < n; i++) s->n[s->model[i] & ~PITH_GRID_DOWN]++;
     for (int i = PITH_GRID_FIRST_NUMBER; i < PITH_GRID_MODELS; sum += s->n[i++]) first[i] = sum;
 }
@@ -282,16 +281,12 @@ static size_t make_symbols(const pith_grid *g, const pith_grid_rows *r, pith_isa
     return (size_t)(escapes - raw);
 }
 
-/* The models that a grid's stream has, in order. */
-static bool in_stream(const pith_grid *g, int model) { return g->has_min || model < PITH_GRID_SCALE_CLASSES || model >= PITH_GRID_FIRST_NUMBER; }
-
 void pith_grid_count(const pith_grid *g, const pith_grid_rows *r, pith_isa isa, pith_grid_counts *counts, void *scratch, uint8_t *raw)
 {
     grid_scratch *s = lay_out(r, scratch);
     make_symbols(g, r, isa, s, raw);
     const uint8_t *at = s->symbols;
     for (int i = 0; i < PITH_GRID_MODELS; i++) {
-        if (!in_stream(g, i)) continue;
         pith_rans_count(at, NULL, s->n[i], counts->count[i]);
         at += s->n[i];
     }
@@ -308,7 +303,7 @@ pith_status pith_grid_encode(const pith_grid *g, const pith_grid_rows *r, const 
     pith_rans_segment segments[PITH_GRID_MODELS];
     const uint8_t *at = s->symbols;
     for (int i = 0; i < PITH_GRID_MODELS; i++) {
-        if (!in_stream(g, i) || !s->n[i]) continue;
+        if (!s->n[i]) continue;
         if (!e->at[i]) return PITH_E_ARGUMENT;
         segments[n_segments++] = (pith_rans_segment){&e->encoder[e->at[i] - 1], at, NULL, s->n[i]};
         at += s->n[i];

@@ -66,28 +66,24 @@ static void task_done(job *j, const pith_coded_tensor *t, worker_state *w)
 /* ---- without exact packets -------------------------------------------------------------------- */
 
 typedef struct unit_layout {
-    size_t n_tiles, n_blocks, unit, coding, bits, wide, payload, bytes; /* offsets, and what they come to */
+    size_t n_tiles, n_blocks, coding, payload, bytes; /* the unit is at 0; offsets, and what they come to */
 } unit_layout;
 
 static unit_layout layout_of(const pith_coded_tensor *t, uint32_t unit, size_t max_packet)
 {
-    unit_layout l = {.n_tiles = PITH_MIN(t->unit_tiles, pith_coded_tiles(t) - (size_t)(unit - t->first_unit) * t->unit_tiles), .n_blocks = pith_coded_blocks(t)};
+    unit_layout l = {.n_tiles = pith_unit_tiles(t, unit), .n_blocks = pith_coded_blocks(t)};
     l.coding = PITH_ROUND_UP(pith_unit_bytes(l.n_tiles, l.n_blocks), PITH_ALIGN);
-    l.bits = l.coding + PITH_ROUND_UP(pith_unit_scratch(l.n_tiles, l.n_blocks), PITH_ALIGN);
-    l.wide = l.bits + PITH_ROUND_UP(l.n_tiles * l.n_blocks, PITH_ALIGN);
-    l.payload = l.wide + PITH_ROUND_UP(l.n_blocks * PITH_GROUP_COLS, PITH_ALIGN);
+    l.payload = l.coding + PITH_ROUND_UP(pith_unit_scratch(l.n_tiles, l.n_blocks), PITH_ALIGN);
     l.bytes = l.payload + max_packet;
     return l;
 }
 
-/* Pack a unit of the codec's basis; bits and wide are scratch. */
-static pith_status pack(job *j, const pith_coded_tensor *t, uint32_t unit, pith_unit *u, uint8_t *bits, uint8_t *wide)
+/* Pack a unit of the codec's basis. */
+static pith_status pack(job *j, const pith_coded_tensor *t, uint32_t unit, pith_unit *u)
 {
-    size_t n_wide, row0 = (size_t)(unit - t->first_unit) * t->unit_tiles * PITH_GROUP_ROWS;
-    const uint8_t *flags = wide_columns(j, t, &n_wide);
-    memset(wide, 0, u->n_blocks * PITH_GROUP_COLS);
-    if (flags) memcpy(wide, flags, t->n_cols);
-    return pith_pack_unit(j->ctx, t, u, PITH_MIN(u->n_tiles * PITH_GROUP_ROWS, t->n_rows - row0), wide, n_wide, bits, &j->packed[unit]);
+    size_t n_wide;
+    const uint8_t *wide = wide_columns(j, t, &n_wide);
+    return pith_pack_unit(j->ctx, t, u, pith_unit_rows(t, unit), wide, n_wide, &j->packed[unit]);
 }
 
 static void decode_unit(job *j, const pith_coded_tensor *t, uint32_t unit, worker_state *w)
@@ -97,7 +93,7 @@ static void decode_unit(job *j, const pith_coded_tensor *t, uint32_t unit, worke
     pith_unit_init(&u, l.n_tiles, l.n_blocks, w->memory);
     w->status = pith_unit_restore(&u, unit, j->models, j->isa, fetch, j, w->memory + l.payload, w->memory + l.coding, &w->n_damaged);
     w->n_missing += u.level < 0;
-    if (w->status == PITH_OK) w->status = pack(j, t, unit, &u, w->memory + l.bits, w->memory + l.wide);
+    if (w->status == PITH_OK) w->status = pack(j, t, unit, &u);
 }
 
 /* ---- with them -------------------------------------------------------------------------------- */
@@ -118,16 +114,10 @@ static bool decode_exact(job *j, pith_exact_work *x, const pith_grid *g, uint32_
     return status == PITH_OK;
 }
 
-typedef struct taker {
-    job *j;
-    pith_exact_work *x;
-} taker;
-
 static pith_status take_forward(void *user, uint32_t unit, pith_unit *u)
 {
-    const taker *k = user;
-    uint8_t *bits = k->x->buffer, *wide = bits + PITH_ROUND_UP(u->n_tiles * u->n_blocks, PITH_ALIGN); /* packets have been read */
-    return pack(k->j, k->x->t, unit, u, bits, wide);
+    job *j = user;
+    return pack(j, pith_manifest_tensor_of_unit(&j->r->manifest, unit), unit, u);
 }
 
 static void decode_region(job *j, const pith_coded_tensor *t, uint32_t unit0, worker_state *w)
@@ -154,7 +144,7 @@ static void decode_region(job *j, const pith_coded_tensor *t, uint32_t unit0, wo
         w->n_damaged = before.n_damaged + (w->n_damaged - before.n_damaged - damaged_layers);
         w->n_exact = before.n_exact;
     }
-    if (w->status == PITH_OK && all) w->status = pith_exact_forward(&x, take_forward, &(taker){j, &x});
+    if (w->status == PITH_OK && all) w->status = pith_exact_forward(&x, take_forward, j);
     for (uint32_t k = 0; k < x.n_units && w->status == PITH_OK && !all; k++) decode_unit(j, t, unit0 + k, w); /* damaged */
 }
 
@@ -162,11 +152,11 @@ static void run_task(void *arg, size_t index, int worker)
 {
     job *j = arg;
     worker_state *w = &j->worker[worker];
-    uint32_t unit = j->task[index] & ~REGION;
+    uint32_t task = j->task[j->first_task + index], unit = task & ~REGION;
     const pith_coded_tensor *t = pith_manifest_tensor_of_unit(&j->r->manifest, unit);
     if (w->status == PITH_OK && !w->memory && !(w->memory = pith_alloc(j->ctx, j->worker_bytes))) w->status = PITH_E_MEMORY; /* only who has a task needs it */
     if (w->status != PITH_OK) return;
-    if (j->task[index] & REGION) decode_region(j, t, unit, w);
+    if (task & REGION) decode_region(j, t, unit, w);
     else decode_unit(j, t, unit, w);
     task_done(j, t, w);
 }
@@ -183,10 +173,6 @@ static void list_packets(job *j)
         if (p->kind == 0) j->packet[(size_t)p->unit * PITH_MAX_LEVELS + p->level] = (uint32_t)i;
         else if (m->exact_models.len) j->exact[p->unit] = (uint32_t)i;
         j->max_packet = PITH_MAX(j->max_packet, p->len);
-    }
-    for (size_t i = 0; i < m->n_tensors; i++) { /* packets' room is scratch later */
-        size_t groups = (size_t)PITH_MIN(m->tensors[i].unit_tiles, pith_coded_tiles(&m->tensors[i])) * pith_coded_blocks(&m->tensors[i]);
-        j->max_packet = PITH_MAX(j->max_packet, groups + pith_coded_blocks(&m->tensors[i]) * PITH_GROUP_COLS + PITH_ALIGN);
     }
 }
 
@@ -274,24 +260,18 @@ static pith_status prepare(job *j)
     return j->n_phase[OTHER_UNITS] < j->n_tasks ? prepare_exact(j) : PITH_OK;
 }
 
-static void run_task_of_phase(void *arg, size_t index, int worker)
-{
-    job *j = arg;
-    run_task(j, j->first_task + index, worker);
-}
-
 static pith_status run_phase(job *j, size_t n)
 {
     const pith_manifest *m = &j->r->manifest;
     pith_status status = PITH_OK;
     j->worker_bytes = 0;
     for (size_t i = 0; i < n; i++) {
-        uint32_t unit = j->task[j->first_task + i] & ~REGION;
-        const pith_coded_tensor *t = pith_manifest_tensor_of_unit(m, unit);
+        uint32_t task = j->task[j->first_task + i];
+        const pith_coded_tensor *t = pith_manifest_tensor_of_unit(m, task & ~REGION);
         j->worker_bytes = PITH_MAX(j->worker_bytes, layout_of(t, t->first_unit, j->max_packet).bytes);
-        if (j->task[j->first_task + i] & REGION) j->worker_bytes = PITH_MAX(j->worker_bytes, pith_exact_work_bytes(&j->p, t, j->max_packet, !j->d->source_basis));
+        if (task & REGION) j->worker_bytes = PITH_MAX(j->worker_bytes, pith_exact_work_bytes(&j->p, t, j->max_packet, !j->d->source_basis));
     }
-    pith_parallel(j->ctx, n, run_task_of_phase, j);
+    pith_parallel(j->ctx, n, run_task, j);
     for (int i = 0; i < pith_n_threads(j->ctx); i++) {
         pith_free(j->ctx, j->worker[i].memory);
         j->worker[i].memory = NULL;

@@ -6,15 +6,10 @@
 
 static uint32_t region_units(const pith_coded_tensor *t) { return t->basis & PITH_BASIS_OUT ? pith_coded_units(t) : 1; }
 
-static size_t unit_tiles(const pith_coded_tensor *t, uint32_t index)
-{
-    return PITH_MIN(t->unit_tiles, pith_coded_tiles(t) - (size_t)index * t->unit_tiles);
-}
-
 /* Offsets of everything; w NULL: only how many bytes. */
 static size_t lay_out(pith_exact_work *w, const pith_predictor *p, const pith_coded_tensor *t, size_t max_packet, bool keep, uint8_t *memory)
 {
-    size_t blocks = pith_coded_blocks(t), tiles = PITH_MIN(t->unit_tiles, pith_coded_tiles(t)), rows = tiles * PITH_GROUP_ROWS, n = rows * blocks * PITH_GROUP_COLS;
+    size_t blocks = pith_coded_blocks(t), tiles = pith_unit_tiles(t, t->first_unit), rows = tiles * PITH_GROUP_ROWS, n = rows * blocks * PITH_GROUP_COLS;
     size_t region = t->basis & PITH_BASIS_OUT ? pith_coded_tiles(t) : tiles;
     /* Units are decoded before anything is predicted, and made again (from the variances' room) once the predictions have served: they
      * share their room with predictions and the coder's scratch. */
@@ -50,8 +45,8 @@ void pith_exact_work_init(pith_exact_work *w, const pith_predictor *p, const pit
 {
     bool whole = t->basis & PITH_BASIS_OUT;
     *w = (pith_exact_work){.p = p, .t = t, .unit0 = whole ? t->first_unit : unit, .n_units = region_units(t)};
-    w->tile0 = (size_t)(w->unit0 - t->first_unit) * t->unit_tiles;
-    w->n_tiles = whole ? pith_coded_tiles(t) : unit_tiles(t, unit - t->first_unit);
+    w->tile0 = pith_unit_tile0(t, w->unit0);
+    w->n_tiles = whole ? pith_coded_tiles(t) : pith_unit_tiles(t, unit);
     lay_out(w, p, t, max_packet, keep, memory);
     pith_latent_init(&w->latent, t, w->n_tiles, w->latent_memory);
 }
@@ -61,10 +56,10 @@ pith_status pith_exact_latent(pith_exact_work *w, const pith_models *models, pit
     for (uint32_t i = 0; i < w->n_units; i++) {
         uint32_t unit = w->unit0 + i;
         pith_unit u;
-        pith_unit_init(&u, unit_tiles(w->t, unit - w->t->first_unit), pith_coded_blocks(w->t), w->unit_memory);
+        pith_unit_init(&u, pith_unit_tiles(w->t, unit), pith_coded_blocks(w->t), w->unit_memory);
         PITH_TRY(pith_unit_restore(&u, unit, models, isa, fetch, user, w->buffer, w->coding, n_damaged));
         w->levels[i] = (uint8_t)(u.level + 1);
-        size_t tile = (size_t)(unit - w->t->first_unit) * w->t->unit_tiles - w->tile0;
+        size_t tile = pith_unit_tile0(w->t, unit) - w->tile0;
         if (u.level >= 0) memcpy(w->step_code + tile, u.step_code, u.n_tiles);
         pith_latent_put(w->p, w->t, &u, tile, &w->latent);
     }
@@ -73,15 +68,14 @@ pith_status pith_exact_latent(pith_exact_work *w, const pith_models *models, pit
 
 void pith_exact_predict(pith_exact_work *w, uint32_t unit)
 {
-    size_t tile = (size_t)(unit - w->t->first_unit) * w->t->unit_tiles, row0 = tile * PITH_GROUP_ROWS;
-    w->rows.n_rows = PITH_MIN(unit_tiles(w->t, unit - w->t->first_unit) * PITH_GROUP_ROWS, w->t->n_rows - row0);
-    pith_predict(w->p, w->t, &w->latent, w->tile0, row0, w->rows.n_rows, w->value, w->variance, w->predict);
+    w->rows.n_rows = pith_unit_rows(w->t, unit);
+    pith_predict(w->p, w->t, &w->latent, w->tile0, pith_unit_tile0(w->t, unit) * PITH_GROUP_ROWS, w->rows.n_rows, w->value, w->variance, w->predict);
 }
 
 void pith_exact_keep(pith_exact_work *w, uint32_t unit, const pith_grid *g)
 {
     const pith_grid_rows *r = &w->rows;
-    size_t ld = r->n_blocks * PITH_GROUP_COLS, row0 = (size_t)(unit - w->t->first_unit) * w->t->unit_tiles * PITH_GROUP_ROWS;
+    size_t ld = r->n_blocks * PITH_GROUP_COLS, row0 = pith_unit_tile0(w->t, unit) * PITH_GROUP_ROWS;
     bool out = w->t->basis & PITH_BASIS_OUT;
     const pith_vector *scale = w->t->scale ? &w->p->manifest->vectors[w->t->scale - 1] : NULL;
     const pith_vector *gain = scale && w->t->basis & PITH_BASIS_IN ? pith_manifest_gain(w->p->manifest, scale->name) : NULL;
@@ -99,9 +93,9 @@ void pith_exact_keep(pith_exact_work *w, uint32_t unit, const pith_grid *g)
 static void requantise(const pith_exact_work *w, uint32_t unit, const float *z, pith_unit *u)
 {
     const pith_coded_tensor *t = w->t;
-    size_t tile0 = (size_t)(unit - t->first_unit) * t->unit_tiles - w->tile0, ld = pith_coded_blocks(t) * PITH_GROUP_COLS;
+    size_t tile0 = pith_unit_tile0(t, unit) - w->tile0, ld = pith_coded_blocks(t) * PITH_GROUP_COLS;
     const float *scale = t->scale ? w->p->manifest->vectors[t->scale - 1].x : NULL;
-    pith_unit_init(u, unit_tiles(t, unit - t->first_unit), pith_coded_blocks(t), w->unit_memory);
+    pith_unit_init(u, pith_unit_tiles(t, unit), pith_coded_blocks(t), w->unit_memory);
     u->level = w->levels[unit - w->unit0] - 1 + FINER;
     memcpy(u->step_code, w->step_code + tile0, u->n_tiles);
     memset(u->group_class, PITH_CLASS_MAX, u->n_tiles * u->n_blocks);
@@ -124,7 +118,7 @@ pith_status pith_exact_forward(pith_exact_work *w, pith_take_fn *take, void *use
     pith_unit u;
     if (!(t->basis & PITH_BASIS_OUT)) {
         /* the predictions have done their work: their room holds the result */
-        memset(w->variance, 0, unit_tiles(t, w->unit0 - t->first_unit) * PITH_GROUP_ROWS * ld * sizeof(float));
+        memset(w->variance, 0, pith_unit_tiles(t, w->unit0) * PITH_GROUP_ROWS * ld * sizeof(float));
         w->p->kernels->gemm(w->rows.n_rows, n, n, w->value, ld, w->p->q, n, w->variance, ld, false);
         requantise(w, w->unit0, w->variance, &u);
         return take(user, w->unit0, &u);
@@ -132,7 +126,7 @@ pith_status pith_exact_forward(pith_exact_work *w, pith_take_fn *take, void *use
     memset(w->latent.z, 0, w->n_tiles * PITH_GROUP_ROWS * ld * sizeof(float));
     w->p->kernels->gemm(n, ld, n, w->p->q_t, n, w->source, ld, w->latent.z, ld, false);
     for (uint32_t i = 0; i < w->n_units; i++) {
-        requantise(w, w->unit0 + i, w->latent.z + (size_t)i * t->unit_tiles * PITH_GROUP_ROWS * ld, &u);
+        requantise(w, w->unit0 + i, w->latent.z + pith_unit_tile0(t, w->unit0 + i) * PITH_GROUP_ROWS * ld, &u);
         PITH_TRY(take(user, w->unit0 + i, &u));
     }
     return PITH_OK;

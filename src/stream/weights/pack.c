@@ -60,19 +60,20 @@ static unsigned choose_bits(const pith_unit *u, size_t g, size_t *n_outside)
     return flags | (unsigned)width | PITH_BLOCK_SHIFT(shift);
 }
 
-/* Move the numbers of wide columns to `columns` [rows of the unit, n_wide]; what stays behind is a zero, or the
- * half step that the number 0 stands for. */
-static void take_columns(const pith_unit *u, size_t g, const uint8_t *wide, float step, float *columns, size_t n_wide)
+/* Move the numbers of wide columns, of a group of n_cols, to `columns` [rows of the unit, n_wide]; what stays behind is a zero,
+ * or the half step that the number 0 stands for.  Returns how many columns. */
+static size_t take_columns(const pith_unit *u, size_t g, const uint8_t *wide, size_t n_cols, float step, float *columns, size_t n_wide)
 {
     int32_t *m = u->m + g * PITH_GROUP;
     size_t w = 0;
-    for (size_t c = 0; c < PITH_GROUP_COLS; c++) {
+    for (size_t c = 0; c < n_cols; c++) {
         for (size_t r = 0; r < PITH_GROUP_ROWS && wide[c]; r++) {
             columns[r * n_wide + w] = (float)m[r * PITH_GROUP_COLS + c] * step;
             m[r * PITH_GROUP_COLS + c] = 0;
         }
         w += wide[c];
     }
+    return w;
 }
 
 /* The block's stored values, and its outliers appended to *single. */
@@ -94,7 +95,7 @@ static void pack_group(const pith_unit *u, size_t g, unsigned bits, float step, 
 
 /* ---- a unit ----------------------------------------------------------------------------------- */
 
-static pith_status choose_all(pith_ctx *ctx, const pith_unit *u, const float *step, const uint8_t *wide, size_t n_wide, uint8_t *bits, pith_packed *p)
+static pith_status choose_all(pith_ctx *ctx, const pith_coded_tensor *c, const pith_unit *u, const float *step, const uint8_t *wide, size_t n_wide, uint8_t *bits, pith_packed *p)
 {
     p->start = pith_array(ctx, u->n_tiles + 1, sizeof *p->start);
     if (n_wide) p->columns = pith_calloc(ctx, u->n_tiles * PITH_TILE_ROWS, n_wide * sizeof *p->columns);
@@ -105,9 +106,8 @@ static pith_status choose_all(pith_ctx *ctx, const pith_unit *u, const float *st
         p->start[t] = n_single;
         for (size_t b = 0; b < u->n_blocks; b++) {
             size_t g = t * u->n_blocks + b, n;
-            const uint8_t *flags = wide + b * PITH_GROUP_COLS;
-            if (n_wide && u->level >= 0) take_columns(u, g, flags, step[t], p->columns + t * PITH_TILE_ROWS * n_wide + taken, n_wide);
-            for (size_t c = 0; c < PITH_GROUP_COLS; c++) taken += flags[c];
+            size_t col0 = b * PITH_GROUP_COLS, n_cols = PITH_MIN((size_t)PITH_GROUP_COLS, c->n_cols - col0);
+            if (n_wide && u->level >= 0) taken += take_columns(u, g, wide + col0, n_cols, step[t], p->columns + t * PITH_TILE_ROWS * n_wide + taken, n_wide);
             bits[g] = (uint8_t)choose_bits(u, g, &n);
             n_single += n;
         }
@@ -116,13 +116,14 @@ static pith_status choose_all(pith_ctx *ctx, const pith_unit *u, const float *st
     return (p->single = pith_array(ctx, PITH_MAX(n_single, 1), sizeof *p->single)) ? PITH_OK : PITH_E_MEMORY;
 }
 
-pith_status pith_pack_unit(pith_ctx *ctx, const pith_coded_tensor *t, pith_unit *u, size_t n_rows, const uint8_t *wide, size_t n_wide, uint8_t *bits, pith_packed *p)
+pith_status pith_pack_unit(pith_ctx *ctx, const pith_coded_tensor *t, pith_unit *u, size_t n_rows, const uint8_t *wide, size_t n_wide, pith_packed *p)
 {
     *p = (pith_packed){0};
     float *step = pith_calloc(ctx, u->n_tiles, sizeof *step);
-    if (!step) return PITH_E_MEMORY;
-    for (size_t i = 0; i < u->n_tiles && u->level >= 0; i++) step[i] = ldexpf(t->base_step * pith_step_of_code(u->step_code[i]), -u->level);
-    pith_status status = choose_all(ctx, u, step, wide, n_wide, bits, p);
+    uint8_t *bits = pith_array(ctx, u->n_tiles, u->n_blocks);
+    pith_status status = step && bits ? PITH_OK : PITH_E_MEMORY;
+    for (size_t i = 0; i < u->n_tiles && u->level >= 0 && status == PITH_OK; i++) step[i] = ldexpf(t->base_step * pith_step_of_code(u->step_code[i]), -u->level);
+    if (status == PITH_OK) status = choose_all(ctx, t, u, step, wide, n_wide, bits, p);
     if (status == PITH_OK) status = pith_qmat_new(ctx, n_rows, t->n_cols, PITH_QSCALE_ROW, bits, &p->m);
     pith_outlier *single = p->single;
     for (size_t g = 0; g < u->n_tiles * u->n_blocks && status == PITH_OK; g++) {
@@ -134,6 +135,7 @@ pith_status pith_pack_unit(pith_ctx *ctx, const pith_coded_tensor *t, pith_unit 
     }
     for (size_t r = 0; r < u->n_tiles * PITH_TILE_ROWS && status == PITH_OK; r++) p->m.row_scale[r] = step[r / PITH_TILE_ROWS];
     pith_free(ctx, step);
+    pith_free(ctx, bits);
     if (status != PITH_OK) pith_packed_free(ctx, p);
     return status;
 }

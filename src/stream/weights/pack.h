@@ -18,10 +18,9 @@ typedef struct pith_packed {
 void pith_packed_free(pith_ctx *ctx, pith_packed *p);
 
 /** Pack a decoded unit of n_rows rows of t.  The numbers in u are changed on the way.
- *  wide   [n_blocks * 32] 1 for the n_wide columns that are kept apart
- *  bits   [n_tiles * n_blocks] of scratch
+ *  wide   [n_cols] 1 for the n_wide columns that are kept apart; not read if n_wide is 0
  *  @return PITH_E_MEMORY */
-pith_status pith_pack_unit(pith_ctx *ctx, const pith_coded_tensor *t, pith_unit *u, size_t n_rows, const uint8_t *wide, size_t n_wide, uint8_t *bits, pith_packed *p);
+pith_status pith_pack_unit(pith_ctx *ctx, const pith_coded_tensor *t, pith_unit *u, size_t n_rows, const uint8_t *wide, size_t n_wide, pith_packed *p);
 
 /** The rows of a unit as their source has them, or predictions of them, with as many bits as the likely error
  *  leaves a meaning to; `start` and `single` are not there then.

@@ -79,7 +79,7 @@ void pith_latent_put(const pith_predictor *p, const pith_coded_tensor *t, const 
 
 size_t pith_predict_scratch(const pith_predictor *p, const pith_coded_tensor *t)
 {
-    size_t tiles = t->basis & PITH_BASIS_OUT ? 0 : PITH_MIN(t->unit_tiles, pith_coded_tiles(t)), blocks = pith_coded_blocks(t);
+    size_t tiles = t->basis & PITH_BASIS_OUT ? 0 : pith_unit_tiles(t, t->first_unit), blocks = pith_coded_blocks(t);
     return (blocks * p->n + tiles * p->n + PITH_GROUP_ROWS * blocks) * sizeof(float);
 }
 
