@@ -4,6 +4,10 @@
 #define LOOPS pith_value_loops_plain
 #endif
 
+/* The same memory as one and as the other. */
+typedef int32_t any_i32 __attribute__((may_alias));
+typedef float any_f32 __attribute__((may_alias));
+
 static inline int within(int x, int low, int high) { return x < low ? low : x > high ? high : x; }
 static inline float within_f(float x, float low, float high) { return x > low ? (x < high ? x : high) : low; } /* NaN: low */
 
@@ -51,8 +55,8 @@ static void cells(const float *restrict z, const float *restrict factor, int32_t
 {
     for (size_t k = 0; k < PITH_GROUP_COLS; k++) {
         float x = within_f(z[k] * factor[k], -0x1p20f, 0x1p20f);
-        int whole = (int)x;
-        m[k] = whole - (x < (float)whole);
+        float nearest = (x + 0x1.8p23f) - 0x1.8p23f;
+        m[k] = (int32_t)(nearest - (nearest > x ? 1.0f : 0.0f));
     }
 }
 
@@ -176,13 +180,12 @@ static void round_pairs(const float *restrict x, const float *restrict y, float 
 
 static float largest(const float *x, size_t n)
 {
-    uint32_t most = 0; /* magnitudes in the order of their bits */
+    const any_i32 *bits = (const any_i32 *)x;
+    int32_t most = 0; /* magnitudes are in the order of their bits */
     for (size_t i = 0; i < n; i++) {
-        uint32_t bits;
-        memcpy(&bits, x + i, sizeof bits);
-        bits &= 0x7fffffff;
-        bits = bits <= 0x7f800000 ? bits : 0;
-        most = bits > most ? bits : most;
+        int32_t size = bits[i] & 0x7fffffff;
+        size = size > 0x7f800000 ? 0 : size;
+        most = size > most ? size : most;
     }
     float result;
     memcpy(&result, &most, sizeof result);
@@ -191,8 +194,6 @@ static float largest(const float *x, size_t n)
 
 static void scale_sums(void *sum, float unit, const float *restrict factor, size_t n)
 {
-    typedef int32_t any_i32 __attribute__((may_alias));
-    typedef float any_f32 __attribute__((may_alias));
     const any_i32 *from = sum;
     any_f32 *to = sum;
     for (size_t i = 0; i < n; i++) to[i] = (float)from[i] * unit * factor[i];
