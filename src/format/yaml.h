@@ -1,4 +1,4 @@
-/* YAML read into a struct by a table of its fields: whatever is unknown, missing, of another type or out of range is
+/* YAML read into a struct by a table of its keys: whatever is unknown, missing, of another type or out of range is
  * an error with file, line, column and what was expected.  Parsed by libyaml (YAML 1.1), which allocates for itself;
  * texts are limited to PITH_YAML_MAX_BYTES.  Anchors, aliases and tags are refused: these files need none. */
 #ifndef PITH_YAML_H
@@ -31,21 +31,21 @@ pith_yaml *pith_yaml_get(const pith_yaml *map, const char *key);
 /** PITH_E_FORMAT with "file:line:column: " before the sentence. */
 pith_status pith_yaml_fail(pith_ctx *ctx, const pith_yaml *at, const char *format, ...) PITH_PRINTF(3, 4);
 
-/* What a field is, and the C type it is stored as. */
-typedef enum pith_field_type {
-    PITH_FIELD_FLAG,               /* bool: true or false */
-    PITH_FIELD_COUNT,              /* uint64_t: a whole number; 2k and 3M are 2,000 and 3,000,000 */
-    PITH_FIELD_STEPS,              /* the same, of training: a budget scales it */
-    PITH_FIELD_NUMBER,             /* double */
-    PITH_FIELD_TEXT,               /* const char *, the arena's; NULL when not given */
-    PITH_FIELD_CHOICE,             /* int: index into `choices` */
-    PITH_FIELD_COUNTS,             /* pith_counts: a list */
-    PITH_FIELD_NUMBERS,            /* pith_numbers */
-    PITH_FIELD_NAMES,              /* pith_names: a list of texts */
-    PITH_FIELD_PAIRS,              /* pith_pairs: a map of names to texts */
-    PITH_FIELD_GROUP,              /* a struct by `fields`, in place */
-    PITH_FIELD_NODE                /* pith_yaml *: as it is, for who knows its fields */
-} pith_field_type;
+/* What a value is, and the C type it is stored as. */
+typedef enum pith_key_type {
+    PITH_KEY_FLAG,               /* bool: true or false */
+    PITH_KEY_COUNT,              /* uint64_t: a whole number; 2k and 3M are 2,000 and 3,000,000 */
+    PITH_KEY_STEPS,              /* the same, of training: a budget scales it */
+    PITH_KEY_NUMBER,             /* double */
+    PITH_KEY_TEXT,               /* const char *, the arena's; NULL when not given */
+    PITH_KEY_CHOICE,             /* int: index into `choices` */
+    PITH_KEY_COUNTS,             /* pith_counts: a list */
+    PITH_KEY_NUMBERS,            /* pith_numbers */
+    PITH_KEY_NAMES,              /* pith_names: a list of texts */
+    PITH_KEY_PAIRS,              /* pith_pairs: a map of names to texts */
+    PITH_KEY_GROUP,              /* a struct by `fields`, in place */
+    PITH_KEY_NODE                /* pith_yaml *: as it is, for who knows its fields */
+} pith_key_type;
 
 typedef struct pith_counts {
     size_t n;
@@ -68,19 +68,19 @@ typedef struct pith_pairs {
     pith_pair *items;
 } pith_pairs;
 
-typedef struct pith_field {
+typedef struct pith_key {
     const char *name;              /* NULL ends the table */
-    pith_field_type type;
+    pith_key_type type;
     size_t offset;                 /* in the struct that is filled */
     bool required;
     double min, max;               /* COUNT, STEPS, NUMBER and lists of them: the range allowed; both 0: any */
     const char *choices;           /* CHOICE: "sgd|adamw" */
-    const struct pith_field *fields; /* GROUP */
+    const struct pith_key *fields; /* GROUP */
     const char *help;              /* one sentence */
-} pith_field;
+} pith_key;
 
 /** Fill `dest` from a map.  What is not given stays as it is, so that defaults are set before, and overrides filled
  *  after (partial: nothing is required).  @return PITH_E_FORMAT, PITH_E_MEMORY */
-pith_status pith_yaml_fill(pith_arena *arena, pith_ctx *ctx, const pith_yaml *map, const pith_field *fields, bool partial, void *dest);
+pith_status pith_yaml_fill(pith_arena *arena, pith_ctx *ctx, const pith_yaml *map, const pith_key *fields, bool partial, void *dest);
 
 #endif

@@ -12,7 +12,7 @@ typedef struct pith_claim pith_claim;        /* recipe/claim.h */
 /* What a card calls to do its work: one C file in src/recipe/<family>/, named in src/recipe/meson.build. */
 typedef struct pith_procedure {
     const char *name;              /* as in cards: "gradual_pruning" */
-    const pith_field *settings;    /* of a card's `settings`; NULL: it takes none */
+    const pith_key *settings;    /* of a card's `settings`; NULL: it takes none */
     size_t settings_size;          /* of the struct they fill, zeroed before */
     pith_status (*run)(pith_run *run);
 } pith_procedure;
@@ -36,7 +36,7 @@ typedef struct pith_card_train {
     double decay;                  /* of weights, not of gains and biases */
     double clip;                   /* length of all gradients together; 0: off */
     double ema;                    /* decay of a moving average; 0: none */
-    double patience;               /* evaluations without gain before it stops; 0: never */
+    uint64_t patience;             /* evaluations without gain before it stops; 0: never */
     bool nesterov;
 } pith_card_train;
 

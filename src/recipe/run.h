@@ -44,6 +44,9 @@ pith_status pith_run_row(pith_run *run, const char *row, const char *measure, do
 /** A fact that readers of the result should know, once each: where the data came from, what fell back to what. */
 pith_status pith_run_note(pith_run *run, const char *format, ...) PITH_PRINTF(2, 3);
 
+/** Forget what was reported. */
+void pith_run_clear(pith_run *run);
+
 /* A trained bed. */
 typedef struct pith_bed {
     pith_card *card;
@@ -59,6 +62,8 @@ typedef struct pith_bed {
 pith_status pith_bed_open(pith_run *run, const char *id, pith_bed **bed);
 /** The same outside of a run. */
 pith_status pith_bed_get(pith_ctx *ctx, const char *which, bool quick, uint64_t seed, pith_bed **bed);
+/** The same of a card that is loaded; takes it over, also on error. */
+pith_status pith_bed_of_card(pith_ctx *ctx, pith_card *card, uint64_t seed, pith_bed **bed);
 void pith_bed_close(pith_bed *bed); /* NULL is allowed */
 /** What its training measured.  @return PITH_E_ARGUMENT */
 pith_status pith_bed_value(const pith_bed *bed, const char *row, const char *measure, double *value);
