@@ -69,6 +69,7 @@ struct pith_var {
 pith_status pith_tape_new(pith_ctx *ctx, uint64_t seed, pith_tape **tape);
 /** With all its values and parameters.  NULL is allowed. */
 void pith_tape_free(pith_tape *tape);
+uint64_t pith_tape_seed(const pith_tape *tape);
 /** Begin a step: all values but parameters end, the last error is forgotten, recording is on, and random
  *  numbers are those of `step`. */
 void pith_tape_step(pith_tape *tape, uint64_t step);
