@@ -11,7 +11,7 @@ static void test_values(void **state)
     static const char text[] = CARD_HEAD CARD_ROWS
         "train: {rate: 1e-3, steps: 100, batch: 4, optimizer: muon, schedule: cosine}\nbeds: [vgg6]\ndata: [factors]\nseeds: 3\n"
         "claims:\n  - ours.acc > dense.acc\n  - {claim: ours.bytes < 1, says: small, quick: true}\n"
-        "quick: {seeds: 1, settings: {images: 2}, train: {steps: 5}}\n";
+        "quick: {seeds: 1, settings: {n_images: 2}, train: {steps: 5}}\n";
     pith_card *card = test_card(ctx, text, false), *quick = test_card(ctx, text, true);
     assert_string_equal(card->id, "mine");
     assert_string_equal(card->paper, "arXiv:1");
@@ -62,7 +62,7 @@ static void test_errors(void **state)
         {CARD_HEAD "rows: {a: b}\nmeasures: {2acc: c}\n", "names of rows and measures"},
         {CARD_HEAD CARD_ROWS CARD_TRAIN "kind: bed\nquick: {train: {step: 1}}\n", "card.yaml:16:17: unknown key 'step'"},
         {CARD_HEAD CARD_ROWS "kind: bed\nquick: {train: {steps: 1}}\n", "'quick' changes 'train', and there is none"},
-        {CARD_HEAD CARD_ROWS "kind: bed\nquick: {settings: {image: 1}}\n", "unknown key 'image'"},
+        {CARD_HEAD CARD_ROWS "kind: bed\nquick: {settings: {image: [a]}}\n", "unknown key 'image'"},
         {CARD_HEAD CARD_ROWS "kind: bed\ntrain: {rate: 1, steps: 0, batch: 1}\n", "card.yaml:15:25: 'steps' is from 1"},
         {CARD_HEAD CARD_ROWS "kind: bed\ntrain: {rate: 1, batch: 1}\n", "card.yaml:15:8: 'steps' is missing"},
         {CARD_HEAD CARD_ROWS "kind: hat\n", "'kind' is one of claim|bed, not hat"},

@@ -255,10 +255,10 @@ static pith_status use_bed(pith_run *run)
     if (pith_bed_open(run, "resnet20", &bed) != PITH_E_ARGUMENT) return PITH_E_INTERNAL; /* not in its beds */
     PITH_TRY(pith_bed_open(run, "vgg6", &bed));
     cached_before = bed->was_cached;
-    char *model = pith_format(run->ctx, "%s/model.safetensors", bed->folder);
+    char *model = pith_format(run->ctx, "%s/net.safetensors", bed->folder);
     bool there = access(model, R_OK) == 0;
     pith_free(run->ctx, model);
-    pith_status status = there ? pith_bed_value(bed, "net", "acc", &acc) : PITH_E_INTERNAL;
+    pith_status status = there ? pith_bed_value(bed, "bed", "acc", &acc) : PITH_E_INTERNAL;
     pith_bed_close(bed);
     return status == PITH_OK ? pith_run_row(run, "ours", "acc", acc) : status;
 }
