@@ -397,7 +397,7 @@ static void test_optimizers(void **state)
                 }
                 average[i] += 0.25 * (w[i] - average[i]);
                 assert_true(fabs((double)p->data[i] - w[i]) < 2e-5);
-                assert_true(fabs((double)pith_optimizer_state(opt, 0, 2)[i] - average[i]) < 2e-5);
+                assert_true(fabs((double)pith_optimizer_state(opt, 0, 2, &(size_t){0})[i] - average[i]) < 2e-5);
             }
             assert_true(fixed->data[0] == 3 && unused->data[0] == 4);
             assert_null(p->grad);
@@ -429,6 +429,8 @@ static void test_schedules(void **state)
     assert_true(fabsf(pith_schedule_rate(&s, 9) - 0.775f) < 1e-6f);
     s.kind = PITH_RATE_CONSTANT;
     assert_true(pith_schedule_rate(&s, 99) == 1);
+    s.kind = PITH_RATE_ROOT;
+    assert_true(pith_schedule_rate(&s, 3) == 1 && pith_schedule_rate(&s, 15) == 0.5f && pith_schedule_rate(&s, 399) == 0.1f);
 }
 
 /* ---- random numbers --------------------------------------------------------------------------- */
