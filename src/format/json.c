@@ -45,3 +45,19 @@ const char *pith_json_text(const cJSON *object, const char *name)
     const cJSON *item = pith_json_get(object, name);
     return cJSON_IsString(item) ? item->valuestring : NULL;
 }
+
+pith_status pith_json_write(pith_ctx *ctx, const char *path, const cJSON *json)
+{
+    char *text = cJSON_Print(json);
+    if (!text) return pith_fail(ctx, PITH_E_MEMORY, "out of memory: %s as text", path);
+    pith_out *out;
+    pith_status status = pith_out_open(ctx, path, &out);
+    if (status == PITH_OK) {
+        status = pith_out_write(out, text, strlen(text));
+        if (status == PITH_OK) status = pith_out_write(out, "\n", 1);
+        if (status == PITH_OK) status = pith_out_close(out);
+        else pith_out_discard(out);
+    }
+    cJSON_free(text);
+    return status;
+}

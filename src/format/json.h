@@ -21,5 +21,7 @@ bool pith_json_u64(const cJSON *item, uint64_t *v);
 const cJSON *pith_json_get(const cJSON *object, const char *name);
 /** Its text, NULL when it is missing or no text. */
 const char *pith_json_text(const cJSON *object, const char *name);
+/** Write `json` to a file, indented; it appears whole or not at all.  @return PITH_E_IO, PITH_E_MEMORY */
+pith_status pith_json_write(pith_ctx *ctx, const char *path, const cJSON *json);
 
 #endif
