@@ -3,8 +3,11 @@
  * The text is cut into words, and each different word is kept once, with its count.  Its symbols are places in one
  * long array, linked to their neighbours.  For every pair of symbols that stand beside each other somewhere there is a
  * count and a list of the places of its left symbols, both kept up as pairs are merged; a heap gives the next pair.
- * What lies in heap and lists may be out of date, and is checked when it comes up: counts of a pair mostly fall, and a
- * place that was merged away no longer holds the pair's symbols. */
+ * What lies in heap and lists may be out of date, and is checked when it comes up: counts of a pair only fall, and a
+ * place that was merged away no longer holds the pair's symbols.
+ *
+ * No two pairs make the same bytes.  Where a stretch of text has become whole tokens, no merge has ever crossed its
+ * ends, so all that was merged within it was merged alike wherever else this holds for the same bytes. */
 #include "text/bpe_train.h"
 
 #include <stdlib.h>
@@ -25,10 +28,8 @@ typedef struct word {
 typedef struct pair {
     uint64_t key;                   /* left << 32 | right */
     uint64_t count;
-    uint32_t *places;               /* [n] ascending unless `mixed`; some may hold other symbols by now */
+    uint32_t *places;               /* [n] ascending; some may hold other symbols by now */
     uint32_t n, cap;
-    uint32_t id_plus_1;             /* of what the two make; 0: not merged yet */
-    bool mixed;
 } pair;
 
 typedef struct candidate {
@@ -58,8 +59,6 @@ typedef struct trainer {
     /* the vocabulary */
     pith_arena *result;
     pith_vocab v;
-    pith_str *merges;               /* [v.n_merges] until they go to the result */
-    size_t cap_merges;
     uint32_t *token_slots;          /* token + 1, by its letters */
     size_t n_token_slots;
 } trainer;
@@ -165,7 +164,6 @@ static pith_status add_place(trainer *t, uint32_t at)
     size_t cap = p->cap;
     PITH_TRY(grow(t->ctx, &p->places, p->n, &cap, sizeof *p->places));
     p->cap = (uint32_t)cap;
-    p->mixed |= p->n && p->places[p->n - 1] > at;
     p->places[p->n++] = at;
     p->count += t->words[t->word_of[at]].count;
     return PITH_OK;
@@ -201,16 +199,23 @@ static pith_status push(trainer *t, uint32_t i_pair)
     return PITH_OK;
 }
 
-/* The next pair to merge; NULL when none is left. */
+static void drop_top(trainer *t)
+{
+    t->heap[0] = t->heap[--t->n_heap];
+    sink(t->heap, t->n_heap, 0);
+}
+
+/* The next pair to merge, taken from the heap; NULL when none is left. */
 static pair *pop(trainer *t, uint64_t min_count)
 {
     while (t->n_heap) {
         candidate *top = &t->heap[0];
         pair *p = &t->pairs[top->pair];
-        if (top->count == p->count && p->count >= min_count) return p;
-        if (p->count < min_count) *top = t->heap[--t->n_heap];
-        else top->count = p->count;
-        sink(t->heap, t->n_heap, 0);
+        bool current = top->count == p->count;
+        top->count = p->count;
+        if (current || p->count < min_count) drop_top(t);
+        else sink(t->heap, t->n_heap, 0);
+        if (current && p->count >= min_count) return p;
     }
     return NULL;
 }
@@ -262,8 +267,9 @@ static pith_status begin_vocab(trainer *t, uint32_t byte_id[256])
     for (t->n_token_slots = 4096; t->n_token_slots < 2 * o->n_tokens;) t->n_token_slots *= 2;
     t->v.tokens = pith_arena_take(t->result, o->n_tokens * sizeof *t->v.tokens);
     t->v.types = pith_arena_take(t->result, o->n_tokens);
+    t->v.merges = pith_arena_take(t->result, PITH_MAX(o->n_tokens - o->n_controls - 256, 1) * sizeof *t->v.merges);
     t->token_slots = pith_calloc(t->ctx, t->n_token_slots, sizeof *t->token_slots);
-    if (!t->v.tokens || !t->v.types || !t->token_slots) return PITH_E_MEMORY;
+    if (!t->v.tokens || !t->v.types || !t->v.merges || !t->token_slots) return PITH_E_MEMORY;
     for (size_t i = 0; i < o->n_controls; i++) {
         size_t len = strlen(o->controls[i]);
         if (!len || *token_slot(t, o->controls[i], len)) return pith_fail(t->ctx, PITH_E_ARGUMENT, "training of a tokenizer: control token %zu is %s", i, len ? "there twice" : "empty");
@@ -288,11 +294,10 @@ static pith_status begin_vocab(trainer *t, uint32_t byte_id[256])
     return PITH_OK;
 }
 
-/* The rule that joins two tokens, and the token it makes. */
-static pith_status add_merge(trainer *t, uint32_t left, uint32_t right, uint32_t *id)
+/* The rule that joins two tokens, and the token it makes; *id NOWHERE when that has the name of a control. */
+static pith_status add_merge(trainer *t, uint64_t key, uint32_t *id)
 {
-    pith_str a = t->v.tokens[left], b = t->v.tokens[right];
-    PITH_TRY(grow(t->ctx, &t->merges, t->v.n_merges, &t->cap_merges, sizeof *t->merges));
+    pith_str a = t->v.tokens[key >> 32], b = t->v.tokens[(uint32_t)key];
     char *text = pith_arena_take(t->result, 2 * (a.len + b.len) + 3); /* "a b" and "ab" */
     if (!text) return PITH_E_MEMORY;
     char *joined = text + a.len + b.len + 2;
@@ -301,9 +306,10 @@ static pith_status add_merge(trainer *t, uint32_t left, uint32_t right, uint32_t
     memcpy(text + a.len + 1, b.s, b.len + 1);
     memcpy(joined, a.s, a.len);
     memcpy(joined + a.len, b.s, b.len + 1);
-    t->merges[t->v.n_merges++] = (pith_str){text, a.len + b.len + 1};
-    uint32_t there = *token_slot(t, joined, a.len + b.len); /* other tokens may have made it before */
-    *id = there ? there - 1 : add_token(t, joined, a.len + b.len, PITH_TOKEN_NORMAL);
+    *id = NOWHERE;
+    if (*token_slot(t, joined, a.len + b.len)) return PITH_OK;
+    t->v.merges[t->v.n_merges++] = (pith_str){text, a.len + b.len + 1};
+    *id = add_token(t, joined, a.len + b.len, PITH_TOKEN_NORMAL);
     return PITH_OK;
 }
 
@@ -332,20 +338,13 @@ static pith_status lay_out(trainer *t, const uint32_t byte_id[256])
     return PITH_OK;
 }
 
-static int by_place(const void *a, const void *b)
+/* Join a pair wherever it stands, from left to right, and count its neighbours anew.  Pairs that become more frequent
+ * hold the new token, and are new themselves. */
+static pith_status merge(trainer *t, pair *p, uint32_t id)
 {
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-    return (x > y) - (x < y);
-}
-
-/* Join pair number i_pair wherever it stands, from left to right, and count its neighbours anew. */
-static pith_status merge(trainer *t, size_t i_pair, uint32_t id)
-{
-    pair *p = &t->pairs[i_pair];
     uint32_t left = (uint32_t)(p->key >> 32), right = (uint32_t)p->key, *places = p->places;
     size_t n = p->n, n_pairs = t->n_pairs;
-    if (p->mixed) qsort(places, n, sizeof *places, by_place);
-    *p = (pair){.key = p->key, .count = p->count, .id_plus_1 = id + 1};
+    *p = (pair){.key = p->key, .count = p->count}; /* p moves when there are more pairs */
     pith_status status = PITH_OK;
     for (size_t i = 0; i < n && status == PITH_OK; i++) {
         uint32_t at = places[i], gone = t->symbol[at] == left ? t->next[at] : NOWHERE;
@@ -362,34 +361,27 @@ static pith_status merge(trainer *t, size_t i_pair, uint32_t id)
         if (next != NOWHERE && status == PITH_OK) status = add_place(t, at);
     }
     pith_free(t->ctx, places);
-    PITH_TRY(status);
-    /* Pairs that became more frequent hold the token that was made: they are new, unless it was there before. */
-    bool reused = id + 1 < t->v.n_tokens;
-    for (size_t i = reused ? 0 : n_pairs; i < t->n_pairs; i++)
-        if (i >= n_pairs || t->pairs[i].key >> 32 == id || (uint32_t)t->pairs[i].key == id) PITH_TRY(push(t, (uint32_t)i));
-    return PITH_OK;
+    for (size_t i = n_pairs; i < t->n_pairs && status == PITH_OK; i++) status = push(t, (uint32_t)i);
+    return status;
 }
 
 static pith_status learn(trainer *t)
 {
     uint64_t min_count = t->o->min_count ? t->o->min_count : 2;
-    const pair *p;
+    pair *p;
     for (size_t n = 0; t->v.n_tokens < t->o->n_tokens && (p = pop(t, min_count)); n++) {
-        uint32_t id = p->id_plus_1 - 1;
-        if (!p->id_plus_1) PITH_TRY(add_merge(t, (uint32_t)(p->key >> 32), (uint32_t)p->key, &id));
-        PITH_TRY(merge(t, (size_t)(p - t->pairs), id));
+        uint32_t id;
+        PITH_TRY(add_merge(t, p->key, &id));
+        if (id != NOWHERE) PITH_TRY(merge(t, p, id));
         if (n % PROGRESS_EVERY == 0) PITH_TRY(pith_progress(t->ctx, "learning tokens", t->v.n_tokens, t->o->n_tokens));
     }
-    t->v.merges = pith_arena_take(t->result, PITH_MAX(t->v.n_merges, 1) * sizeof *t->v.merges);
-    if (!t->v.merges) return PITH_E_MEMORY;
-    if (t->v.n_merges) memcpy(t->v.merges, t->merges, t->v.n_merges * sizeof *t->v.merges);
     return pith_progress(t->ctx, "learning tokens", t->o->n_tokens, t->o->n_tokens);
 }
 
 static void trainer_end(trainer *t)
 {
     for (size_t i = 0; i < t->n_pairs; i++) pith_free(t->ctx, t->pairs[i].places);
-    void *memory[] = {t->words, t->slots, t->symbol, t->prev, t->next, t->word_of, t->pairs, t->pair_slots, t->heap, t->merges, t->token_slots};
+    void *memory[] = {t->words, t->slots, t->symbol, t->prev, t->next, t->word_of, t->pairs, t->pair_slots, t->heap, t->token_slots};
     for (size_t i = 0; i < PITH_COUNT(memory); i++) pith_free(t->ctx, memory[i]);
     pith_arena_free(t->arena);
 }

@@ -14,8 +14,8 @@ typedef struct pith_bpe_options {
 
 /** Learn from texts, between which no word goes on.  Ids: controls, then the bytes in the order of GPT-2's letters for
  *  them, then merges as they were made.  In each step the most frequent pair is merged, of equal ones that of the
- *  smallest (left, right) ids: what the PyPI package `tokenizers` makes of the same text.  (It differs where two pairs
- *  of tokens make the same bytes, which `tokenizers` counts apart.)
+ *  smallest (left, right) ids: what the PyPI package `tokenizers` makes of the same text.  (It would also merge to
+ *  the name of a control, which here stays apart.)
  *  Time: linear in the text, and n log n in its different words.  Controls in the text are text here.
  *  vocab's arrays and strings live in `arena`, which stays whole on error.
  *  @return PITH_E_ARGUMENT (n_tokens too small, a control empty or twice, an unknown `pre`), PITH_E_LIMIT (2^31

@@ -3,8 +3,8 @@
 
     oracle_train.py TRAIN_FILE TOKENIZE_FILE
 
-From the same text both must learn the same merges (as long as no two pairs make the same bytes, see bpe_train.h; the
-texts here are such), and `tokenizers` must read pith's file and give the ids that pith gives.
+From the same text both must learn the same merges, and `tokenizers` must read pith's file and give the ids that pith
+gives.
 """
 import glob
 import json

@@ -10,16 +10,16 @@ static const char *const controls[] = {"<|endoftext|>", "<|pad|>"};
 
 /* ---- plainly ---------------------------------------------------------------------------------- */
 
-enum { MOST = 4096 };
+enum { MOST = 1300 };
 
 /* Words as strings of tokens' texts; here a word is a run of letters with the space before it, as all test texts
  * have nothing but lower-case letters and single spaces. */
 typedef struct plain {
     int sym[MOST], start[MOST]; /* start: a word begins here */
     size_t n;
-    char token[1024][64];
+    char token[512][MOST];
     size_t n_tokens;
-    char merges[1024][64];
+    char merges[512][2 * MOST];
     size_t n_merges;
 } plain;
 
@@ -53,16 +53,14 @@ static void plain_train(plain *p, const char *text, const pith_vocab *v, size_t 
             if (better) best = count, left = p->sym[i], right = p->sym[i + 1];
         }
         if (best < 2) break;
-        char joined[64], a[31], b[31];
+        static char joined[2 * MOST], a[MOST], b[MOST];
         snprintf(a, sizeof a, "%s", p->token[left]);
         snprintf(b, sizeof b, "%s", p->token[right]);
         snprintf(joined, sizeof joined, "%s%s", a, b);
-        int id = plain_find(p, joined);
-        if (id < 0) {
-            id = (int)p->n_tokens;
-            strcpy(p->token[p->n_tokens++], joined);
-        }
-        snprintf(p->merges[p->n_merges++], 64, "%s %s", a, b);
+        assert_int_equal(plain_find(p, joined), -1); /* no two pairs make the same */
+        int id = (int)p->n_tokens;
+        strcpy(p->token[p->n_tokens++], joined);
+        snprintf(p->merges[p->n_merges++], sizeof *p->merges, "%s %s", a, b);
         size_t n = 0;
         for (size_t i = 0; i < p->n; i++, n++) {
             bool here = i + 1 < p->n && !p->start[i + 1] && p->sym[i] == left && p->sym[i + 1] == right;
@@ -75,11 +73,11 @@ static void plain_train(plain *p, const char *text, const pith_vocab *v, size_t 
 }
 
 /* Words of few letters, so that runs and repeats are many. */
-static void make_text(char *text, size_t n, unsigned letters, uint64_t seed)
+static void make_text(char *text, size_t n, unsigned letters, unsigned word_len, uint64_t seed)
 {
     pith_rng rng = {.seed = seed};
     for (size_t i = 0; i < n; i++) {
-        bool space = i && i + 1 < n && text[i - 1] != ' ' && pith_rng_below(&rng, 6) == 0;
+        bool space = i && i + 1 < n && text[i - 1] != ' ' && pith_rng_below(&rng, word_len) == 0;
         text[i] = space ? ' ' : (char)('a' + pith_rng_below(&rng, letters));
     }
     text[n] = 0;
@@ -91,8 +89,8 @@ static void test_against_plain(void **state)
     pith_ctx *ctx = test_ctx(1);
     static plain p;
     static char text[1200];
-    for (uint64_t seed = 0; seed < 24; seed++) {
-        make_text(text, 300 + 40 * (seed % 20), seed % 4 == 3 ? 12 : 1 + (unsigned)seed % 4, seed);
+    for (uint64_t seed = 0; seed < 60; seed++) {
+        make_text(text, 300 + 40 * (seed % 20), seed % 4 == 3 ? 12 : 1 + (unsigned)seed % 4, seed % 3 ? 6 : 40, seed);
         pith_arena *arena = pith_arena_new(ctx);
         pith_vocab v;
         pith_bpe_options o = {.n_tokens = 256 + 2 + 60, .controls = controls, .n_controls = 2};
@@ -205,6 +203,12 @@ static void test_limits(void **state)
     assert_string_equal(v.merges[0].s, "a b");
     assert_ok(ctx, pith_bpe_train(ctx, arena, texts, 5, &(pith_bpe_options){.n_tokens = 300, .min_count = 3}, &v));
     assert_int_equal(v.n_merges, 0);
+    static const char *const ab[] = {"ab"};
+    const pith_str longer = {"abc abc abc xab xab", 19};
+    assert_ok(ctx, pith_bpe_train(ctx, arena, &longer, 1, &(pith_bpe_options){.n_tokens = 300, .controls = ab, .n_controls = 1}, &v));
+    for (size_t i = 0; i < v.n_merges; i++) assert_string_not_equal(v.merges[i].s, "a b");
+    assert_true(v.n_merges > 1);
+    assert_int_equal(v.types[0], PITH_TOKEN_CONTROL);
     pith_arena_free(arena);
     pith_ctx_free(ctx);
 }
@@ -223,7 +227,7 @@ static void test_faults_everywhere(void **state)
 {
     (void)state;
     static char text[400];
-    make_text(text, 380, 5, 3);
+    make_text(text, 380, 5, 6, 3);
     pith_status status = PITH_E_MEMORY;
     long n = 0;
     while (status != PITH_OK) {
