@@ -39,7 +39,8 @@ extern "C" {
     X(E_NONFINITE, 9, "a value is not finite") \
     X(E_LIMIT, 10, "a limit is exceeded") \
     X(E_CANCELLED, 11, "interrupted") \
-    X(E_INTERNAL, 12, "an internal check failed")
+    X(E_INTERNAL, 12, "an internal check failed") \
+    X(E_CLAIM, 13, "a claim does not hold")
 
 typedef enum pith_status {
 #define X(name, number, text) PITH_##name = number,

@@ -51,6 +51,7 @@ void *pith_resize(pith_ctx *ctx, void *ptr, size_t size);         /* old block s
 void pith_free(pith_ctx *ctx, void *ptr);                         /* NULL is allowed */
 char *pith_strdup(pith_ctx *ctx, const char *text);
 char *pith_strndup(pith_ctx *ctx, const char *text, size_t len);
+char *pith_format(pith_ctx *ctx, const char *format, ...) PITH_PRINTF(2, 3);
 size_t pith_memory_used(const pith_ctx *ctx);
 size_t pith_memory_peak(const pith_ctx *ctx);
 
@@ -157,6 +158,15 @@ void pith_out_discard_all(void);                                  /* async-signa
 /** Before long work: whether a file could be written at `path`, and that this would not replace `source`.
  *  @return PITH_E_IO, PITH_E_ARGUMENT (they are the same file), PITH_E_MEMORY */
 pith_status pith_out_check(pith_ctx *ctx, const char *path, const char *source);
+
+/* ---- folders ---------------------------------------------------------------------------------- */
+
+/** With its parents; one that is there is fine.  @return PITH_E_IO, PITH_E_MEMORY */
+pith_status pith_folder_make(pith_ctx *ctx, const char *path);
+/** With all that is in it; one that is not there is fine.  @return PITH_E_IO */
+pith_status pith_folder_remove(pith_ctx *ctx, const char *path);
+/** ${XDG_CACHE_HOME:-~/.cache}/pith/<name>, made; free with pith_free.  @return PITH_E_IO, PITH_E_MEMORY */
+pith_status pith_cache_folder(pith_ctx *ctx, const char *name, char **path);
 
 /* ---- little-endian fields of files ------------------------------------------------------------ */
 

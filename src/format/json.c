@@ -26,6 +26,29 @@ pith_status pith_json_parse(pith_ctx *ctx, const char *what, const char *text, s
     return pith_fail(ctx, PITH_E_CORRUPT, "%s: not valid JSON at line %zu, column %zu", what, line, column);
 }
 
+pith_status pith_json_read(pith_ctx *ctx, const char *path, cJSON **json)
+{
+    pith_map map;
+    PITH_TRY(pith_map_open(ctx, path, &map));
+    pith_status status = pith_json_parse(ctx, path, map.data ? (const char *)map.data : "", map.len, json);
+    pith_map_close(ctx, &map);
+    return status;
+}
+
+pith_status pith_json_write(pith_ctx *ctx, const char *path, const cJSON *json)
+{
+    char *text = cJSON_Print(json);
+    if (!text) return pith_fail(ctx, PITH_E_MEMORY, "%s: out of memory while writing JSON", path);
+    pith_out *out = NULL;
+    pith_status status = pith_out_open(ctx, path, &out);
+    if (status == PITH_OK) status = pith_out_write(out, text, strlen(text));
+    if (status == PITH_OK) status = pith_out_write(out, "\n", 1);
+    if (status == PITH_OK) status = pith_out_close(out);
+    else pith_out_discard(out);
+    cJSON_free(text);
+    return status;
+}
+
 bool pith_json_u64(const cJSON *item, uint64_t *v)
 {
     if (!cJSON_IsNumber(item)) return false;
@@ -44,20 +67,4 @@ const char *pith_json_text(const cJSON *object, const char *name)
 {
     const cJSON *item = pith_json_get(object, name);
     return cJSON_IsString(item) ? item->valuestring : NULL;
-}
-
-pith_status pith_json_write(pith_ctx *ctx, const char *path, const cJSON *json)
-{
-    char *text = cJSON_Print(json);
-    if (!text) return pith_fail(ctx, PITH_E_MEMORY, "out of memory: %s as text", path);
-    pith_out *out;
-    pith_status status = pith_out_open(ctx, path, &out);
-    if (status == PITH_OK) {
-        status = pith_out_write(out, text, strlen(text));
-        if (status == PITH_OK) status = pith_out_write(out, "\n", 1);
-        if (status == PITH_OK) status = pith_out_close(out);
-        else pith_out_discard(out);
-    }
-    cJSON_free(text);
-    return status;
 }

@@ -69,6 +69,7 @@ struct pith_var {
 pith_status pith_tape_new(pith_ctx *ctx, uint64_t seed, pith_tape **tape);
 /** With all its values and parameters.  NULL is allowed. */
 void pith_tape_free(pith_tape *tape);
+uint64_t pith_tape_seed(const pith_tape *tape);
 /** Begin a step: all values but parameters end, the last error is forgotten, recording is on, and random
  *  numbers are those of `step`. */
 void pith_tape_step(pith_tape *tape, uint64_t step);
@@ -250,6 +251,8 @@ pith_var *pith_var_group_norm(pith_var *x, size_t n_groups, pith_var *gain, pith
 /** While training, by the batch's mean and variance, of which averages are kept in mean and variance [channels], the
  *  caller's (each moves by `momentum` towards the batch's); where pith_tape_record is off, by these averages. */
 pith_var *pith_var_batch_norm(pith_var *x, pith_var *gain, pith_var *bias, float eps, float *mean, float *variance, float momentum);
+/** By these averages in any case: a network that is frozen, but passes gradients on. */
+pith_var *pith_var_batch_norm_fixed(pith_var *x, pith_var *gain, pith_var *bias, float eps, const float *mean, const float *variance);
 
 /* ---- attention -------------------------------------------------------------------------------- */
 
@@ -257,6 +260,7 @@ typedef struct pith_attention {
     bool causal;                  /* query i of n_q sees keys up to i + n_k - n_q; n_q <= n_k */
     size_t window;                /* … and only the last `window` of them; 0: all */
     float scale;                  /* 0: 1 / sqrt(d) */
+    const int32_t *n_keys;        /* [n]: only the first so many keys of each, 1..n_k; not with causal; NULL: all; copied */
 } pith_attention;
 /** q [n, heads, n_q, d], k and v [n, kv_heads, n_k, d] with heads a multiple of kv_heads (head h uses
  *  h / (heads / kv_heads)) -> [n, heads, n_q, d].  Queries and keys of different lengths: cross-attention. */
@@ -308,14 +312,20 @@ pith_var *pith_var_hard_concrete_open(pith_var *log_alpha, float temperature);
 
 typedef enum pith_optimizer_kind {
     PITH_SGD,                     /* with momentum, nesterov; decay is added to the gradient */
-    PITH_ADAMW                    /* Loshchilov, Hutter, arXiv:1711.05101 */
+    PITH_ADAMW,                   /* Loshchilov, Hutter, arXiv:1711.05101 */
+    PITH_ADAFACTOR,               /* Shazeer, Stern, arXiv:1804.04235: of a matrix's second moments row and column means */
+    PITH_MUON                     /* Jordan et al. 2024, kellerjordan.github.io/posts/muon: matrices move by their momentum made
+                                   * orthogonal, at a rate that suits AdamW (Liu et al., arXiv:2502.16982); AdamW for the rest */
 } pith_optimizer_kind;
 
+/* To Adafactor and Muon a matrix is a parameter of two dimensions or more, [dims[0], the others together]. */
 typedef struct pith_optimizer_options {
     pith_optimizer_kind kind;
-    float momentum;               /* SGD; 0: none, and no memory for it */
-    bool nesterov;
-    float beta1, beta2, eps;      /* AdamW; all 0: 0.9, 0.999, 1e-8 */
+    float momentum;               /* SGD; 0: none, and no memory for it.  Muon, with Nesterov's step; 0: 0.95 */
+    bool nesterov;                /* SGD */
+    float beta1, beta2, eps;      /* AdamW; all 0: 0.9, 0.999, 1e-8.  Adafactor: beta1 of its updates, 0: none kept */
+    float update_clip;            /* Adafactor: the root mean square of an update is at most this (the paper: 1); 0: off */
+    bool relative;                /* Adafactor: rate times the parameter's root mean square, at least 1e-3 */
     float weight_decay;           /* of every parameter, until pith_optimizer_group */
     float clip_norm;              /* gradients together are no longer than this; 0: off */
     float ema;                    /* decay of a moving average of the parameters; 0: none kept */
@@ -325,22 +335,35 @@ typedef struct pith_optimizer pith_optimizer;
 
 /** For the parameters the tape has now.  Free it before the tape. @return PITH_E_MEMORY, PITH_E_ARGUMENT */
 pith_status pith_optimizer_new(pith_tape *tape, const pith_optimizer_options *options, pith_optimizer **optimizer);
+/** For some of them. */
+pith_status pith_optimizer_new_for(pith_tape *tape, const pith_optimizer_options *options, pith_var *const *params, size_t n, pith_optimizer **optimizer);
 void pith_optimizer_free(pith_optimizer *optimizer); /* NULL is allowed */
 /** Parameters with settings of their own: weight decay (0 for gains and biases), and a factor on the rate (0: fixed). */
 void pith_optimizer_group(pith_optimizer *optimizer, pith_var *const *params, size_t n, float weight_decay, float rate_factor);
-/** Change the parameters in place and forget their gradients.  A parameter without gradient stays.
- *  @return PITH_E_NONFINITE when a gradient is not finite: its parameter is named, nothing is changed */
+/** Matrices that take AdamW where the optimizer is Muon (embeddings, the last layer).  Before the first step.
+ *  @return PITH_E_MEMORY */
+pith_status pith_optimizer_plain(pith_optimizer *optimizer, pith_var *const *params, size_t n);
+/** Change the parameters in place and forget the tape's gradients.  A parameter without gradient stays.
+ *  @return PITH_E_NONFINITE when a gradient is not finite: its parameter is named, nothing is changed; PITH_E_MEMORY
+ *  (Muon's products): some have changed */
 pith_status pith_optimizer_step(pith_optimizer *optimizer, float rate);
 /** Length of all gradients together at the last step, before clipping. */
 double pith_optimizer_norm(const pith_optimizer *optimizer);
 /** Exchange the parameters and their moving averages: before an evaluation, and after. */
 void pith_optimizer_swap_ema(pith_optimizer *optimizer);
-/* What a checkpoint holds beside the parameters: steps taken, and for each parameter up to three arrays of its
- * size: momentum (or first moment), second moment, average; NULL where there is none. */
+/* What a checkpoint holds beside the parameters: steps taken, and for each parameter up to PITH_N_STATES arrays:
+ * momentum (or first moment), second moment (Adafactor: of a matrix its rows', then its columns'), average. */
+#define PITH_N_STATES 3
 uint64_t *pith_optimizer_steps(pith_optimizer *optimizer);
-float *pith_optimizer_state(pith_optimizer *optimizer, size_t i_param, int which);
+/** The optimizer's parameters, in its order. */
+pith_var *const *pith_optimizer_params(const pith_optimizer *optimizer, size_t *n);
+/** [*count], or NULL where there is none. */
+float *pith_optimizer_state(pith_optimizer *optimizer, size_t i_param, int which, size_t *count);
 
-typedef enum pith_schedule_kind { PITH_RATE_CONSTANT, PITH_RATE_LINEAR, PITH_RATE_COSINE } pith_schedule_kind;
+typedef enum pith_schedule_kind {
+    PITH_RATE_CONSTANT, PITH_RATE_LINEAR, PITH_RATE_COSINE,
+    PITH_RATE_ROOT                /* after the warm-up rate sqrt(n_warmup / step); last_rate is not used */
+} pith_schedule_kind;
 typedef struct pith_schedule {
     pith_schedule_kind kind;
     float rate, last_rate;        /* after the warm-up; at step n_steps */

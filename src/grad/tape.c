@@ -118,6 +118,7 @@ void pith_tape_step(pith_tape *tape, uint64_t step)
 }
 
 pith_status pith_tape_status(const pith_tape *tape) { return tape->status; }
+uint64_t pith_tape_seed(const pith_tape *tape) { return tape->seed; }
 size_t pith_tape_bytes(const pith_tape *tape) { return tape->bytes; }
 pith_ctx *pith_tape_ctx(const pith_tape *tape) { return tape->ctx; }
 bool pith_recording(const pith_tape *tape) { return tape->recording; }

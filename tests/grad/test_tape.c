@@ -397,7 +397,7 @@ static void test_optimizers(void **state)
                 }
                 average[i] += 0.25 * (w[i] - average[i]);
                 assert_true(fabs((double)p->data[i] - w[i]) < 2e-5);
-                assert_true(fabs((double)pith_optimizer_state(opt, 0, 2)[i] - average[i]) < 2e-5);
+                assert_true(fabs((double)pith_optimizer_state(opt, 0, 2, &(size_t){0})[i] - average[i]) < 2e-5);
             }
             assert_true(fixed->data[0] == 3 && unused->data[0] == 4);
             assert_null(p->grad);

@@ -1,0 +1,202 @@
+/* Beds: networks that cards start from, trained once and kept in the cache.
+ *
+ * A bed is a folder <id>-<hash>; bed.json in it says what was measured.  It is made in <id>-<hash>.part beside it and
+ * renamed when it is done, under a lock, so that of two processes that want it one trains and the other waits; what
+ * an interrupted training left in .part is there for its procedure to go on from. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "config.h"
+#include "format/json.h"
+#include "recipe/run.h"
+
+#define RESULT "bed.json"
+
+/* What decides the result: the card, the code, the data, the seed. */
+static pith_status hash_of(pith_ctx *ctx, const pith_card *card, uint64_t seed, uint64_t *hash)
+{
+    uint64_t parts[4] = {pith_hash(card->text, card->text_len), pith_procedure_find(card->procedure->name)->code, seed, card->quick};
+    uint64_t train[2] = {card->train.steps, pith_hash(PITH_VERSION, strlen(PITH_VERSION))}; /* steps: a budget may have changed them */
+    uint64_t all[3] = {pith_hash(parts, sizeof parts), pith_hash(train, sizeof train), 0};
+    (void)ctx;
+    *hash = pith_hash(all, sizeof all);
+    return PITH_OK;
+}
+
+static bool is_trained(pith_ctx *ctx, const char *folder)
+{
+    char *file = pith_format(ctx, "%s/" RESULT, folder);
+    bool there = file && access(file, R_OK) == 0;
+    pith_free(ctx, file);
+    return there;
+}
+
+pith_status pith_bed_path(pith_ctx *ctx, const pith_card *card, uint64_t seed, char **path, bool *there)
+{
+    uint64_t hash;
+    char *cache;
+    PITH_TRY(hash_of(ctx, card, seed, &hash));
+    PITH_TRY(pith_cache_folder(ctx, "beds", &cache));
+    *path = pith_format(ctx, "%s/%s-%016llx", cache, card->id, (unsigned long long)hash);
+    pith_free(ctx, cache);
+    if (!*path) return PITH_E_MEMORY;
+    *there = is_trained(ctx, *path);
+    return PITH_OK;
+}
+
+/* ---- bed.json --------------------------------------------------------------------------------- */
+
+static cJSON *result_json(const pith_run *run, double seconds)
+{
+    cJSON *json = cJSON_CreateObject(), *rows = cJSON_AddObjectToObject(json, "rows"), *notes = cJSON_AddArrayToObject(json, "notes");
+    bool ok = rows && notes && cJSON_AddStringToObject(json, "card", run->card->id) && cJSON_AddNumberToObject(json, "seed", (double)run->seed) &&
+              cJSON_AddBoolToObject(json, "quick", run->quick) && cJSON_AddNumberToObject(json, "seconds", seconds);
+    for (size_t i = 0; ok && i < run->n_values; i++) {
+        const char *row = run->card->rows[run->values[i].row].name;
+        cJSON *of_row = cJSON_GetObjectItemCaseSensitive(rows, row);
+        if (!of_row) of_row = cJSON_AddObjectToObject(rows, row);
+        ok = of_row && cJSON_AddNumberToObject(of_row, run->card->measures[run->values[i].measure].name, run->values[i].value);
+    }
+    for (size_t i = 0; ok && i < run->n_notes; i++) {
+        cJSON *note = cJSON_CreateString(run->notes[i]);
+        ok = note && cJSON_AddItemToArray(notes, note);
+    }
+    if (ok) return json;
+    cJSON_Delete(json);
+    return NULL;
+}
+
+static pith_status write_result(const pith_run *run, double seconds)
+{
+    cJSON *json = result_json(run, seconds);
+    char *file = pith_format(run->ctx, "%s/" RESULT, run->folder);
+    pith_status status = json && file ? pith_json_write(run->ctx, file, json) : PITH_E_MEMORY;
+    pith_free(run->ctx, file);
+    cJSON_Delete(json);
+    return status;
+}
+
+static pith_status read_result(const pith_bed *bed, cJSON **json)
+{
+    char *file = pith_format(bed->ctx, "%s/" RESULT, bed->folder);
+    if (!file) return PITH_E_MEMORY;
+    pith_status status = pith_json_read(bed->ctx, file, json);
+    pith_free(bed->ctx, file);
+    return status;
+}
+
+pith_status pith_bed_value(const pith_bed *bed, const char *row, const char *measure, double *value)
+{
+    cJSON *json;
+    PITH_TRY(read_result(bed, &json));
+    const cJSON *v = pith_json_get(pith_json_get(pith_json_get(json, "rows"), row), measure);
+    pith_status status = PITH_OK;
+    if (cJSON_IsNumber(v)) *value = v->valuedouble;
+    else status = pith_fail(bed->ctx, PITH_E_ARGUMENT, "%s: the bed '%s' measured no %s.%s", bed->folder, bed->card->id, row, measure);
+    cJSON_Delete(json);
+    return status;
+}
+
+/* ---- training --------------------------------------------------------------------------------- */
+
+static pith_status train(pith_bed *bed, const char *part, const pith_run *parent)
+{
+    pith_ctx *ctx = bed->ctx;
+    pith_run run = {.ctx = ctx, .card = bed->card, .seed = bed->seed, .quick = bed->card->quick, .folder = part, .parent = parent};
+    for (const pith_run *p = parent; p; p = p->parent)
+        if (!strcmp(p->card->id, bed->card->id)) return pith_fail(ctx, PITH_E_ARGUMENT, "the bed '%s' needs itself; take it out of its card's beds", bed->card->id);
+    pith_log(ctx, PITH_LOG_INFO, "training the bed %s%s, seed %llu, about %.3g min", bed->card->id, run.quick ? " (quick)" : "", (unsigned long long)bed->seed, bed->card->minutes);
+    double start = pith_now_s();
+    pith_status status = pith_folder_make(ctx, part);
+    if (status == PITH_OK) status = bed->card->procedure->run(&run);
+    if (status == PITH_OK) status = write_result(&run, pith_now_s() - start);
+    if (status == PITH_OK && rename(part, bed->folder) != 0)
+        status = pith_fail(ctx, PITH_E_IO, "%s: cannot put the trained bed in place: %s", bed->folder, strerror(errno));
+    pith_run_clear(&run);
+    return status;
+}
+
+/* Under the lock: somebody else may have trained it while we waited. */
+static pith_status train_once(pith_bed *bed, const pith_run *parent)
+{
+    pith_ctx *ctx = bed->ctx;
+    char *lock = pith_format(ctx, "%s.lock", bed->folder), *part = pith_format(ctx, "%s.part", bed->folder);
+    int fd = lock && part ? open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0666) : -1;
+    pith_status status = PITH_OK;
+    if (!lock || !part) status = PITH_E_MEMORY;
+    else if (fd < 0) status = pith_fail(ctx, PITH_E_IO, "%s: %s", lock, strerror(errno));
+    while (status == PITH_OK && flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        if (errno != EWOULDBLOCK && errno != EINTR) status = pith_fail(ctx, PITH_E_IO, "%s: cannot lock: %s", lock, strerror(errno));
+        else if ((status = pith_progress(ctx, "waiting for another process that trains this bed", 0, 1)) == PITH_OK) usleep(200000);
+    }
+    bed->was_cached = status == PITH_OK && is_trained(ctx, bed->folder);
+    if (status == PITH_OK && !bed->was_cached) status = train(bed, part, parent);
+    if (fd >= 0) close(fd);
+    pith_free(ctx, lock);
+    pith_free(ctx, part);
+    return status;
+}
+
+static pith_status open_for(pith_ctx *ctx, pith_card *card, uint64_t seed, const pith_run *parent, pith_bed **out)
+{
+    pith_bed *bed = pith_calloc(ctx, 1, sizeof *bed);
+    pith_status status = PITH_E_MEMORY;
+    if (!bed) {
+        pith_card_free(card);
+        return status;
+    }
+    *bed = (pith_bed){.card = card, .seed = seed, .ctx = ctx};
+    if (card->kind != PITH_CARD_BED) {
+        status = pith_fail(ctx, PITH_E_ARGUMENT, "%s is no bed; its kind is claim", card->id);
+        goto failed;
+    }
+    PITH_GOTO(pith_bed_path(ctx, card, seed, &bed->folder, &bed->was_cached), failed);
+    if (!bed->was_cached) PITH_GOTO(train_once(bed, parent), failed);
+    *out = bed;
+    return PITH_OK;
+failed:
+    pith_bed_close(bed);
+    return status;
+}
+
+pith_status pith_bed_of_card(pith_ctx *ctx, pith_card *card, uint64_t seed, pith_bed **bed) { return open_for(ctx, card, seed, NULL, bed); }
+
+pith_status pith_bed_get(pith_ctx *ctx, const char *which, bool quick, uint64_t seed, pith_bed **bed)
+{
+    pith_card *card;
+    PITH_TRY(pith_card_load(ctx, which, quick, &card));
+    return open_for(ctx, card, seed, NULL, bed);
+}
+
+pith_status pith_bed_open(pith_run *run, const char *id, pith_bed **bed)
+{
+    size_t i = 0;
+    while (i < run->card->beds.n && strcmp(run->card->beds.items[i], id)) i++;
+    if (i == run->card->beds.n) return pith_fail(run->ctx, PITH_E_ARGUMENT, "%s: its procedure needs the bed '%s'; add it to the card's beds", run->card->file, id);
+    pith_card *card;
+    cJSON *json;
+    PITH_TRY(pith_card_load(run->ctx, id, run->quick, &card));
+    PITH_TRY(open_for(run->ctx, card, run->seed, run, bed));
+    pith_status status = read_result(*bed, &json);
+    if (status == PITH_OK) {
+        const cJSON *note;
+        cJSON_ArrayForEach(note, pith_json_get(json, "notes")) if (status == PITH_OK && cJSON_IsString(note)) status = pith_run_note(run, "%s: %s", id, note->valuestring);
+        cJSON_Delete(json);
+    }
+    if (status == PITH_OK) return PITH_OK;
+    pith_bed_close(*bed);
+    *bed = NULL;
+    return status;
+}
+
+void pith_bed_close(pith_bed *bed)
+{
+    if (!bed) return;
+    pith_card_free(bed->card);
+    pith_free(bed->ctx, bed->folder);
+    pith_free(bed->ctx, bed);
+}

@@ -1,0 +1,72 @@
+/* Runs: what a procedure reports. */
+#include "recipe/run.h"
+
+#include <math.h>
+
+static pith_status undeclared(pith_run *run, const char *what, const char *name)
+{
+    return pith_fail(run->ctx, PITH_E_ARGUMENT, "%s: its procedure '%s' reports the %s '%s', which the card does not name; add it to the card", run->card->file,
+                     run->card->procedure->name, what, name);
+}
+
+pith_status pith_run_row(pith_run *run, const char *row, const char *measure, double value)
+{
+    const pith_card *card = run->card;
+    uint32_t r = 0, m = 0;
+    while (r < card->n_rows && strcmp(card->rows[r].name, row)) r++;
+    while (m < card->n_measures && strcmp(card->measures[m].name, measure)) m++;
+    if (r == card->n_rows) return undeclared(run, "row", row);
+    if (m == card->n_measures) return undeclared(run, "measure", measure);
+    if (!isfinite(value)) return pith_fail(run->ctx, PITH_E_NONFINITE, "%s: %s.%s is not finite", card->id, row, measure);
+    for (size_t i = 0; i < run->n_values; i++)
+        if (run->values[i].row == r && run->values[i].measure == m) return pith_fail(run->ctx, PITH_E_ARGUMENT, "%s: %s.%s was reported already", card->id, row, measure);
+    if (run->n_values == run->n_values_room) {
+        size_t room = PITH_MAX(32, 2 * run->n_values);
+        pith_measurement *grown = pith_resize(run->ctx, run->values, room * sizeof *grown);
+        if (!grown) return PITH_E_MEMORY;
+        run->values = grown;
+        run->n_values_room = room;
+    }
+    run->values[run->n_values++] = (pith_measurement){r, m, value};
+    pith_log(run->ctx, PITH_LOG_INFO, "%s, seed %llu: %s.%s = %.6g", card->id, (unsigned long long)run->seed, row, measure, value);
+    return PITH_OK;
+}
+
+/* Takes the text over. */
+static pith_status add_note(pith_run *run, char *text)
+{
+    if (!text) return PITH_E_MEMORY;
+    for (size_t i = 0; i < run->n_notes; i++) {
+        if (strcmp(run->notes[i], text)) continue;
+        pith_free(run->ctx, text);
+        return PITH_OK;
+    }
+    char **grown = pith_resize(run->ctx, run->notes, (run->n_notes + 1) * sizeof *grown);
+    if (!grown) {
+        pith_free(run->ctx, text);
+        return PITH_E_MEMORY;
+    }
+    run->notes = grown;
+    run->notes[run->n_notes++] = text;
+    return PITH_OK;
+}
+
+pith_status pith_run_note(pith_run *run, const char *format, ...)
+{
+    char text[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    return add_note(run, pith_strdup(run->ctx, text));
+}
+
+void pith_run_clear(pith_run *run)
+{
+    for (size_t i = 0; i < run->n_notes; i++) pith_free(run->ctx, run->notes[i]);
+    pith_free(run->ctx, run->notes);
+    pith_free(run->ctx, run->values);
+    run->notes = NULL;
+    run->values = NULL;
+    run->n_notes = run->n_values = run->n_values_room = 0;
+}

@@ -1,0 +1,74 @@
+/* What a procedure sees: the run of a card with one seed.  And the beds it starts from.
+ *
+ *     static pith_status run(pith_run *run)
+ *     {
+ *         const my_settings *s = run->card->settings;
+ *         pith_bed *bed;
+ *         PITH_TRY(pith_bed_open(run, "vgg6", &bed));          // trained now, or taken from the cache
+ *         ... load from bed->folder, train by run->card->train with run->seed ...
+ *         status = pith_run_row(run, "gradual", "acc", acc);
+ *         pith_bed_close(bed);
+ *         return status;
+ *     }
+ *     const pith_procedure pith_procedure_mine = {"mine", settings, sizeof(my_settings), run};
+ *
+ * A bed's procedure puts what it trained into run->folder, which then becomes the cached bed. */
+#ifndef PITH_RUN_H
+#define PITH_RUN_H
+
+#include "recipe/card.h"
+
+typedef struct pith_measurement {
+    uint32_t row, measure;         /* of the card */
+    double value;
+} pith_measurement;
+
+struct pith_run {
+    pith_ctx *ctx;
+    const pith_card *card;         /* with quick settings and the budget already in it */
+    uint64_t seed;                 /* for everything random */
+    bool quick;
+    const char *folder;            /* empty, ours to write: a bed's result, or scratch that goes when the run ends.  A bed's
+                                      may hold what an interrupted run left (a checkpoint to go on from) */
+    /* what it reports */
+    pith_measurement *values;
+    size_t n_values, n_values_room;
+    char **notes;
+    size_t n_notes;
+    const pith_run *parent;        /* the run for which this bed is trained; NULL */
+};
+
+/** A measured value.  Row and measure must be in the card; each pair once.
+ *  @return PITH_E_ARGUMENT, PITH_E_NONFINITE, PITH_E_MEMORY */
+pith_status pith_run_row(pith_run *run, const char *row, const char *measure, double value);
+/** A fact that readers of the result should know, once each: where the data came from, what fell back to what. */
+pith_status pith_run_note(pith_run *run, const char *format, ...) PITH_PRINTF(2, 3);
+
+/** Forget what was reported. */
+void pith_run_clear(pith_run *run);
+
+/* A trained bed. */
+typedef struct pith_bed {
+    pith_card *card;
+    char *folder;                  /* its files; read only */
+    uint64_t seed;
+    bool was_cached;
+    pith_ctx *ctx;
+} pith_bed;
+
+/** The bed `id` for a run: same seed, quick as the run is.  Trained first when it is not in the cache, which takes the
+ *  card's minutes (progress tells).  The card must name it in `beds`.  Notes of its training become the run's.
+ *  @return PITH_E_ARGUMENT, or what its training returned */
+pith_status pith_bed_open(pith_run *run, const char *id, pith_bed **bed);
+/** The same outside of a run. */
+pith_status pith_bed_get(pith_ctx *ctx, const char *which, bool quick, uint64_t seed, pith_bed **bed);
+/** The same of a card that is loaded; takes it over, also on error. */
+pith_status pith_bed_of_card(pith_ctx *ctx, pith_card *card, uint64_t seed, pith_bed **bed);
+void pith_bed_close(pith_bed *bed); /* NULL is allowed */
+/** What its training measured.  @return PITH_E_ARGUMENT */
+pith_status pith_bed_value(const pith_bed *bed, const char *row, const char *measure, double *value);
+/** Where a bed is or would be: ~/.cache/pith/beds/<id>-<hash of its card, its procedure's code, its data, the seed>.
+ *  @param path  the caller's, pith_free  @param there  whether it is trained */
+pith_status pith_bed_path(pith_ctx *ctx, const pith_card *card, uint64_t seed, char **path, bool *there);
+
+#endif

@@ -1,0 +1,62 @@
+/* What a trainer holds; for src/train only. */
+#ifndef PITH_TRAIN_TRAINER_H
+#define PITH_TRAIN_TRAINER_H
+
+#include "train/train.h"
+
+/* Memory of the caller that belongs into a checkpoint. */
+typedef struct kept {
+    char *name;
+    void *data;
+    size_t n_bytes;
+} kept;
+
+typedef struct pith_role_state {
+    pith_train_role set;              /* name points into the trainer's history */
+    pith_optimizer *optimizer;
+    bool *owned;                      /* [n_params of the tape] */
+} pith_role_state;
+
+typedef struct mean {
+    double sum;
+    uint64_t n;
+} mean;
+
+/* What of the loop itself a checkpoint holds; plain numbers. */
+typedef struct pith_loop_state {
+    uint64_t step;                    /* done */
+    uint64_t settled;                 /* step after which log and evaluation are done, too: step or step - 1 */
+    uint64_t stopped_early, n_worse, best_step;
+    double best, seconds, norm;       /* norm: of the first role's last gradient; NaN: none yet */
+    mean loss[PITH_TRAIN_MAX_ROLES], term[PITH_TRAIN_MAX_NOTES]; /* since the last point */
+} pith_loop_state;
+
+struct pith_trainer {
+    pith_ctx *ctx;
+    pith_tape *tape;
+    pith_train_options set;
+    pith_role_state roles[PITH_TRAIN_MAX_ROLES];
+    bool *needs_grad;                 /* [n_params] as they were before a role's turn */
+    kept *kept;
+    size_t n_kept;
+    uint8_t *best;                    /* all parameters, then what is kept, of the best evaluation; NULL: not asked for */
+    size_t best_bytes;
+    pith_loop_state state;
+    pith_train_history history;
+    pith_train_point *points;         /* [cap_points], the history's */
+    size_t cap_points;
+    double figure[PITH_TRAIN_MAX_NOTES]; /* of the evaluation at work */
+    bool evaluating, finished;
+    bool between;                     /* within a step: nothing that a checkpoint could hold */
+    pith_status note_status;          /* the first note that could not be taken */
+};
+
+/** What the run is, for its checkpoint: parameters, settings, kept memory, options.identity. */
+uint64_t pith_trainer_identity(const pith_trainer *trainer);
+pith_status pith_trainer_save(pith_trainer *trainer);
+/** *found: false when there is no file.  On error the trainer is as before. */
+pith_status pith_trainer_load(pith_trainer *trainer, bool *found);
+/** Room for one more point. */
+pith_status pith_trainer_grow(pith_trainer *trainer, size_t n_points);
+
+#endif

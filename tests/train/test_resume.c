@@ -1,0 +1,331 @@
+/* Checkpoints: a run that was stopped in any way ends with the same bytes; damage and full disks are told. */
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "task.h"
+
+extern char **environ;
+
+static char folder[64];
+
+static const char *path_in(const char *name)
+{
+    static char path[4][128];
+    static int at;
+    char *p = path[at++ % 4];
+    snprintf(p, sizeof path[0], "%s/%s", folder, name);
+    return p;
+}
+
+static int make_folder(void **state)
+{
+    (void)state;
+    strcpy(folder, "/tmp/pith-resume-XXXXXX");
+    return mkdtemp(folder) ? 0 : -1;
+}
+
+static int drop_folder(void **state)
+{
+    (void)state;
+    char command[128];
+    snprintf(command, sizeof command, "rm -rf '%s'", folder);
+    return system(command);
+}
+
+static uint8_t *read_all(const char *path, size_t *len)
+{
+    FILE *f = fopen(path, "rb");
+    assert_non_null(f);
+    fseek(f, 0, SEEK_END);
+    *len = (size_t)ftell(f);
+    rewind(f);
+    uint8_t *data = malloc(*len + 1);
+    assert_int_equal(fread(data, 1, *len, f), *len);
+    fclose(f);
+    return data;
+}
+
+static void write_all(const char *path, const void *data, size_t len)
+{
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(data, 1, len, f), len);
+    fclose(f);
+}
+
+enum { N_STEPS = 40 };
+
+/* Train with a checkpoint at `path` (or none), until n_losses passes were made (0: to the end). */
+static pith_status train(pith_optimizer_kind kind, bool best, const char *path, uint64_t cancel_after, pith_train_result *result, uint64_t *hash)
+{
+    task t;
+    task_open(&t, 1);
+    t.cancel_after = cancel_after;
+    pith_train_options o = task_options(&t, N_STEPS, path);
+    o.n_parts = 2;
+    o.restore_best = best;
+    pith_train_role role = task_role(kind);
+    pith_trainer *trainer;
+    assert_ok(t.ctx, pith_trainer_new(t.tape, &o, &role, 1, &trainer));
+    task_keep(&t, trainer);
+    pith_status status = pith_trainer_run(trainer, result);
+    *hash = task_hash(&t);
+    const pith_train_history *h = pith_trainer_history(trainer);
+    for (size_t i = 0; i < h->n_points; i++) assert_true(i == 0 || h->points[i].step > h->points[i - 1].step);
+    if (status == PITH_OK) assert_int_equal(h->n_points, 8 + 5 - 1); /* 5, 10 … 40 and 7, 14 … 35, once each */
+    pith_trainer_free(trainer);
+    task_close(&t);
+    return status;
+}
+
+/* Stopped by the user after each possible number of steps. */
+static void test_cancelled(void **state)
+{
+    (void)state;
+    for (pith_optimizer_kind kind = PITH_SGD; kind <= PITH_MUON; kind++)
+        for (int best = 0; best < 2; best++) {
+            uint64_t whole, hash;
+            pith_train_result r;
+            assert_int_equal(train(kind, best, NULL, 0, &r, &whole), PITH_OK);
+            for (uint64_t after = 2; after < 2 * N_STEPS; after += 26) {
+                const char *path = path_in("cancelled");
+                unlink(path);
+                assert_int_equal(train(kind, best, path, after, &r, &hash), PITH_E_CANCELLED);
+                assert_true(hash != whole);
+                assert_int_equal(train(kind, best, path, 0, &r, &hash), PITH_OK);
+                assert_int_equal(r.resumed_from, after / 2);
+                assert_int_equal(r.n_steps, N_STEPS);
+                assert_true(hash == whole);
+                /* once more: all is done already */
+                assert_int_equal(train(kind, best, path, 0, &r, &hash), PITH_OK);
+                assert_true(r.resumed_from == N_STEPS && hash == whole);
+            }
+        }
+}
+
+/* ---- killed ----------------------------------------------------------------------------------- */
+
+enum { KILL_STEPS = 150 };
+
+/* What runs in a process of its own: a checkpoint after every second step; the hash goes into a file. */
+static int child(const char *checkpoint, const char *result)
+{
+    task t;
+    task_open(&t, 2);
+    pith_train_options o = task_options(&t, KILL_STEPS, checkpoint);
+    o.checkpoint_every = 2;
+    pith_train_role role = task_role(PITH_ADAMW);
+    pith_trainer *trainer;
+    assert_ok(t.ctx, pith_trainer_new(t.tape, &o, &role, 1, &trainer));
+    task_keep(&t, trainer);
+    assert_ok(t.ctx, pith_trainer_run(trainer, NULL));
+    uint64_t hash = task_hash(&t);
+    write_all(result, &hash, sizeof hash);
+    pith_trainer_free(trainer);
+    task_close(&t);
+    return 0;
+}
+
+static pid_t start(const char *checkpoint, const char *result)
+{
+    char *args[] = {(char *)"child", (char *)(uintptr_t)checkpoint, (char *)(uintptr_t)result, NULL};
+    pid_t pid;
+    assert_int_equal(posix_spawn(&pid, "/proc/self/exe", NULL, NULL, args, environ), 0);
+    return pid;
+}
+
+static uint64_t result_of(const char *path)
+{
+    size_t len;
+    uint8_t *data = read_all(path, &len);
+    assert_int_equal(len, 8);
+    uint64_t hash = pith_le64(data);
+    free(data);
+    return hash;
+}
+
+static void test_killed(void **state)
+{
+    (void)state;
+    int status, n_killed = 0, n_kept = 0;
+    double begin = pith_now_s();
+    assert_int_equal(waitpid(start(path_in("whole.checkpoint"), path_in("whole")), &status, 0) > 0 && status == 0, 1);
+    double whole_s = pith_now_s() - begin;
+    char checkpoint[128], result[128];
+    strcpy(checkpoint, path_in("killed.checkpoint"));
+    strcpy(result, path_in("killed"));
+    pith_rng rng = {(uint64_t)getpid(), 0, 0};
+    for (int round = 0;; round++) {
+        pid_t pid = start(checkpoint, result);
+        if (round == 0) { /* surely in the middle: as soon as there is a checkpoint */
+            while (access(checkpoint, F_OK) != 0) usleep(200);
+            kill(pid, SIGKILL);
+        } else if (round < 12) {
+            usleep((useconds_t)(1e6 * whole_s * (0.1 + 0.5 * (double)pith_rng_uniform(&rng))));
+            kill(pid, SIGKILL);
+        }
+        assert_true(waitpid(pid, &status, 0) == pid);
+        n_killed += WIFSIGNALED(status);
+        struct stat st;
+        n_kept += WIFSIGNALED(status) && stat(checkpoint, &st) == 0;
+        if (WIFEXITED(status)) {
+            assert_int_equal(WEXITSTATUS(status), 0);
+            if (round >= 12 || access(result, F_OK) == 0) break;
+        }
+    }
+    assert_true(n_killed >= 1 && n_kept >= 1);
+    assert_true(result_of(result) == result_of(path_in("whole")));
+}
+
+/* ---- damage ----------------------------------------------------------------------------------- */
+
+static void test_damaged(void **state)
+{
+    (void)state;
+    const char *path = path_in("damaged");
+    uint64_t hash, fresh;
+    pith_train_result r;
+    assert_int_equal(train(PITH_ADAMW, true, path, 20, &r, &hash), PITH_E_CANCELLED);
+    size_t len;
+    uint8_t *whole = read_all(path, &len), *copy = malloc(len + 1);
+    task t;
+    task_open(&t, 1);
+    fresh = task_hash(&t);
+    task_close(&t);
+    for (size_t at = 0; at < len; at += at < 64 ? 1 : len / 97) {
+        memcpy(copy, whole, len);
+        copy[at] ^= 0x10;
+        write_all(path, copy, len);
+        pith_status s = train(PITH_ADAMW, true, path, 0, &r, &hash);
+        assert_true(s == (at < 8 ? PITH_E_FORMAT : at < 16 ? PITH_E_ARGUMENT : PITH_E_CORRUPT));
+        assert_true(hash == fresh); /* nothing was taken from it */
+    }
+    for (size_t cut = 0; cut < len; cut += cut < 64 ? 1 : len / 53) {
+        write_all(path, whole, cut);
+        pith_status s = train(PITH_ADAMW, true, path, 0, &r, &hash);
+        assert_true(s == (cut < 32 ? PITH_E_FORMAT : PITH_E_CORRUPT) && hash == fresh);
+    }
+    /* lengths that lie, with a checksum that fits */
+    memcpy(copy, whole, len);
+    for (int field = 0; field < 3; field++) {
+        memcpy(copy, whole, len);
+        pith_put64(copy + 32 + 8 * field, field ? 17 : UINT64_MAX / 320);
+        pith_put64(copy + 24, pith_hash(copy + 32, len - 32));
+        write_all(path, copy, len);
+        assert_int_equal(train(PITH_ADAMW, true, path, 0, &r, &hash), PITH_E_CORRUPT);
+    }
+    /* another run's; it stays as it is */
+    write_all(path, whole, len);
+    assert_int_equal(train(PITH_SGD, true, path, 0, &r, &hash), PITH_E_ARGUMENT);
+    size_t now;
+    uint8_t *after = read_all(path, &now);
+    assert_true(now == len && memcmp(after, whole, len) == 0);
+    assert_int_equal(train(PITH_ADAMW, true, path, 0, &r, &hash), PITH_OK);
+    free(after);
+    free(copy);
+    free(whole);
+}
+
+static void test_full_disk(void **state)
+{
+    (void)state;
+    const char *path = path_in("full");
+    uint64_t hash;
+    pith_train_result r;
+    assert_int_equal(train(PITH_ADAMW, false, path, 20, &r, &hash), PITH_E_CANCELLED);
+    size_t len, now;
+    uint8_t *before = read_all(path, &len);
+    struct rlimit was, small = {1000, 0};
+    getrlimit(RLIMIT_FSIZE, &was);
+    small.rlim_max = was.rlim_max;
+    signal(SIGXFSZ, SIG_IGN);
+    setrlimit(RLIMIT_FSIZE, &small);
+    pith_status status = train(PITH_ADAMW, false, path, 0, &r, &hash);
+    setrlimit(RLIMIT_FSIZE, &was);
+    assert_int_equal(status, PITH_E_IO);
+    assert_int_equal(r.n_steps, N_STEPS);
+    uint8_t *after = read_all(path, &now);
+    assert_true(now == len && memcmp(after, before, len) == 0);
+    free(after);
+    free(before);
+    /* no folder to write to: told before the first step */
+    assert_int_equal(train(PITH_ADAMW, false, path_in("no/where"), 0, &r, &hash), PITH_E_IO);
+    assert_int_equal(r.n_steps, 0);
+}
+
+static void test_nonfinite_keeps(void **state)
+{
+    (void)state;
+    task t;
+    task_open(&t, 1);
+    t.nan_at = 9;
+    pith_train_options o = task_options(&t, 20, path_in("nan"));
+    o.checkpoint_every = 3;
+    pith_train_role role = task_role(PITH_ADAMW);
+    pith_trainer *trainer;
+    assert_ok(t.ctx, pith_trainer_new(t.tape, &o, &role, 1, &trainer));
+    task_keep(&t, trainer);
+    assert_int_equal(pith_trainer_run(trainer, NULL), PITH_E_NONFINITE);
+    pith_trainer_free(trainer);
+    t.nan_at = 0;
+    assert_ok(t.ctx, pith_trainer_new(t.tape, &o, &role, 1, &trainer));
+    task_keep(&t, trainer);
+    pith_train_result r;
+    assert_ok(t.ctx, pith_trainer_run(trainer, &r));
+    assert_true(r.resumed_from == 9 && r.n_steps == 20);
+    pith_trainer_free(trainer);
+    task_close(&t);
+}
+
+/* Every allocation fails once: the error is told, nothing leaks, and the file is a whole checkpoint or none. */
+static void test_no_memory(void **state)
+{
+    (void)state;
+    char path[128], stem[128];
+    strcpy(path, path_in("memory"));
+    strcpy(stem, path_in("curves"));
+    pith_status status = PITH_E_MEMORY;
+    for (long fail_at = 1; status != PITH_OK; fail_at++) {
+        assert_true(fail_at < 3000);
+        test_faults faults = {.fail_at = fail_at};
+        task t = {.batch = TASK_BATCH};
+        pith_options options = {.n_threads = 1, .realloc = test_faulty_realloc, .realloc_user = &faults};
+        unlink(path);
+        status = pith_ctx_new(&options, &t.ctx);
+        if (status == PITH_OK) {
+            status = pith_tape_new(t.ctx, 5, &t.tape);
+            bool made = status == PITH_OK && (t.w1 = pith_tape_param(t.tape, "w1", PITH_DIMS(TASK_HIDDEN, TASK_IN))) && (t.b1 = pith_tape_param(t.tape, "b1", PITH_DIMS(TASK_HIDDEN)))
+                     && (t.w2 = pith_tape_param(t.tape, "w2", PITH_DIMS(1, TASK_HIDDEN)));
+            if (!made) status = PITH_E_MEMORY;
+            pith_train_options o = task_options(&t, 8, path);
+            o.restore_best = true;
+            o.curves = stem;
+            pith_train_role role = task_role(PITH_MUON);
+            pith_trainer *trainer = NULL;
+            if (status == PITH_OK) status = pith_trainer_new(t.tape, &o, &role, 1, &trainer);
+            if (status == PITH_OK) status = pith_trainer_keep(trainer, "mean", t.mean, sizeof t.mean);
+            if (status == PITH_OK) status = pith_trainer_run(trainer, NULL);
+            pith_trainer_free(trainer);
+            pith_tape_free(t.tape);
+            pith_ctx_free(t.ctx);
+        }
+        assert_true(status == PITH_OK || status == PITH_E_MEMORY);
+        assert_int_equal(faults.held, 0);
+        if (status == PITH_OK) assert_true(faults.calls < fail_at || access(path, F_OK) == 0);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 3) return child(argv[1], argv[2]);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_cancelled), cmocka_unit_test(test_killed), cmocka_unit_test(test_damaged), cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_nonfinite_keeps), cmocka_unit_test(test_no_memory),
+    };
+    return cmocka_run_group_tests(tests, make_folder, drop_folder);
+}
