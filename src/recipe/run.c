@@ -61,6 +61,17 @@ pith_status pith_run_note(pith_run *run, const char *format, ...)
     return add_note(run, pith_strdup(run->ctx, text));
 }
 
+pith_status pith_run_data(pith_run *run, const pith_names *names, const char *split, const pith_dataset_options *options, pith_dataset **ds)
+{
+    if (!names->n) return pith_fail(run->ctx, PITH_E_ARGUMENT, "%s: its procedure '%s' reads data, and the card names none", run->card->file, run->card->procedure->name);
+    pith_status status = PITH_E_IO;
+    for (size_t i = 0; i < names->n && status == PITH_E_IO; i++) status = pith_dataset_open(run->ctx, names->items[i], split, options, ds);
+    if (status != PITH_OK) return status;
+    status = pith_run_note(run, "data: %s %s, %zu items, %s; hash %016llx", (*ds)->name, (*ds)->split, (*ds)->n, (*ds)->source, (unsigned long long)pith_dataset_hash(*ds));
+    if (status != PITH_OK) pith_dataset_free(*ds);
+    return status;
+}
+
 void pith_run_clear(pith_run *run)
 {
     for (size_t i = 0; i < run->n_notes; i++) pith_free(run->ctx, run->notes[i]);

@@ -464,6 +464,9 @@ pith_status pith_vq_start(pith_vq *vq, const float *z, size_t n)
 
 /* ---- for decoders ----------------------------------------------------------------------------- */
 
+size_t pith_vq_n_codes(const pith_vq *vq) { return vq->o.n_codes; }
+size_t pith_vq_dim(const pith_vq *vq) { return vq->o.dim; }
+
 size_t pith_vq_bytes(const pith_vq *vq)
 {
     size_t values = vq->o.kind == PITH_VQ_LINEAR ? vq->o.dim * vq->o.dim : 0;

@@ -55,6 +55,8 @@ pith_status pith_vq_apply(pith_vq *vq, pith_var *z, pith_vq_result *result);
 /** After the optimizer's step, when the apply before it was recorded. */
 pith_status pith_vq_update(pith_vq *vq);
 
+size_t pith_vq_n_codes(const pith_vq *vq); /* FSQ: the product of its levels, near what was asked for */
+size_t pith_vq_dim(const pith_vq *vq);
 /** Bytes that a decoder needs to make q from codes: the codes, or what they are made from (LINEAR: the seed and W). */
 size_t pith_vq_bytes(const pith_vq *vq);
 /** LINEAR: q [n, dim] of codes, from the seed and W [dim, dim] alone, as a decoder makes it that was sent nothing else.
