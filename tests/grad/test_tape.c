@@ -429,6 +429,8 @@ static void test_schedules(void **state)
     assert_true(fabsf(pith_schedule_rate(&s, 9) - 0.775f) < 1e-6f);
     s.kind = PITH_RATE_CONSTANT;
     assert_true(pith_schedule_rate(&s, 99) == 1);
+    s.kind = PITH_RATE_ROOT;
+    assert_true(pith_schedule_rate(&s, 3) == 1 && pith_schedule_rate(&s, 15) == 0.5f && pith_schedule_rate(&s, 399) == 0.1f);
 }
 
 /* ---- random numbers --------------------------------------------------------------------------- */
