@@ -95,14 +95,19 @@ static pith_status print_text(pith_cli *cli, const pith_report *r, const char *p
 {
     static const char *const words[] = {[PITH_HOLDS] = "holds", [PITH_FAILS] = "FAILS", [PITH_UNJUDGED] = "FAILS"};
     const pith_card *card = r->card;
+    size_t n_left = 0;
     printf("%s: %s%s\n\n", card->id, card->line, card->quick ? " (quick run)" : "");
     PITH_TRY(print_rows(cli, r));
     printf("\n");
     for (size_t i = 0; i < card->n_claims; i++) {
         const pith_judgement *j = &r->claims[i];
-        printf("%-6s %s\n       %s%s\n", j->judged ? words[j->verdict] : "-", card->claims[i].text, j->numbers,
-               !j->judged ? " (not judged when quick)" : j->verdict == PITH_UNJUDGED ? " (not measured)" : "");
+        n_left += !j->judged;
+        if (!j->judged) continue;
+        printf("%s  %s\n", words[j->verdict], card->claims[i].says ? card->claims[i].says : card->claims[i].text);
+        if (card->claims[i].says) printf("       %s\n", card->claims[i].text);
+        printf("       %s%s\n", j->numbers, j->verdict == PITH_UNJUDGED ? " (not measured)" : "");
     }
+    if (n_left) printf("%zu more claim%s judged in full runs only\n", n_left, n_left == 1 ? " is" : "s are");
     for (size_t i = 0; i < r->n_notes; i++) printf("%s%s\n", i ? "" : "\n", r->notes[i]);
     printf("\n%s, %llu seed%s\n", pith_text_duration(r->seconds).s, (unsigned long long)r->values.n_seeds, r->values.n_seeds == 1 ? "" : "s");
     if (path) printf("written to %s\n", path);

@@ -16,14 +16,28 @@
 
 #define RESULT "bed.json"
 
-/* What decides the result: the card, the code, the data, the seed. */
+/* Which of the card's data sets are there, and the user's folder of data: the first that is there is used. */
+static pith_status hash_data(pith_ctx *ctx, const pith_card *card, uint64_t *hash)
+{
+    const char *folder = getenv("PITH_DATA");
+    *hash = folder ? pith_hash(folder, strlen(folder)) : 0;
+    for (size_t i = 0, at; i < card->data.n; i++) {
+        pith_data_info info;
+        PITH_TRY(pith_data_find(ctx, card->data.items[i], &at));
+        PITH_TRY(pith_data_describe(ctx, at, &info));
+        uint64_t parts[3] = {*hash, pith_hash(info.name, strlen(info.name)), info.state};
+        *hash = pith_hash(parts, sizeof parts);
+    }
+    return PITH_OK;
+}
+
+/* What decides the result: the card, the procedure's code and pith's version, the data, the seed. */
 static pith_status hash_of(pith_ctx *ctx, const pith_card *card, uint64_t seed, uint64_t *hash)
 {
-    uint64_t parts[4] = {pith_hash(card->text, card->text_len), pith_procedure_find(card->procedure->name)->code, seed, card->quick};
-    uint64_t train[2] = {card->train.steps, pith_hash(PITH_VERSION, strlen(PITH_VERSION))}; /* steps: a budget may have changed them */
-    uint64_t all[3] = {pith_hash(parts, sizeof parts), pith_hash(train, sizeof train), 0};
-    (void)ctx;
-    *hash = pith_hash(all, sizeof all);
+    uint64_t data;
+    PITH_TRY(hash_data(ctx, card, &data));
+    uint64_t parts[6] = {pith_hash(card->text, card->text_len), pith_procedure_find(card->procedure->name)->code, pith_hash(PITH_VERSION, strlen(PITH_VERSION)), data, seed, card->quick};
+    *hash = pith_hash(parts, sizeof parts);
     return PITH_OK;
 }
 

@@ -363,10 +363,15 @@ static pith_var *logits(pith_task_net *n, const pith_batch *b, const int32_t **l
 pith_var *pith_task_net_loss(pith_task_net *n, uint64_t index, pith_status *status)
 {
     const int32_t *label = NULL;
+    pith_var *x;
     pith_batch b;
-    if (n->kind == PITH_TASK_SORT) return pith_var_cross_entropy(sort_logits(n, TRAINING, index * n->tasks->batch, n->tasks->batch, &label), label);
-    *status = pith_loader_batch(n->loader, index, &b);
-    return *status == PITH_OK ? pith_var_cross_entropy(logits(n, &b, &label), label) : NULL;
+    if (n->kind == PITH_TASK_SORT) {
+        x = sort_logits(n, TRAINING, index * n->tasks->batch, n->tasks->batch, &label);
+    } else {
+        *status = pith_loader_batch(n->loader, index, &b);
+        x = *status == PITH_OK ? logits(n, &b, &label) : NULL;
+    }
+    return x ? pith_var_cross_entropy(x, label) : NULL;
 }
 
 /* Add a batch's figures, by row that counts. */
