@@ -88,28 +88,6 @@ static size_t head_rows(const pith_settings *s, const char *name, bool to_gguf)
     return 0;
 }
 
-/* GGUF's names to Hugging Face's, where there is one; the reverse of pith_hf_tensor_name. */
-static void hf_name(const char *gguf, char name[64])
-{
-    static const struct { const char *gguf, *hf; } parts[] = {
-        {"attn_norm", "input_layernorm"}, {"ffn_norm", "post_attention_layernorm"}, {"attn_q", "self_attn.q_proj"},
-        {"attn_k", "self_attn.k_proj"},   {"attn_v", "self_attn.v_proj"},           {"attn_output", "self_attn.o_proj"},
-        {"ffn_gate", "mlp.gate_proj"},    {"ffn_up", "mlp.up_proj"},                {"ffn_down", "mlp.down_proj"},
-    };
-    snprintf(name, 64, "%s", gguf);
-    if (strcmp(gguf, "token_embd.weight") == 0) snprintf(name, 64, "model.embed_tokens.weight");
-    if (strcmp(gguf, "output_norm.weight") == 0) snprintf(name, 64, "model.norm.weight");
-    if (strcmp(gguf, "output.weight") == 0) snprintf(name, 64, "lm_head.weight");
-    unsigned layer;
-    int n = 0;
-    if (sscanf(gguf, "blk.%u.%n", &layer, &n) != 1 || n == 0) return;
-    for (size_t i = 0; i < PITH_COUNT(parts); i++) {
-        size_t len = strlen(parts[i].gguf);
-        if (strncmp(gguf + n, parts[i].gguf, len) == 0 && gguf[n + (int)len] == '.')
-            snprintf(name, 64, "model.layers.%u.%s%s", layer, parts[i].hf, gguf + n + len);
-    }
-}
-
 /* How many tensors fell back from one type to another, told in one line each. */
 typedef struct fallback {
     pith_dtype from, to;
@@ -135,7 +113,7 @@ static pith_status plan(pith_cli *cli, const pith_model_file *file, const conver
         if (j->head_dim && (j->head_dim % 2 || j->n_rows % j->head_dim))
             return pith_fail(cli->ctx, PITH_E_SHAPE, "%s: tensor %s: %zu rows are not whole heads of %zu", file->path, nt->name, j->n_rows, j->head_dim);
         if (to_gguf) snprintf(j->name, sizeof j->name, "%s", nt->name);
-        else hf_name(nt->name, j->name);
+        else if (!pith_hf_tensor_name_of(nt->name, j->name)) snprintf(j->name, sizeof j->name, "%s", nt->name);
         if (strlen(nt->name) >= sizeof j->name)
             return pith_fail(cli->ctx, PITH_E_LIMIT, "%s: tensor %s: the name has more than %zu bytes", file->path, nt->name, sizeof j->name - 1);
         bool embedding = strcmp(nt->name, "token_embd.weight") == 0 || strcmp(nt->name, "output.weight") == 0;

@@ -12,5 +12,10 @@
  *  @return PITH_E_FORMAT, PITH_E_UNSUPPORTED, PITH_E_LIMIT, PITH_E_MEMORY; *vocab is untouched then */
 pith_status pith_hf_vocab_read(pith_ctx *ctx, pith_arena *arena, const char *tokenizer_json, size_t len,
                                const char *tokenizer_config_json, size_t config_len, pith_vocab *vocab);
+/** Write a byte-level BPE as tokenizer.json and, unless config_path is NULL, tokenizer_config.json.  Strings must end
+ *  in a NUL, as those of readers and of pith_bpe_train do.
+ *  @return PITH_E_UNSUPPORTED for what such a file would not say alike (other kinds, an unknown way to cut words),
+ *  PITH_E_IO, PITH_E_MEMORY */
+pith_status pith_hf_vocab_write(pith_ctx *ctx, const pith_vocab *vocab, const char *tokenizer_path, const char *config_path);
 
 #endif

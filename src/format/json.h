@@ -25,5 +25,4 @@ bool pith_json_u64(const cJSON *item, uint64_t *v);
 const cJSON *pith_json_get(const cJSON *object, const char *name);
 /** Its text, NULL when it is missing or no text. */
 const char *pith_json_text(const cJSON *object, const char *name);
-
 #endif

@@ -21,6 +21,11 @@ struct cJSON;
 pith_status pith_hf_json_parse(pith_ctx *ctx, const char *path, const char *text, size_t len, struct cJSON **json);
 /** The name GGUF has for a tensor of a Llama-like network in Hugging Face's naming, into name[64]; false when there is none. */
 bool pith_hf_tensor_name(const char *hf, char name[64]);
+/** The reverse. */
+bool pith_hf_tensor_name_of(const char *gguf, char name[64]);
+/** Write config.json of a llama, qwen2 or mistral with rotary positions by halves; vocab (NULL: none) names the tokens
+ *  that begin and end a text.  @return PITH_E_UNSUPPORTED, PITH_E_IO, PITH_E_MEMORY */
+pith_status pith_hf_config_write(pith_ctx *ctx, const pith_settings *settings, pith_dtype dtype, const pith_vocab *vocab, const char *path);
 
 /* Writing: the table first, then the tensors' bytes in the order declared, as with GGUF. */
 typedef struct pith_safetensors_writer pith_safetensors_writer;

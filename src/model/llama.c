@@ -1,14 +1,71 @@
-/* The llama family: RMSNorm, rotary positions, grouped-query attention, SwiGLU (H. Touvron et al.,
- * arXiv:2302.13971 and 2307.09288); Qwen2 adds biases to q, k and v, Mistral a sliding window. */
-#include "model/llama.h"
-
+/* The llama family: settings, weights, and the angles of its positions.  What is computed: llama_network.c. */
 #include <math.h>
 
+#include "model/llama_network.h"
+
 #define DEFAULT_BATCH 512
-#define TOKENS_A_TASK 16     /* tokens normalised, rotated or gated in one task */
 #define MIN_ROPE_ROWS 4096   /* positions whose angles are made at once */
 #define MAX_LAYERS 4096
 #define MAX_WIDTH ((size_t)1 << 24) /* of n_embd, n_ff and the heads together: products stay far from overflow */
+
+/* ---- weights ---------------------------------------------------------------------------------- */
+
+typedef enum width { ONE, N_VOCAB, N_EMBD, N_FF, Q_DIM, KV_DIM } width;
+
+typedef struct entry {
+    const char *name;
+    size_t offset;           /* of a pith_operator * where `matrix`, else of a pith_llama_vector */
+    width rows, cols;
+    bool matrix, optional;
+} entry;
+
+#define MATRIX(of, name, field, rows, cols, optional) {name, offsetof(of, field), rows, cols, true, optional}
+#define VECTOR(of, name, field, cols, optional) {name, offsetof(of, field), ONE, cols, false, optional}
+
+static const entry whole[] = {
+    MATRIX(pith_llama, "token_embd.weight", embedding, N_VOCAB, N_EMBD, false),
+    VECTOR(pith_llama, "token_embd.scale", embedding_scale, N_EMBD, true),
+    VECTOR(pith_llama, "output_norm.weight", output_norm, N_EMBD, false),
+    MATRIX(pith_llama, "output.transform", output_transform, N_EMBD, N_EMBD, true),
+    MATRIX(pith_llama, "output.weight", output, N_VOCAB, N_EMBD, true),
+};
+static const entry in_layer[] = {
+    VECTOR(pith_llama_layer, "attn_norm.weight", attn_norm, N_EMBD, false),
+    MATRIX(pith_llama_layer, "attn_q.weight", q, Q_DIM, N_EMBD, false),
+    VECTOR(pith_llama_layer, "attn_q.bias", q_bias, Q_DIM, true),
+    MATRIX(pith_llama_layer, "attn_k.weight", k, KV_DIM, N_EMBD, false),
+    VECTOR(pith_llama_layer, "attn_k.bias", k_bias, KV_DIM, true),
+    MATRIX(pith_llama_layer, "attn_v.weight", v, KV_DIM, N_EMBD, false),
+    VECTOR(pith_llama_layer, "attn_v.bias", v_bias, KV_DIM, true),
+    MATRIX(pith_llama_layer, "attn_output.weight", o, N_EMBD, Q_DIM, false),
+    VECTOR(pith_llama_layer, "attn_output.scale", o_scale, Q_DIM, true),
+    VECTOR(pith_llama_layer, "ffn_norm.weight", ffn_norm, N_EMBD, false),
+    MATRIX(pith_llama_layer, "ffn_gate.weight", gate, N_FF, N_EMBD, false),
+    MATRIX(pith_llama_layer, "ffn_up.weight", up, N_FF, N_EMBD, false),
+    MATRIX(pith_llama_layer, "ffn_down.weight", down, N_EMBD, N_FF, false),
+    VECTOR(pith_llama_layer, "ffn_down.scale", down_scale, N_FF, true),
+};
+
+static size_t width_of(const pith_settings *s, width w)
+{
+    const size_t widths[] = {[ONE] = 1, [N_VOCAB] = s->n_vocab, [N_EMBD] = s->n_embd, [N_FF] = s->n_ff,
+                             [Q_DIM] = (size_t)s->n_heads * s->head_dim, [KV_DIM] = (size_t)s->n_kv_heads * s->head_dim};
+    return widths[w];
+}
+
+bool pith_llama_weight_at(pith_llama *m, size_t i, pith_llama_weight *w)
+{
+    size_t i_layer = i < PITH_COUNT(whole) ? 0 : (i - PITH_COUNT(whole)) / PITH_COUNT(in_layer);
+    if (i_layer >= m->s.n_layers) return false;
+    const entry *e = i < PITH_COUNT(whole) ? &whole[i] : &in_layer[(i - PITH_COUNT(whole)) % PITH_COUNT(in_layer)];
+    char *base = i < PITH_COUNT(whole) ? (char *)m : m->layers ? (char *)&m->layers[i_layer] : NULL;
+    *w = (pith_llama_weight){.n_rows = width_of(&m->s, e->rows), .n_cols = width_of(&m->s, e->cols), .optional = e->optional};
+    if (i < PITH_COUNT(whole)) snprintf(w->name, sizeof w->name, "%s", e->name);
+    else snprintf(w->name, sizeof w->name, "blk.%zu.%s", i_layer, e->name);
+    if (base && e->matrix) w->matrix = (pith_operator **)(void *)(base + e->offset);
+    if (base && !e->matrix) w->vector = (pith_llama_vector *)(void *)(base + e->offset);
+    return true;
+}
 
 /* ---- building --------------------------------------------------------------------------------- */
 
@@ -48,12 +105,17 @@ static pith_status check_no_extras(pith_ctx *ctx, pith_weights *w)
     return PITH_OK;
 }
 
-static pith_status take_matrix(pith_ctx *ctx, pith_weights *w, pith_llama *m, const char *name, size_t n_rows, size_t n_cols, pith_operator **op)
+static pith_status take_matrix(pith_ctx *ctx, pith_weights *w, pith_llama *m, const pith_llama_weight *it)
 {
-    PITH_TRY(w->matrix(ctx, w, name, op));
-    pith_operator *o = *op;
-    if (o->n_cols != n_cols || (n_rows && o->n_rows != n_rows))
-        return pith_fail(ctx, PITH_E_FORMAT, "%s is %zu x %zu, the settings say %zu x %zu", name, o->n_rows, o->n_cols, n_rows, n_cols);
+    PITH_TRY(w->matrix(ctx, w, it->name, it->matrix));
+    pith_operator *o = *it->matrix;
+    bool embedding = it->matrix == &m->embedding; /* its rows are the vocabulary, which the settings may undercount */
+    if (embedding && it->n_rows > o->n_rows)
+        return pith_fail(ctx, PITH_E_FORMAT, "%zu tokens, but %s has %zu rows", it->n_rows, it->name, o->n_rows);
+    if (embedding && o->n_rows > INT32_MAX) return pith_fail(ctx, PITH_E_FORMAT, "%s has %zu rows", it->name, o->n_rows);
+    if (embedding) m->s.n_vocab = (uint32_t)o->n_rows;
+    if (o->n_cols != it->n_cols || (o->n_rows != it->n_rows && !embedding))
+        return pith_fail(ctx, PITH_E_FORMAT, "%s is %zu x %zu, the settings say %zu x %zu", it->name, o->n_rows, o->n_cols, it->n_rows, it->n_cols);
     m->ram_bytes += o->kind->bytes(o);
     return PITH_OK;
 }
@@ -64,13 +126,14 @@ static pith_status take_vector(pith_ctx *ctx, pith_weights *w, const char *name,
     return *v ? w->vector(ctx, w, name, *v, n) : PITH_E_MEMORY;
 }
 
-static pith_status take_transform(pith_ctx *ctx, pith_weights *w, pith_llama *m)
+/* The transform comes as a vector of n_embd^2 values, as no source of weights has it in another form. */
+static pith_status take_transform(pith_ctx *ctx, pith_weights *w, pith_llama *m, const pith_llama_weight *it)
 {
-    size_t e = m->s.n_embd;
+    size_t e = it->n_cols;
     float *x;
-    pith_status status = take_vector(ctx, w, "output.transform", e * e, &x);
+    pith_status status = take_vector(ctx, w, it->name, e * e, &x);
     pith_tensor t = {.data = x, .dtype = PITH_F32, .n_dims = 2, .dims = {e, e}};
-    if (status == PITH_OK) status = pith_operator_from_tensor(ctx, &t, "output.transform", false, &m->output_transform);
+    if (status == PITH_OK) status = pith_operator_from_tensor(ctx, &t, it->name, false, it->matrix);
     if (status != PITH_OK) {
         pith_free(ctx, x);
         return status;
@@ -81,39 +144,11 @@ static pith_status take_transform(pith_ctx *ctx, pith_weights *w, pith_llama *m)
     return PITH_OK;
 }
 
-static pith_status take_layer(pith_ctx *ctx, pith_weights *w, pith_llama *m, uint32_t i)
+static pith_status take_weight(pith_ctx *ctx, pith_weights *w, pith_llama *m, const pith_llama_weight *it)
 {
-    const pith_settings *s = &m->s;
-    pith_llama_layer *l = &m->layers[i];
-    size_t q_dim = (size_t)s->n_heads * s->head_dim, kv_dim = (size_t)s->n_kv_heads * s->head_dim;
-    const struct {
-        const char *name;
-        size_t n_rows, n_cols;
-        pith_operator **op;
-    } matrices[] = {
-        {"attn_q", q_dim, s->n_embd, &l->q}, {"attn_k", kv_dim, s->n_embd, &l->k}, {"attn_v", kv_dim, s->n_embd, &l->v}, {"attn_output", s->n_embd, q_dim, &l->o},
-        {"ffn_gate", s->n_ff, s->n_embd, &l->gate}, {"ffn_up", s->n_ff, s->n_embd, &l->up}, {"ffn_down", s->n_embd, s->n_ff, &l->down},
-    };
-    const struct {
-        const char *name;
-        size_t n;
-        bool optional;
-        float **v;
-    } vectors[] = {
-        {"attn_norm.weight", s->n_embd, false, &l->attn_norm}, {"ffn_norm.weight", s->n_embd, false, &l->ffn_norm},
-        {"attn_output.scale", q_dim, true, &l->o_scale}, {"ffn_down.scale", s->n_ff, true, &l->down_scale},
-        {"attn_q.bias", q_dim, true, &l->q_bias}, {"attn_k.bias", kv_dim, true, &l->k_bias}, {"attn_v.bias", kv_dim, true, &l->v_bias},
-    };
-    char name[64];
-    for (size_t k = 0; k < PITH_COUNT(matrices); k++) {
-        snprintf(name, sizeof name, "blk.%u.%s.weight", i, matrices[k].name);
-        PITH_TRY(take_matrix(ctx, w, m, name, matrices[k].n_rows, matrices[k].n_cols, matrices[k].op));
-    }
-    for (size_t k = 0; k < PITH_COUNT(vectors); k++) {
-        snprintf(name, sizeof name, "blk.%u.%s", i, vectors[k].name);
-        if (!vectors[k].optional || w->has(w, name)) PITH_TRY(take_vector(ctx, w, name, vectors[k].n, vectors[k].v));
-    }
-    return PITH_OK;
+    if (it->optional && !w->has(w, it->name)) return PITH_OK;
+    if (it->vector) return take_vector(ctx, w, it->name, it->n_cols, &it->vector->x);
+    return it->matrix == &m->output_transform ? take_transform(ctx, w, m, it) : take_matrix(ctx, w, m, it);
 }
 
 /* The pair index at which a wave turns `turns` times within the context the model was trained on
@@ -180,6 +215,7 @@ static pith_status make_rope(pith_ctx *ctx, pith_weights *w, pith_llama *m)
 static pith_status build(pith_ctx *ctx, pith_weights *w, pith_llama *m)
 {
     pith_settings *s = &m->s;
+    pith_llama_weight it;
     char last[64];
     PITH_TRY(check_settings(ctx, s));
     PITH_TRY(check_no_extras(ctx, w));
@@ -187,24 +223,14 @@ static pith_status build(pith_ctx *ctx, pith_weights *w, pith_llama *m)
     if (!w->has(w, last)) return pith_fail(ctx, PITH_E_FORMAT, "the settings say %u layers, but there is no %s", s->n_layers, last);
     m->layers = pith_calloc(ctx, s->n_layers, sizeof *m->layers);
     if (!m->layers) return PITH_E_MEMORY;
-    PITH_TRY(take_matrix(ctx, w, m, "token_embd.weight", 0, s->n_embd, &m->embedding));
-    if (s->n_vocab > m->embedding->n_rows)
-        return pith_fail(ctx, PITH_E_FORMAT, "%u tokens, but token_embd.weight has %zu rows", s->n_vocab, m->embedding->n_rows);
-    if (m->embedding->n_rows > INT32_MAX) return pith_fail(ctx, PITH_E_FORMAT, "token_embd.weight has %zu rows", m->embedding->n_rows);
-    s->n_vocab = (uint32_t)m->embedding->n_rows;
     PITH_TRY(make_rope(ctx, w, m));
-    for (uint32_t i = 0; i < s->n_layers; i++) {
-        PITH_TRY(take_layer(ctx, w, m, i));
-        PITH_TRY(pith_progress(ctx, "load", i + 1, s->n_layers));
+    size_t n = 0;
+    while (pith_llama_weight_at(m, n, &it)) n++;
+    for (size_t i = 0; pith_llama_weight_at(m, i, &it); i++) {
+        PITH_TRY(take_weight(ctx, w, m, &it));
+        PITH_TRY(pith_progress(ctx, "load", i + 1, n));
     }
-    PITH_TRY(take_vector(ctx, w, "output_norm.weight", s->n_embd, &m->output_norm));
-    if (w->has(w, "token_embd.scale")) PITH_TRY(take_vector(ctx, w, "token_embd.scale", s->n_embd, &m->embedding_scale));
-    if (w->has(w, "output.transform")) PITH_TRY(take_transform(ctx, w, m));
-    m->output = m->embedding;
-    if (w->has(w, "output.weight")) {
-        m->output = NULL;
-        PITH_TRY(take_matrix(ctx, w, m, "output.weight", s->n_vocab, s->n_embd, &m->output));
-    }
+    if (!m->output) m->output = m->embedding;
     s->tied_embeddings = m->output == m->embedding;
     return PITH_OK;
 }
@@ -227,18 +253,13 @@ pith_status pith_llama_new(pith_ctx *ctx, pith_weights *w, pith_llama **model)
 void pith_llama_free(pith_ctx *ctx, pith_llama *m)
 {
     if (!m) return;
-    for (uint32_t i = 0; m->layers && i < m->s.n_layers; i++) {
-        pith_llama_layer *l = &m->layers[i];
-        pith_operator *ops[] = {l->q, l->k, l->v, l->o, l->gate, l->up, l->down};
-        float *vectors[] = {l->attn_norm, l->ffn_norm, l->q_bias, l->k_bias, l->v_bias, l->o_scale, l->down_scale};
-        for (size_t k = 0; k < PITH_COUNT(ops); k++) pith_operator_free(ctx, ops[k]);
-        for (size_t k = 0; k < PITH_COUNT(vectors); k++) pith_free(ctx, vectors[k]);
+    if (!m->layers) m->s.n_layers = 0; /* settings refused: nothing was taken */
+    if (m->output == m->embedding) m->output = NULL;
+    pith_llama_weight it;
+    for (size_t i = 0; pith_llama_weight_at(m, i, &it); i++) {
+        if (it.matrix) pith_operator_free(ctx, *it.matrix);
+        if (it.vector && !it.vector->param) pith_free(ctx, it.vector->x);
     }
-    if (m->output != m->embedding) pith_operator_free(ctx, m->output);
-    pith_operator_free(ctx, m->embedding);
-    pith_free(ctx, m->embedding_scale);
-    pith_operator_free(ctx, m->output_transform);
-    pith_free(ctx, m->output_norm);
     pith_free(ctx, m->layers);
     pith_free(ctx, m->rope_freq);
     pith_free(ctx, m->rope_cos);
@@ -246,10 +267,9 @@ void pith_llama_free(pith_ctx *ctx, pith_llama *m)
     pith_free(ctx, m);
 }
 
-/* ---- running ---------------------------------------------------------------------------------- */
+/* ---- for the engines -------------------------------------------------------------------------- */
 
-/* Angles for positions below n; limit: the most that will ever be asked. */
-static pith_status ready_rope(pith_ctx *ctx, pith_llama *m, size_t n, size_t limit)
+pith_status llama_ready_rope(pith_ctx *ctx, pith_llama *m, size_t n, size_t limit)
 {
     if (n <= m->n_rope) return PITH_OK;
     size_t half = m->s.rope_dims / 2, rows = PITH_MIN(PITH_MAX(PITH_MAX(n, 2 * m->n_rope), MIN_ROPE_ROWS), PITH_MAX(limit, n));
@@ -272,241 +292,10 @@ static pith_status ready_rope(pith_ctx *ctx, pith_llama *m, size_t n, size_t lim
     return PITH_OK;
 }
 
-/* One batch of tokens on its way through the layers.  All arrays are [n, …] f32. */
-typedef struct batch {
-    pith_ctx *ctx;
-    pith_llama *m;
-    const pith_llama_layer *l;
-    const pith_kernels *kernels;
-    const int32_t *ids;
-    size_t n, pos0;
-    float *x;                 /* [n_embd] residual stream */
-    float *h;                 /* [n_embd] normalised input of the next operators; then what they add to x */
-    float *q, *k, *v, *att;   /* [n_heads or n_kv_heads, head_dim] */
-    float *gate, *up;         /* [n_ff], over q … att, which are done with by then */
-    const float *norm;        /* gain of the next norm */
-} batch;
-
-typedef void token_step(batch *b, size_t i0, size_t i1);
-typedef struct step_job {
-    batch *b;
-    token_step *step;
-} step_job;
-
-static void run_step(void *arg, size_t task, int worker)
+pith_status llama_check_ids(pith_ctx *ctx, const pith_llama *m, const int32_t *ids, size_t n)
 {
-    (void)worker;
-    const step_job *j = arg;
-    j->step(j->b, task * TOKENS_A_TASK, PITH_MIN((task + 1) * TOKENS_A_TASK, j->b->n));
-}
-
-/* What is done for each token on its own, over the threads when there are many. */
-static void each_token(batch *b, token_step *step)
-{
-    step_job job = {b, step};
-    pith_parallel(b->ctx, PITH_CEIL_DIV(b->n, TOKENS_A_TASK), run_step, &job);
-}
-
-static void look_up(batch *b, size_t i0, size_t i1)
-{
-    const pith_llama *m = b->m;
-    size_t e = m->s.n_embd;
-    for (size_t i = i0; i < i1; i++) {
-        float *x = b->x + i * e;
-        m->embedding->kind->row(m->embedding, b->kernels, (size_t)b->ids[i], x);
-        for (size_t c = 0; m->embedding_scale && c < e; c++) x[c] *= m->embedding_scale[c];
-        b->kernels->rmsnorm(b->h + i * e, x, b->norm, e, m->s.norm_eps);
-    }
-}
-
-static void add_and_norm(batch *b, size_t i0, size_t i1)
-{
-    size_t e = b->m->s.n_embd;
-    for (size_t i = i0; i < i1; i++) {
-        b->kernels->axpy(b->x + i * e, b->h + i * e, 1, e);
-        b->kernels->rmsnorm(b->h + i * e, b->x + i * e, b->norm, e, b->m->s.norm_eps);
-    }
-}
-
-static void add_bias(const batch *b, float *x, const float *bias, size_t n)
-{
-    if (bias) b->kernels->axpy(x, bias, 1, n);
-}
-
-static void bias_and_rotate(batch *b, size_t i0, size_t i1)
-{
-    const pith_settings *s = &b->m->s;
-    size_t d = s->head_dim, half = s->rope_dims / 2, q_dim = s->n_heads * d, kv_dim = s->n_kv_heads * d;
-    bool pairs = s->rope_style == PITH_ROPE_PAIRS;
-    for (size_t i = i0; i < i1; i++) {
-        const float *c = b->m->rope_cos + (b->pos0 + i) * half, *sn = b->m->rope_sin + (b->pos0 + i) * half;
-        float *q = b->q + i * q_dim, *k = b->k + i * kv_dim;
-        add_bias(b, q, b->l->q_bias, q_dim);
-        add_bias(b, k, b->l->k_bias, kv_dim);
-        add_bias(b, b->v + i * kv_dim, b->l->v_bias, kv_dim);
-        for (size_t h = 0; h < s->n_heads && half; h++) b->kernels->rope(q + h * d, c, sn, 2 * half, pairs);
-        for (size_t h = 0; h < s->n_kv_heads && half; h++) b->kernels->rope(k + h * d, c, sn, 2 * half, pairs);
-    }
-}
-
-static void scale_columns(float *x, const float *scale, size_t n, size_t cols)
-{
-    for (size_t i = 0; scale && i < n; i++)
-        for (size_t c = 0; c < cols; c++) x[i * cols + c] *= scale[c];
-}
-
-static void gate_up(batch *b, size_t i0, size_t i1)
-{
-    size_t f = b->m->s.n_ff;
-    b->kernels->silu_mul(b->gate + i0 * f, b->gate + i0 * f, b->up + i0 * f, (i1 - i0) * f);
-    scale_columns(b->gate + i0 * f, b->l->down_scale, i1 - i0, f);
-}
-
-static void scale_attention(batch *b, size_t i0, size_t i1)
-{
-    size_t q_dim = (size_t)b->m->s.n_heads * b->m->s.head_dim;
-    scale_columns(b->att + i0 * q_dim, b->l->o_scale, i1 - i0, q_dim);
-}
-
-/* y[k] = ops[k] x for operators that share an input; the tap hears each of them. */
-static pith_status multiply(batch *b, const pith_operator *const *ops, size_t n_ops, const float *x, float *const *y)
-{
-    pith_input in = {.x = x, .n = b->n, .cols = ops[0]->n_cols};
-    for (size_t k = 0; k < n_ops && b->m->tap; k++) b->m->tap(b->m->tap_user, ops[k], x, in.n, in.cols);
-    pith_mark mark = pith_arena_mark(pith_scratch(b->ctx));
-    pith_status status = pith_operators_apply(b->ctx, ops, n_ops, &in, y);
-    pith_arena_reset(pith_scratch(b->ctx), mark);
-    return status;
-}
-
-/* Let go of all but the last n tokens: their keys and values are stored, and nobody asks for more of them. */
-static void keep_last(batch *b, size_t n)
-{
-    size_t gone = b->n - n;
-    b->q += gone * b->m->s.n_heads * b->m->s.head_dim;
-    b->x += gone * b->m->s.n_embd;
-    b->pos0 += gone;
-    b->n = n;
-}
-
-/* One layer.  b->h holds the normalised input, and on return that of what follows (norm: its gain).
- * n_out: tokens whose result is needed. */
-static pith_status run_layer(batch *b, pith_cache *cache, size_t i_layer, size_t n_out, const float *norm)
-{
-    const pith_settings *s = &b->m->s;
-    const pith_llama_layer *l = b->l = &b->m->layers[i_layer];
-    PITH_TRY(multiply(b, (const pith_operator *const[]){l->q, l->k, l->v}, 3, b->h, (float *const[]){b->q, b->k, b->v}));
-    each_token(b, bias_and_rotate);
-    PITH_TRY(cache->kind->append(b->ctx, cache, i_layer, b->k, b->v, b->n));
-    keep_last(b, n_out);
-    if (b->n == 0) return PITH_OK;
-    PITH_TRY(cache->kind->attend(b->ctx, cache, i_layer, b->q, b->n, s->n_heads, b->pos0, s->sliding_window, 1 / sqrtf((float)s->head_dim), b->att));
-    if (l->o_scale) each_token(b, scale_attention);
-    PITH_TRY(multiply(b, (const pith_operator *const[]){l->o}, 1, b->att, &b->h));
-    b->norm = l->ffn_norm;
-    each_token(b, add_and_norm);
-    PITH_TRY(multiply(b, (const pith_operator *const[]){l->gate, l->up}, 2, b->h, (float *const[]){b->gate, b->up}));
-    each_token(b, gate_up);
-    PITH_TRY(multiply(b, (const pith_operator *const[]){l->down}, 1, b->gate, &b->h));
-    b->norm = norm;
-    each_token(b, add_and_norm);
-    return PITH_OK;
-}
-
-/* One batch through all layers; the last n_out normalised states to hidden [n_out, n_embd]. */
-static pith_status run_batch(pith_ctx *ctx, pith_llama *m, pith_cache *cache, const int32_t *ids, size_t n, size_t n_out, float *hidden)
-{
-    const pith_settings *s = &m->s;
-    size_t e = s->n_embd, q_dim = (size_t)s->n_heads * s->head_dim, kv_dim = (size_t)s->n_kv_heads * s->head_dim;
-    size_t attention = 2 * q_dim + 2 * kv_dim, feed = 2 * (size_t)s->n_ff, per_token = 2 * e + PITH_MAX(attention, feed), bytes;
-    if (!pith_mul(n, per_token * sizeof(float), &bytes)) bytes = SIZE_MAX;
-    float *memory = pith_arena_take(pith_scratch(ctx), bytes);
-    if (!memory) return PITH_E_MEMORY;
-    float *inner = memory + 2 * n * e;
-    batch b = {.ctx = ctx, .m = m, .kernels = pith_kernels_get(ctx), .ids = ids, .n = n, .pos0 = cache->n, .x = memory, .h = memory + n * e,
-               .q = inner, .k = inner + n * q_dim, .v = inner + n * (q_dim + kv_dim), .att = inner + n * (q_dim + 2 * kv_dim),
-               .gate = inner, .up = inner + n * s->n_ff, .norm = m->layers[0].attn_norm};
-    each_token(&b, look_up);
-    for (size_t i = 0; i < s->n_layers; i++) {
-        bool last = i + 1 == s->n_layers;
-        /* A listener gets all tokens at every operator; else the last layer works only for those asked. */
-        PITH_TRY(run_layer(&b, cache, i, last && !m->tap ? n_out : n, last ? m->output_norm : m->layers[i + 1].attn_norm));
-    }
-    if (n_out) memcpy(hidden, b.h + (b.n - n_out) * e, n_out * e * sizeof *hidden);
-    return PITH_OK;
-}
-
-static pith_status check_ids(pith_ctx *ctx, const pith_llama *m, const pith_cache *cache, const int32_t *ids, size_t n)
-{
-    const pith_settings *s = &m->s;
-    if (cache->n_layers != s->n_layers || cache->n_kv_heads != s->n_kv_heads || cache->head_dim != s->head_dim)
-        return pith_fail(ctx, PITH_E_SHAPE, "the cache was made for another model");
-    if (n > cache->capacity - cache->n)
-        return pith_fail(ctx, PITH_E_LIMIT, "%zu tokens after %zu do not fit into a context of %zu", n, cache->n, cache->capacity);
     for (size_t i = 0; i < n; i++)
-        if (ids[i] < 0 || (uint32_t)ids[i] >= s->n_vocab)
-            return pith_fail(ctx, PITH_E_ARGUMENT, "token %zu has id %d, the model knows 0 to %u", i, (int)ids[i], s->n_vocab - 1);
+        if (ids[i] < 0 || (uint32_t)ids[i] >= m->s.n_vocab)
+            return pith_fail(ctx, PITH_E_ARGUMENT, "token %zu has id %d, the model knows 0 to %u", i, (int)ids[i], m->s.n_vocab - 1);
     return PITH_OK;
-}
-
-pith_status pith_llama_hidden(pith_ctx *ctx, pith_llama *m, pith_cache *cache, const int32_t *ids, size_t n, size_t n_out, float *hidden)
-{
-    if (n_out > n) return pith_fail(ctx, PITH_E_ARGUMENT, "results of %zu tokens asked of %zu", n_out, n);
-    PITH_TRY(check_ids(ctx, m, cache, ids, n));
-    PITH_TRY(ready_rope(ctx, m, cache->n + n, cache->capacity));
-    size_t start = cache->n, most = PITH_MAX(m->n_batch, 1);
-    for (size_t i = 0; i < n;) {
-        size_t len = PITH_MIN(n - i, most), first_out = n - n_out; /* tokens from first_out on have results */
-        size_t out = i + len > first_out ? i + len - PITH_MAX(first_out, i) : 0;
-        pith_mark mark = pith_arena_mark(pith_scratch(ctx));
-        pith_status status = run_batch(ctx, m, cache, ids + i, len, out, hidden);
-        pith_arena_reset(pith_scratch(ctx), mark);
-        if (status != PITH_OK) {
-            cache->kind->truncate(cache, start);
-            return status;
-        }
-        if (out) hidden += out * m->s.n_embd;
-        i += len;
-    }
-    return PITH_OK;
-}
-
-pith_status pith_llama_logits(pith_ctx *ctx, pith_llama *m, const float *hidden, size_t n, float *logits)
-{
-    batch b = {.ctx = ctx, .m = m};
-    size_t most = PITH_MAX(m->n_batch, 1), e = m->s.n_embd;
-    pith_mark mark = pith_arena_mark(pith_scratch(ctx));
-    float *moved = m->output_transform ? pith_arena_take(pith_scratch(ctx), PITH_MIN(n, most) * e * sizeof *moved) : NULL;
-    pith_status status = m->output_transform && !moved ? PITH_E_MEMORY : PITH_OK;
-    for (size_t i = 0; i < n && status == PITH_OK; i += b.n) {
-        const float *x = hidden + i * e;
-        b.n = PITH_MIN(n - i, most);
-        if (moved) status = multiply(&b, (const pith_operator *const[]){m->output_transform}, 1, x, &moved);
-        if (status == PITH_OK) status = multiply(&b, (const pith_operator *const[]){m->output}, 1, moved ? moved : x, (float *const[]){logits + i * m->s.n_vocab});
-    }
-    pith_arena_reset(pith_scratch(ctx), mark);
-    return status;
-}
-
-pith_status pith_llama_forward(pith_ctx *ctx, pith_llama *m, pith_cache *cache, const int32_t *ids, size_t n, size_t n_logits, float *logits)
-{
-    if (!logits) n_logits = 0;
-    if (n_logits > n) return pith_fail(ctx, PITH_E_ARGUMENT, "logits of %zu tokens asked of %zu", n_logits, n);
-    size_t start = cache->n;
-    pith_mark mark = pith_arena_mark(pith_scratch(ctx));
-    float *hidden = NULL;
-    pith_status status = PITH_OK;
-    if (n_logits && !(hidden = pith_arena_take(pith_scratch(ctx), n_logits * m->s.n_embd * sizeof *hidden))) status = PITH_E_MEMORY;
-    if (status == PITH_OK) status = pith_llama_hidden(ctx, m, cache, ids, n, n_logits, hidden);
-    if (status == PITH_OK) status = pith_llama_logits(ctx, m, hidden, n_logits, logits);
-    if (status != PITH_OK && cache->n > start) cache->kind->truncate(cache, start);
-    pith_arena_reset(pith_scratch(ctx), mark);
-    return status;
-}
-
-pith_status pith_llama_cache(pith_ctx *ctx, const pith_llama *m, pith_cache_type type, size_t capacity, pith_cache **cache)
-{
-    if (capacity > m->s.n_ctx)
-        return pith_fail(ctx, PITH_E_LIMIT, "a context of %zu tokens was asked, the model was made for %u", capacity, m->s.n_ctx);
-    return pith_cache_new(ctx, type, m->s.n_layers, m->s.n_kv_heads, m->s.head_dim, capacity ? capacity : m->s.n_ctx, cache);
 }

@@ -101,7 +101,7 @@ static void listen(void *user, const pith_operator *op, const float *x, size_t n
     for (size_t i = 0; i < c->n_layers; i++) {
         pith_llama_layer *layer = &l->model->layers[i];
         if (op == layer->q || op == layer->gate) {
-            const float *gain = op == layer->q ? layer->attn_norm : layer->ffn_norm;
+            const float *gain = op == layer->q ? layer->attn_norm.x : layer->ffn_norm.x;
             take_gain_out(x, gain, n, cols, l->buffer);
             add_rotated(l, (op == layer->q ? c->attn_in : c->ffn_in) + i * c->n_embd, l->buffer, n, 1);
             return;
@@ -154,7 +154,7 @@ static pith_status pass(pith_ctx *ctx, listener *l, const int32_t *ids, size_t n
             n_seen += picked;
         }
         bool tied = m->output == m->embedding;
-        if (!tied || !l->rotation) take_gain_out(hidden, m->output_norm, k, e, l->buffer);
+        if (!tied || !l->rotation) take_gain_out(hidden, m->output_norm.x, k, e, l->buffer);
         else memcpy(l->buffer, hidden, k * e * sizeof *hidden);
         add_rotated(l, l->c->out_in, l->buffer, k, OUT_SHARE);
         status = pith_progress(ctx, what, i + k, n);

@@ -90,6 +90,8 @@ pith_status pith_spm_word(pith_encoder *e, const uint8_t *p, size_t len);
 pith_status pith_unigram_word(pith_encoder *e, const uint8_t *p, size_t len);
 pith_status pith_wordpiece_word(pith_encoder *e, const uint8_t *p, size_t len);
 
+/** GPT-2's letter for a byte, in UTF-8; its bytes, 1 or 2. */
+size_t pith_byte_letter(uint8_t byte, char letter[2]);
 /** Undo GPT-2's byte letters: bytes of `token` into dst (cap >= len), their number; SIZE_MAX if a character of it
  *  is no byte letter. */
 size_t pith_byte_letters_undo(const uint8_t *token, size_t len, uint8_t *dst);

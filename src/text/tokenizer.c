@@ -14,6 +14,16 @@ static int byte_of_letter(uint32_t c)
     return 0xAD;
 }
 
+size_t pith_byte_letter(uint8_t byte, char letter[2])
+{
+    unsigned c = byte;
+    if (byte_of_letter(c) < 0) c = 0x100 + (byte < 0x21 ? byte : byte < 0xAD ? 0x21 + byte - 0x7Fu : 0x43);
+    if (c < 0x80) return letter[0] = (char)c, (size_t)1;
+    letter[0] = (char)(0xC0 | c >> 6);
+    letter[1] = (char)(0x80 | (c & 0x3F));
+    return 2;
+}
+
 size_t pith_byte_letters_undo(const uint8_t *token, size_t len, uint8_t *dst)
 {
     const uint8_t *p = token, *end = token + len;
