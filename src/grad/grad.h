@@ -279,6 +279,13 @@ typedef enum pith_cell {
  *  which no gradient passes.  Its gradient has no gradient. */
 pith_var *pith_var_recurrent(pith_cell cell, pith_var *gates, pith_var *w, pith_var *bias, pith_var *h0, pith_var *c0, pith_var **c_last);
 
+/** Gated linear recurrence (linear attention; state-space duality: Dao, Gu, arXiv:2405.21060): for each head, from the state
+ *  s0 [n, heads, dk, dv] (NULL: 0), S = diag(exp(decay)) S + k^T v and y = q S; before: y = q S of before the step.
+ *  q, k [n, groups, len, dk], v [n, heads, len, dv], heads a multiple of groups; decay [n, heads, len, 1] or [.., dk], 0 or
+ *  less.  -> [n, heads, len, dv]; *last (may be NULL): the last state, through which no gradient passes.  Its gradient has
+ *  no gradient. */
+pith_var *pith_var_linear_scan(pith_var *q, pith_var *k, pith_var *v, pith_var *decay, pith_var *s0, bool before, pith_var **last);
+
 /* ---- convolution, pooling, interpolation ------------------------------------------------------ */
 
 /* By dimension of space, first to last; 0 in groups, stride, dilation is 1. */
@@ -302,6 +309,19 @@ pith_var *pith_var_max_pool(pith_var *x, const pith_pool_window *window);
 pith_var *pith_var_avg_pool(pith_var *x, const pith_pool_window *window);
 /** To height by width: the nearest value, or linear between the four around; outer edges lie on each other. */
 pith_var *pith_var_interpolate(pith_var *x, size_t height, size_t width, bool linear);
+
+/* A hash grid over the unit cube (arXiv:2201.05989). */
+typedef struct pith_hash_grid {
+    size_t n_levels, n_features;  /* features of an entry */
+    size_t n_entries;             /* of a level at most; beyond, corners share them */
+    size_t coarsest;              /* cells of the first level along an axis */
+    float growth;                 /* of their number from level to level, 1 or more */
+} pith_hash_grid;
+/** Rows of the table for points of d values. */
+size_t pith_hash_grid_rows(const pith_hash_grid *grid, size_t d);
+/** x [n, d] in 0..1, d up to 4, table [rows, n_features] -> [n, n_levels n_features].  Its gradient (by the table, and by
+ *  x within its cell) has no gradient. */
+pith_var *pith_var_hash_grid(pith_var *x, pith_var *table, const pith_hash_grid *grid);
 
 /* ---- random numbers --------------------------------------------------------------------------- */
 

@@ -34,6 +34,42 @@ pith_var *pith_from_tokens(pith_var *x, size_t height, size_t width)
     return x ? pith_var_reshape(pith_var_transpose(x, 1, 2), PITH_DIMS(x->dims[0], x->dims[2], height, width)) : NULL;
 }
 
+pith_var *pith_mean_of_tokens(const pith_net_input *in, pith_var *x)
+{
+    if (!x) return NULL;
+    size_t rows = x->dims[0], len = x->dims[1];
+    pith_var *weight = pith_tape_fill(x->tape, 0, PITH_DIMS(rows, 1, len));
+    for (size_t i = 0; weight && i < rows; i++) {
+        size_t n = in->n_tokens ? PITH_MIN((size_t)in->n_tokens[i], len) : len;
+        for (size_t k = 0; k < n; k++) weight->data[i * len + k] = 1 / (float)n;
+    }
+    return pith_var_reshape(pith_var_matmul(weight, x, false, false), PITH_DIMS(rows, x->dims[2]));
+}
+
+/* ---- along time ------------------------------------------------------------------------------- */
+
+void pith_causal_conv_build(pith_net *net, pith_causal_conv *l, const char *name, size_t channels, size_t kernel)
+{
+    const pith_init init = {PITH_INIT_UNIFORM, 1 / sqrtf((float)kernel)};
+    *l = (pith_causal_conv){.name = name, .net = net, .kernel = kernel};
+    l->w = pith_net_add(net, pith_net_name(net, "%s.weight", name), init, PITH_DIMS(channels, 1, kernel));
+    l->b = pith_net_add(net, pith_net_name(net, "%s.bias", name), init, PITH_DIMS(channels));
+}
+
+/* Of one multiplication and addition for each value of the kernel: channels do not mix, so there is no product to gain from. */
+pith_var *pith_causal_conv_run(const pith_causal_conv *l, pith_var *x)
+{
+    x = pith_net_before(l->net, l->name, x);
+    if (!x) return NULL;
+    size_t len = x->dims[1], channels = l->w->param->dims[0];
+    pith_var *padded = pith_var_pad(x, 1, l->kernel - 1, 0), *y = l->b->value;
+    pith_var *w = pith_var_transpose(pith_var_reshape(l->w->value, PITH_DIMS(channels, l->kernel)), 0, 1); /* [kernel, channels] */
+    for (size_t i = 0; i < l->kernel; i++) y = pith_var_add(pith_var_mul(pith_var_slice(padded, 1, i, len), pith_var_slice(w, 0, i, 1)), y);
+    return pith_net_after(l->net, l->name, y);
+}
+
+pith_var *pith_one_later(pith_var *x) { return x ? pith_var_slice(pith_var_pad(x, 1, 1, 0), 1, 0, x->dims[1]) : NULL; }
+
 /* ---- residual block --------------------------------------------------------------------------- */
 
 size_t pith_group_count(size_t channels)
@@ -51,7 +87,7 @@ void pith_res_block_build(pith_net *net, pith_res_block *b, const char *name, si
     pith_conv_build(net, &b->conv1, pith_net_name(net, "%s.conv1", name), &(pith_conv_shape){.n_in = n_in, .n_out = n_out, .kernel = 3, .padding = 1, .bias = true}, PITH_LAYER_TORCH);
     if (b->has_time) pith_linear_build(net, &b->time, pith_net_name(net, "%s.time", name), time_width, n_out, true, PITH_LAYER_TORCH);
     pith_group_norm_build(net, &b->norm2, pith_net_name(net, "%s.norm2", name), pith_group_count(n_out), n_out, 1e-6f);
-    pith_conv_build(net, &b->conv2, pith_net_name(net, "%s.conv2", name), &(pith_conv_shape){.n_in = n_out, .n_out = n_out, .kernel = 3, .padding = 1, .bias = true}, PITH_LAYER_TORCH);
+    pith_conv_build(net, &b->conv2, pith_net_name(net, "%s.conv2", name), &(pith_conv_shape){.n_in = n_out, .n_out = n_out, .kernel = 3, .padding = 1, .bias = true}, b->has_time ? PITH_LAYER_ZERO : PITH_LAYER_TORCH);
     if (b->changes) pith_conv_build(net, &b->shortcut, pith_net_name(net, "%s.shortcut", name), &(pith_conv_shape){.n_in = n_in, .n_out = n_out, .kernel = 1, .bias = true}, PITH_LAYER_TORCH);
 }
 
@@ -68,11 +104,11 @@ pith_var *pith_res_block_run(const pith_res_block *b, pith_var *x, pith_var *tim
 
 /* ---- time ------------------------------------------------------------------------------------- */
 
-void pith_time_build(pith_net *net, pith_time_layer *l, const char *name, size_t width, size_t n_out)
+void pith_time_build(pith_net *net, pith_time_layer *l, const char *name, size_t width, size_t n_out, pith_layer_init init)
 {
     l->width = width + width % 2;
-    pith_linear_build(net, &l->first, pith_net_name(net, "%s.0", name), l->width, n_out, true, PITH_LAYER_TORCH);
-    pith_linear_build(net, &l->second, pith_net_name(net, "%s.2", name), n_out, n_out, true, PITH_LAYER_TORCH);
+    pith_linear_build(net, &l->first, pith_net_name(net, "%s.0", name), l->width, n_out, true, init);
+    pith_linear_build(net, &l->second, pith_net_name(net, "%s.2", name), n_out, n_out, true, init);
 }
 
 pith_var *pith_time_run(const pith_time_layer *l, const float *t, size_t n)

@@ -169,8 +169,25 @@ void pith_attention_build(pith_net *net, pith_attention_layer *l, const char *na
 /** x [n, n_q, width], context [n, n_k, context_width], x itself for attention within; options NULL: to all */
 pith_var *pith_attention_run(const pith_attention_layer *l, pith_var *x, pith_var *context, const pith_attention *options);
 
+/* Each channel's last few values, weighed: a depthwise convolution over time that sees nothing of what comes.  name.weight
+ * [channels, 1, kernel], as PyTorch's Conv1d, name.bias. */
+typedef struct pith_causal_conv {
+    const char *name;
+    pith_net *net;
+    pith_slot *w, *b;
+    size_t kernel;
+} pith_causal_conv;
+void pith_causal_conv_build(pith_net *net, pith_causal_conv *l, const char *name, size_t channels, size_t kernel);
+pith_var *pith_causal_conv_run(const pith_causal_conv *l, pith_var *x); /* [n, len, channels] */
+/** x [n, len, width], each row one step later: the first is 0, the last is gone. */
+pith_var *pith_one_later(pith_var *x);
+
+/** x [n, len, width] -> [n, width]: the mean over the tokens of each row that count. */
+pith_var *pith_mean_of_tokens(const pith_net_input *in, pith_var *x);
+
 /* A residual block of images: norm, silu, 3x3 convolution, time added to each channel, and once more norm, silu, 3x3
- * convolution; the shortcut is a 1x1 convolution where the channels change.  Names: name.norm1, conv1, time, norm2, conv2, shortcut. */
+ * convolution (zero at first where there is a time, so that the block begins as its shortcut); the shortcut is a 1x1
+ * convolution where the channels change.  Names: name.norm1, conv1, time, norm2, conv2, shortcut. */
 typedef struct pith_res_block {
     pith_norm_layer norm1, norm2;
     pith_conv_layer conv1, conv2, shortcut;
@@ -189,7 +206,7 @@ typedef struct pith_time_layer {
     pith_linear_layer first, second;
     size_t width;
 } pith_time_layer;
-void pith_time_build(pith_net *net, pith_time_layer *l, const char *name, size_t width, size_t n_out);
+void pith_time_build(pith_net *net, pith_time_layer *l, const char *name, size_t width, size_t n_out, pith_layer_init init);
 pith_var *pith_time_run(const pith_time_layer *l, const float *t, size_t n); /* [n, n_out] */
 
 /* A small transformer over words, each attending to all, learned with what it conditions: name.words, positions, blocks.i, norm. */
