@@ -198,24 +198,43 @@ pith_status pith_bed_get(pith_ctx *ctx, const char *which, bool quick, uint64_t 
     return open_for(ctx, card, seed, (audience){0}, bed);
 }
 
-pith_status pith_bed_open(pith_run *run, const char *id, pith_bed **bed)
+/* Notes of the bed's training become the run's, with "before: " where before is not NULL. */
+static pith_status take_notes(pith_run *run, const cJSON *result, const char *before)
+{
+    const cJSON *note;
+    cJSON_ArrayForEach(note, pith_json_get(result, "notes"))
+        if (cJSON_IsString(note)) PITH_TRY(pith_run_note(run, "%s%s%s", before ? before : "", before ? ": " : "", note->valuestring));
+    return PITH_OK;
+}
+
+pith_status pith_bed_open(pith_run *run, const char *id, pith_bed **out)
 {
     size_t i = 0;
     while (i < run->card->beds.n && strcmp(run->card->beds.items[i], id)) i++;
     if (i == run->card->beds.n) return pith_fail(run->ctx, PITH_E_ARGUMENT, "%s: its procedure needs the bed '%s'; add it to the card's beds", run->card->file, id);
     pith_card *card;
-    cJSON *json;
+    pith_bed *bed;
+    cJSON *result = NULL;
     PITH_TRY(pith_card_load(run->ctx, id, run->quick, &card));
-    PITH_TRY(open_for(run->ctx, card, run->seed, (audience){run, run->observe, run->observe_user}, bed));
-    pith_status status = read_result(*bed, &json);
-    if (status == PITH_OK) {
-        const cJSON *note;
-        cJSON_ArrayForEach(note, pith_json_get(json, "notes")) if (status == PITH_OK && cJSON_IsString(note)) status = pith_run_note(run, "%s: %s", id, note->valuestring);
-        cJSON_Delete(json);
-    }
-    if (status == PITH_OK) return PITH_OK;
-    pith_bed_close(*bed);
-    *bed = NULL;
+    PITH_TRY(open_for(run->ctx, card, run->seed, (audience){run, run->observe, run->observe_user}, &bed));
+    pith_status status = read_result(bed, &result);
+    if (status == PITH_OK) status = take_notes(run, result, id);
+    cJSON_Delete(result);
+    if (status == PITH_OK) *out = bed;
+    else pith_bed_close(bed);
+    return status;
+}
+
+pith_status pith_bed_report(const pith_bed *bed, pith_run *run)
+{
+    cJSON *result = NULL;
+    pith_status status = read_result(bed, &result);
+    const cJSON *row, *value;
+    cJSON_ArrayForEach(row, pith_json_get(result, "rows"))
+        cJSON_ArrayForEach(value, row)
+            if (status == PITH_OK && cJSON_IsNumber(value)) status = pith_run_row(run, row->string, value->string, value->valuedouble);
+    if (status == PITH_OK) status = take_notes(run, result, NULL);
+    cJSON_Delete(result);
     return status;
 }
 

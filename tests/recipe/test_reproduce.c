@@ -224,12 +224,21 @@ static void test_bed(void **state)
     assert_true(bed->was_cached);
     assert_int_equal(n_trained, 1);
     pith_bed_close(bed);
+    /* reproduced, it is what the cache has, and goes there where it is not */
+    pith_report *r;
+    assert_ok(ctx, pith_reproduce(ctx, card_of(ctx, bed_card, false, train_bed, &p), &(pith_reproduce_options){.n_seeds = 2}, &r));
+    assert_int_equal(n_trained, 2);
+    assert_true(*pith_values_at(&r->values, 0, 0, 0) == 1.5 && *pith_values_at(&r->values, 0, 0, 1) == 2.5);
+    assert_int_equal(r->n_notes, 1);
+    assert_string_equal(r->notes[0], "from a test");
+    pith_report_free(r);
+    assert_int_equal(pith_reproduce(ctx, card_of(ctx, bed_card, false, train_bed, &p), &(pith_reproduce_options){.budget_minutes = 1}, &r), PITH_E_ARGUMENT);
     /* another seed, quick, or another text: another bed */
     pith_card *quick = test_card(ctx, bed_card, true), *other = test_card(ctx, CARD_HEAD CARD_ROWS CARD_TRAIN "kind: bed\nseeds: 2\n", false);
     const struct {
         const pith_card *card;
         uint64_t seed;
-    } others[] = {{card, 2}, {quick, 1}, {other, 1}};
+    } others[] = {{card, 3}, {quick, 1}, {other, 1}};
     for (size_t i = 0; i < PITH_COUNT(others); i++) {
         char *path2;
         assert_ok(ctx, pith_bed_path(ctx, others[i].card, others[i].seed, &path2, &there));
