@@ -165,6 +165,7 @@ pith_var *pith_var_elu(pith_var *x, float alpha);
 pith_var *pith_var_silu(pith_var *x);                      /* x sigmoid(x) */
 pith_var *pith_var_gelu(pith_var *x);                      /* x Phi(x): Hendrycks, Gimpel, arXiv:1606.08415 */
 pith_var *pith_var_gelu_tanh(pith_var *x);                 /* its tanh form, same paper */
+pith_var *pith_var_silu_mul(pith_var *gate, pith_var *up); /* silu(gate) up, of one shape: SwiGLU (Shazeer, arXiv:2002.05202) */
 pith_var *pith_var_clamp(pith_var *x, float low, float high); /* gradient 0 outside */
 /* no gradient, that is gradient 0; see pith_var_straight_through */
 pith_var *pith_var_round(pith_var *x);                     /* to even */

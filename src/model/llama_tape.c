@@ -161,8 +161,7 @@ static pith_status attend(void *run, const pith_llama_layer *l, size_t i_layer)
 static pith_status gate(void *run, const pith_llama_layer *l)
 {
     recording *r = run;
-    pith_var *gated = pith_var_mul(pith_var_silu(r->value[LLAMA_GATE]), r->value[LLAMA_UP]);
-    r->value[LLAMA_GATE] = scaled(r, gated, &l->down_scale, r->m->s.n_ff);
+    r->value[LLAMA_GATE] = scaled(r, pith_var_silu_mul(r->value[LLAMA_GATE], r->value[LLAMA_UP]), &l->down_scale, r->m->s.n_ff);
     return result(r, LLAMA_GATE);
 }
 

@@ -12,7 +12,7 @@ EXPR(pow, pith_var_pow(x[0], 2.5f))
 EXPR(leaky_relu, pith_var_leaky_relu(x[0], 0.1f))
 EXPR(elu, pith_var_elu(x[0], 1))
 EXPR(clamp, pith_var_clamp(x[0], -10, 0.4f))
-BINARY(add) BINARY(sub) BINARY(mul) BINARY(div) BINARY(max) BINARY(min)
+BINARY(silu_mul) BINARY(add) BINARY(sub) BINARY(mul) BINARY(div) BINARY(max) BINARY(min)
 EXPR(self, pith_var_mul(pith_var_add(x[0], x[0]), x[0])) /* a second and a third use */
 EXPR(broadcast, pith_var_broadcast(x[0], PITH_DIMS(4, 3, 5)))
 EXPR(reshape, pith_var_square(pith_var_reshape(x[0], PITH_DIMS(x[0]->count))))
@@ -108,7 +108,7 @@ static const check checks[] = {
     {"exp", f_exp, 1, {S(2, 9)}}, {"log", f_log, 1, {S(18)}, POSITIVE}, {"pow", f_pow, 1, {S(18)}, POSITIVE},
     {"sin", f_sin, 1, {S(18)}}, {"cos", f_cos, 1, {S(18)}}, {"erf", f_erf, 1, {S(18)}}, {"tanh", f_tanh, 1, {S(18)}}, {"sigmoid", f_sigmoid, 1, {S(18)}},
     {"softplus", f_softplus, 1, {S(18)}}, {"relu", f_relu, 1, {S(18)}, AWAY}, {"relu below", f_relu, 1, {S(18)}, BELOW},
-    {"leaky_relu", f_leaky_relu, 1, {S(18)}, BELOW}, {"elu", f_elu, 1, {S(18)}, BELOW}, {"elu above", f_elu, 1, {S(18)}, AWAY}, {"silu", f_silu, 1, {S(18)}}, {"gelu", f_gelu, 1, {S(18)}},
+    {"leaky_relu", f_leaky_relu, 1, {S(18)}, BELOW}, {"elu", f_elu, 1, {S(18)}, BELOW}, {"elu above", f_elu, 1, {S(18)}, AWAY}, {"silu", f_silu, 1, {S(18)}}, {"silu_mul", f_silu_mul, 2, {S(3, 5), S(3, 5)}}, {"silu_mul nothing", f_silu_mul, 2, {S(0, 5), S(0, 5)}}, {"gelu", f_gelu, 1, {S(18)}},
     {"gelu_tanh", f_gelu_tanh, 1, {S(18)}}, {"affine", f_affine, 1, {S(18)}}, {"clamp", f_clamp, 1, {S(18)}, AWAY}, {"clamped", f_clamp, 1, {S(18)}, POSITIVE},
     {"nothing", f_exp, 1, {S(3, 0)}}, {"scalar", f_exp, 1, {{0, {0}}}},
     {"add", f_add, 2, {S(3, 5), S(3, 5)}}, {"add a row", f_add, 2, {S(4, 3, 5), S(5)}}, {"sub a column", f_sub, 2, {S(4, 1), S(3, 4, 5)}},
