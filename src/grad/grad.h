@@ -250,6 +250,8 @@ pith_var *pith_var_group_norm(pith_var *x, size_t n_groups, pith_var *gain, pith
 /** While training, by the batch's mean and variance, of which averages are kept in mean and variance [channels], the
  *  caller's (each moves by `momentum` towards the batch's); where pith_tape_record is off, by these averages. */
 pith_var *pith_var_batch_norm(pith_var *x, pith_var *gain, pith_var *bias, float eps, float *mean, float *variance, float momentum);
+/** By these averages in any case: a network that is frozen, but passes gradients on. */
+pith_var *pith_var_batch_norm_fixed(pith_var *x, pith_var *gain, pith_var *bias, float eps, const float *mean, const float *variance);
 
 /* ---- attention -------------------------------------------------------------------------------- */
 

@@ -123,19 +123,24 @@ pith_var *pith_var_group_norm(pith_var *x, size_t n_groups, pith_var *gain, pith
 
 /* ---- batch ------------------------------------------------------------------------------------ */
 
-pith_var *pith_var_batch_norm(pith_var *x, pith_var *gain, pith_var *bias, float eps, float *mean, float *variance, float momentum)
+pith_var *pith_var_batch_norm_fixed(pith_var *x, pith_var *gain, pith_var *bias, float eps, const float *mean, const float *variance)
 {
     if (!x) return NULL;
     if (x->n_dims < 2) return pith_op_fail(x->tape, PITH_E_SHAPE, "batch_norm: %s has no channels", PITH_SHAPE(x));
-    size_t channels = x->dims[1], n = channels ? x->count / channels : 0, dims[PITH_MAX_DIMS] = {channels, 1, 1, 1, 1, 1, 1, 1};
-    if (!x->tape->training) { /* by the averages */
-        pith_var *m = pith_tape_fill(x->tape, 0, x->n_dims - 1, dims), *r = pith_tape_fill(x->tape, 0, x->n_dims - 1, dims);
-        for (size_t c = 0; m && r && c < channels; c++) {
-            m->data[c] = mean[c];
-            r->data[c] = 1 / sqrtf(variance[c] + eps);
-        }
-        return scale_channels("batch_norm", pith_var_mul(pith_var_sub(x, m), r), gain, bias);
+    size_t channels = x->dims[1], dims[PITH_MAX_DIMS] = {channels, 1, 1, 1, 1, 1, 1, 1};
+    pith_var *m = pith_tape_fill(x->tape, 0, x->n_dims - 1, dims), *r = pith_tape_fill(x->tape, 0, x->n_dims - 1, dims);
+    for (size_t c = 0; m && r && c < channels; c++) {
+        m->data[c] = mean[c];
+        r->data[c] = 1 / sqrtf(variance[c] + eps);
     }
+    return scale_channels("batch_norm", pith_var_mul(pith_var_sub(x, m), r), gain, bias);
+}
+
+pith_var *pith_var_batch_norm(pith_var *x, pith_var *gain, pith_var *bias, float eps, float *mean, float *variance, float momentum)
+{
+    if (!x) return NULL;
+    if (x->n_dims < 2 || !x->tape->training) return pith_var_batch_norm_fixed(x, gain, bias, eps, mean, variance);
+    size_t channels = x->dims[1], n = channels ? x->count / channels : 0;
     /* channels as rows, and back */
     pith_var *turned = pith_var_transpose(x, 0, 1), *rows = turned ? pith_var_reshape(turned, PITH_DIMS(channels, n)) : NULL;
     pith_var *y = pith_var_normalize(rows, eps, true);

@@ -52,6 +52,8 @@ const pith_net_info *pith_net_infos(size_t i); /* NULL: i is past the last */
 
 /* ---- making ----------------------------------------------------------------------------------- */
 
+#define PITH_NET_BLANK UINT64_MAX /* as a seed: parameters stay 0, to be loaded */
+
 /** A network of a kind or preset, its parameters made on the tape (not within a step) and set as its paper says, from
  *  `seed` and each parameter's name alone.
  *  settings  JSON object of what differs from the preset, or NULL
