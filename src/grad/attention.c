@@ -21,21 +21,21 @@ typedef struct attention_work {
     size_t scratch_len, keys; /* keys: n_k padded to 16 */
 } attention_work;
 
-/* The keys that query i sees: from..to-1. */
-static void seen(const attention_attr *a, size_t i, size_t *from, size_t *to)
+/* The keys that query i of `head` (of n * heads) sees: from..to-1. */
+static void seen(const attention_attr *a, size_t head, size_t i, size_t *from, size_t *to)
 {
     size_t at = i + a->n_k - a->n_q; /* the last query stands at the last key */
-    *to = a->o.causal ? at + 1 : a->n_k;
+    *to = a->o.causal ? at + 1 : a->o.n_keys ? (size_t)a->o.n_keys[head / a->heads] : a->n_k;
     *from = a->o.causal && a->o.window && at + 1 > a->o.window ? at + 1 - a->o.window : 0;
 }
 
 /* Keys that a block sees, the first at a multiple of 16. */
-static void block_keys(const attention_attr *a, size_t i, size_t rows, size_t *from, size_t *to)
+static void block_keys(const attention_attr *a, size_t head, size_t i, size_t rows, size_t *from, size_t *to)
 {
     size_t end;
-    seen(a, i, from, &end);
+    seen(a, head, i, from, &end);
     *from -= *from % 16;
-    seen(a, i + rows - 1, &end, to);
+    seen(a, head, i + rows - 1, &end, to);
 }
 
 /* matrix [n_k, d] to [d, keys], with zeros at the end */
@@ -53,12 +53,12 @@ static void scores(const attention_work *w, const float *left, const float *turn
 }
 
 /* softmax of the scores where the query sees the key, 0 elsewhere in from..to */
-static void probabilities(const attention_work *w, float *lse, bool known, size_t i, size_t rows, size_t from, size_t to, float *s)
+static void probabilities(const attention_work *w, float *lse, bool known, size_t head, size_t i, size_t rows, size_t from, size_t to, float *s)
 {
     const pith_loops *l = w->tape->loops;
     for (size_t r = 0; r < rows; r++, s += w->keys) {
         size_t a, b;
-        seen(w->a, i + r, &a, &b);
+        seen(w->a, head, i + r, &a, &b);
         memset(s + from, 0, (a - from) * sizeof *s);
         memset(s + b, 0, (to - b) * sizeof *s);
         if (known) {
@@ -82,9 +82,9 @@ static void forward_heads(void *arg, size_t first, size_t last, int worker)
         turn(w, w->k + kv * a->n_k * a->d, turned);
         for (size_t i = 0; i < a->n_q; i += QUERIES) {
             size_t rows = PITH_MIN(QUERIES, a->n_q - i), at = head * a->n_q + i, from, to;
-            block_keys(a, i, rows, &from, &to);
+            block_keys(a, head, i, rows, &from, &to);
             scores(w, w->q + at * a->d, turned, rows, from, to, s);
-            probabilities(w, a->lse + at, false, i, rows, from, to, s);
+            probabilities(w, a->lse + at, false, head, i, rows, from, to, s);
             w->tape->kernels->gemm(rows, a->d, to - from, s + from, w->keys, v + from * a->d, a->d, w->y + at * a->d, a->d, false);
         }
     }
@@ -98,9 +98,9 @@ static void backward_block(const attention_work *w, size_t kv, size_t head, size
     size_t d = a->d, rows = PITH_MIN(QUERIES, a->n_q - i), at = head * a->n_q + i, from, to;
     float *v_turned = k_turned + d * w->keys, *p = v_turned + d * w->keys, *gp = p + QUERIES * w->keys, *across = gp + QUERIES * w->keys;
     const float *q = w->q + at * d, *g = w->g + at * d;
-    block_keys(a, i, rows, &from, &to);
+    block_keys(a, head, i, rows, &from, &to);
     scores(w, q, k_turned, rows, from, to, p);
-    probabilities(w, a->lse + at, true, i, rows, from, to, p);
+    probabilities(w, a->lse + at, true, head, i, rows, from, to, p);
     pith_transpose(p + from, rows, to - from, w->keys, across, rows);
     gemm(to - from, d, rows, across, rows, g, d, w->gv + (kv * a->n_k + from) * d, d, true);
     scores(w, g, v_turned, rows, from, to, gp);
@@ -161,11 +161,12 @@ static pith_var *from_heads(const attention_attr *a, pith_var *g)
 
 static pith_var *hidden_keys(pith_tape *tape, const attention_attr *a)
 {
-    pith_var *m = pith_tape_fill(tape, -1e30f, PITH_DIMS(a->n_q, a->n_k));
-    for (size_t i = 0; m && i < a->n_q; i++) {
+    size_t n = a->o.n_keys ? a->n : 1; /* else all see the same */
+    pith_var *m = pith_tape_fill(tape, -1e30f, PITH_DIMS(n, 1, a->n_q, a->n_k));
+    for (size_t row = 0; m && row < n * a->n_q; row++) {
         size_t from, to;
-        seen(a, i, &from, &to);
-        for (size_t k = from; k < to; k++) m->data[i * a->n_k + k] = 0;
+        seen(a, row / a->n_q * a->heads, row % a->n_q, &from, &to);
+        for (size_t k = from; k < to; k++) m->data[row * a->n_k + k] = 0;
     }
     return m;
 }
@@ -205,10 +206,19 @@ pith_var *pith_var_attention(pith_var *q, pith_var *k, pith_var *v, const pith_a
     bool fits = q->n_dims == 4 && k->n_dims == 4 && pith_same_shape(k, v) && q->dims[0] == k->dims[0] && q->dims[3] == k->dims[3] && k->dims[1] && q->dims[1] % k->dims[1] == 0 && k->dims[2] && k->dims[3];
     if (!fits || (o->causal && q->dims[2] > k->dims[2]) || (o->window && !o->causal) || o->scale < 0)
         return pith_op_fail(q->tape, PITH_E_SHAPE, "attention: queries %s, keys %s, values %s%s", PITH_SHAPE(q), PITH_SHAPE(k), PITH_SHAPE(v), o->causal ? ", causal" : o->window ? ", a window that is not causal" : "");
+    for (size_t i = 0; o->n_keys && i < k->dims[0]; i++)
+        if (o->causal || o->n_keys[i] < 1 || (size_t)o->n_keys[i] > k->dims[2])
+            return pith_op_fail(q->tape, PITH_E_ARGUMENT, "attention: %d keys of %zu in row %zu%s", (int)o->n_keys[i], k->dims[2], i, o->causal ? ", causal" : "");
     pith_var *in[] = {q, k, v}, *y = pith_op_value(q->tape, &op, in, 3, 4, q->dims, sizeof(attention_attr));
     attention_attr a = {*o, q->dims[0], q->dims[1], k->dims[1], q->dims[2], k->dims[2], q->dims[3], o->scale > 0 ? o->scale : 1 / sqrtf((float)q->dims[3]), NULL};
     a.lse = y ? pith_op_attr(y->tape, a.n * a.heads * a.n_q, sizeof *a.lse) : NULL;
     if (!a.lse) return NULL;
+    if (o->n_keys) {
+        int32_t *n_keys = pith_op_attr(y->tape, a.n, sizeof *n_keys);
+        if (!n_keys) return NULL;
+        memcpy(n_keys, o->n_keys, a.n * sizeof *n_keys);
+        a.o.n_keys = n_keys;
+    }
     memcpy(y->attr, &a, sizeof a);
     attention_work w = {.tape = y->tape, .a = y->attr, .q = q->data, .k = k->data, .v = v->data, .y = y->data, .keys = PITH_ROUND_UP(a.n_k, (size_t)16)};
     return run_heads(y->tape, &w, a.n * a.heads, (a.d + QUERIES) * w.keys, forward_heads) ? y : NULL;

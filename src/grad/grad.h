@@ -259,6 +259,7 @@ typedef struct pith_attention {
     bool causal;                  /* query i of n_q sees keys up to i + n_k - n_q; n_q <= n_k */
     size_t window;                /* … and only the last `window` of them; 0: all */
     float scale;                  /* 0: 1 / sqrt(d) */
+    const int32_t *n_keys;        /* [n]: only the first so many keys of each, 1..n_k; not with causal; NULL: all; copied */
 } pith_attention;
 /** q [n, heads, n_q, d], k and v [n, kv_heads, n_k, d] with heads a multiple of kv_heads (head h uses
  *  h / (heads / kv_heads)) -> [n, heads, n_q, d].  Queries and keys of different lengths: cross-attention. */

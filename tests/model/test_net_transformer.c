@@ -1,0 +1,53 @@
+/* Networks of attention: ViT, BERT. */
+#include "net_case.h"
+
+static const int32_t ids[] = {1, 5, 2, 0, 3, 3, 7, 4, 6, 1}, n_tokens[] = {5, 3};
+static pith_var *two_texts(pith_net *net) { return pith_net_run(net, &(pith_net_input){.ids = ids, .n = 2, .len = 5, .n_tokens = n_tokens}); }
+
+#define TINY_BERT "\"vocab\": 9, \"context\": 6, \"types\": 1, \"width\": 8, \"depth\": 2, \"heads\": 2, \"hidden\": 12"
+
+static const net_case cases[] = {
+    {"vit", "{\"size\": 8, \"channels\": 1, \"width\": 8, \"depth\": 2, \"heads\": 2, \"hidden\": 12, \"classes\": 3}", 4, 2, {2, 1, 8, 8}, {2, 3}},
+    {"vit", "{\"size\": 8, \"channels\": 2, \"width\": 8, \"depth\": 1, \"heads\": 4, \"hidden\": 8, \"classes\": 3, \"pool\": \"mean\"}", 4, 2, {2, 2, 8, 8}, {2, 3}},
+    {"bert", "{" TINY_BERT ", \"output\": \"mean\"}", 0, 2, .out = {2, 8}, .run = two_texts},
+    {"bert", "{" TINY_BERT ", \"classes\": 4}", 0, 2, .out = {2, 4}, .run = two_texts},
+    {"bert", "{" TINY_BERT ", \"output\": \"tokens\"}", 0, 3, .out = {2, 5, 8}, .run = two_texts},
+};
+
+static void test_cases(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < PITH_COUNT(cases); i++) check_net(&cases[i]);
+}
+
+static void test_counts(void **state)
+{
+    (void)state;
+    check_net_count("vit1m", NULL, 48 * 128 + 128 + 128 + 65 * 128 + 5 * (12 * 128 * 128 + 13 * 128) + 256 + 1290);
+    check_net_count("minilm", NULL, 22713216 - 384 * 385); /* as its card says, less the pooler, which embeddings do not use */
+    check_net_count("bert-base", NULL, 109482240 - 768 * 769); /* likewise */
+}
+
+/* What is beyond a text's tokens changes nothing. */
+static void test_padding(void **state)
+{
+    (void)state;
+    net_bed b = net_bed_open("bert", "{" TINY_BERT "}", 1, 2);
+    net_disturb(&b);
+    pith_tape_step(b.tape, 1);
+    pith_var *both = two_texts(b.net), *alone = pith_net_run(b.net, &(pith_net_input){.ids = ids + 5, .n = 1, .len = 3});
+    assert_ok(b.ctx, pith_tape_status(b.tape));
+    for (size_t i = 0; i < 8; i++) assert_float_equal(both->data[8 + i], alone->data[i], 1e-6f);
+    assert_null(pith_net_run(b.net, &(pith_net_input){.ids = ids, .n = 1, .len = 7}));
+    assert_non_null(strstr(pith_error(b.ctx), "7 tokens"));
+    pith_tape_step(b.tape, 2);
+    assert_null(pith_net_run(b.net, &(pith_net_input){.ids = ids, .n = 2, .len = 5, .n_tokens = (const int32_t[]){5, 6}}));
+    assert_int_equal(pith_tape_status(b.tape), PITH_E_ARGUMENT);
+    net_bed_close(&b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cases), cmocka_unit_test(test_counts), cmocka_unit_test(test_padding)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
