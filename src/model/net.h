@@ -107,6 +107,8 @@ typedef struct pith_net_input {
     const int32_t *ids;           /* tokens [n, len] */
     size_t n, len;                /* of ids */
     const int32_t *n_tokens;      /* [n]: the first so many of each row count, 1..len; NULL: all */
+    float *state;                 /* recurrent: [layers, 2, n, width], h and c, begun from and replaced by the last (values only:
+                                     no gradient goes through); NULL: 0 */
     const float *t;               /* [n] time of a diffusion */
     pith_var *context;            /* [n, tokens, width] what is attended to */
 } pith_net_input;

@@ -163,8 +163,59 @@ static void test_rows(void **state)
     pith_ctx_free(ctx);
 }
 
+static double logistic(double x) { return 1 / (1 + exp(-x)); }
+
+/* 19 rows of 5 values over 4 steps: gates, weights and bias as drawn, step by step in double. */
+static void test_recurrent(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = test_ctx(2);
+    pith_tape *tape;
+    assert_ok(ctx, pith_tape_new(ctx, 1, &tape));
+    for (int cell = PITH_CELL_TANH; cell <= PITH_CELL_GRU; cell++) {
+        enum { LEN = 4, ROWS = 19, WIDTH = 5 };
+        size_t parts = cell == PITH_CELL_LSTM ? 4 : cell == PITH_CELL_GRU ? 3 : 1;
+        pith_tape_step(tape, 1);
+        pith_var *gates = drawn(tape, 1, PITH_DIMS(LEN, ROWS, parts * WIDTH)), *w = drawn(tape, 2, PITH_DIMS(parts * WIDTH, WIDTH)), *bias = drawn(tape, 3, PITH_DIMS(parts * WIDTH));
+        pith_var *h0 = drawn(tape, 4, PITH_DIMS(ROWS, WIDTH)), *c0 = cell == PITH_CELL_LSTM ? drawn(tape, 5, PITH_DIMS(ROWS, WIDTH)) : NULL, *c_last = NULL;
+        pith_var *y = pith_var_recurrent((pith_cell)cell, gates, w, bias, h0, c0, &c_last);
+        assert_non_null(y);
+        for (size_t n = 0; n < ROWS; n++) {
+            double h[WIDTH], c[WIDTH] = {0};
+            for (size_t i = 0; i < WIDTH; i++) h[i] = (double)h0->data[n * WIDTH + i], c[i] = c0 ? (double)c0->data[n * WIDTH + i] : 0;
+            for (size_t t = 0; t < LEN; t++) {
+                double g[4 * WIDTH], u[4 * WIDTH], next[WIDTH];
+                for (size_t k = 0; k < parts * WIDTH; k++) {
+                    g[k] = (double)gates->data[(t * ROWS + n) * parts * WIDTH + k];
+                    u[k] = (double)bias->data[k];
+                    for (size_t i = 0; i < WIDTH; i++) u[k] += (double)w->data[k * WIDTH + i] * h[i];
+                }
+                for (size_t i = 0; i < WIDTH; i++) {
+                    double both = g[i] + u[i];
+                    if (cell == PITH_CELL_TANH) next[i] = tanh(both);
+                    if (cell == PITH_CELL_RELU) next[i] = fmax(both, 0);
+                    if (cell == PITH_CELL_LSTM) {
+                        c[i] = logistic(g[WIDTH + i] + u[WIDTH + i]) * c[i] + logistic(both) * tanh(g[2 * WIDTH + i] + u[2 * WIDTH + i]);
+                        next[i] = logistic(g[3 * WIDTH + i] + u[3 * WIDTH + i]) * tanh(c[i]);
+                    }
+                    if (cell == PITH_CELL_GRU) {
+                        double z = logistic(g[WIDTH + i] + u[WIDTH + i]);
+                        next[i] = (1 - z) * tanh(g[2 * WIDTH + i] + logistic(both) * u[2 * WIDTH + i]) + z * h[i];
+                    }
+                }
+                for (size_t i = 0; i < WIDTH; i++) assert_near((double)y->data[(t * ROWS + n) * WIDTH + i], h[i] = next[i], 2e-5 * (1 + fabs(next[i])));
+            }
+            for (size_t i = 0; c_last && i < WIDTH; i++) assert_near((double)c_last->data[n * WIDTH + i], c[i], 1e-5);
+        }
+    }
+    assert_null(pith_var_recurrent(PITH_CELL_GRU, drawn(tape, 1, PITH_DIMS(2, 3, 8)), drawn(tape, 1, PITH_DIMS(8, 2)), NULL, NULL, NULL, NULL));
+    assert_int_equal(pith_tape_status(tape), PITH_E_SHAPE);
+    pith_tape_free(tape);
+    pith_ctx_free(ctx);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_functions), cmocka_unit_test(test_products), cmocka_unit_test(test_space), cmocka_unit_test(test_rows)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_functions), cmocka_unit_test(test_products), cmocka_unit_test(test_space), cmocka_unit_test(test_rows), cmocka_unit_test(test_recurrent)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,261 @@
+/* Recurrent layers: one operation for a whole sequence.  What comes from the input is computed outside, for all steps
+ * at once; here is what each step adds.  The rows of a batch do not meet, so that a thread takes some of them through
+ * all steps and waits for no other. */
+#include "grad/tape.h"
+
+#define ROWS ((size_t)16) /* of the batch, a task */
+
+typedef struct recurrent_attr {
+    pith_cell cell;
+    size_t len, n, h, kept;       /* kept: steps whose values stay for the backward pass: len, or 1 where none follows */
+    float *acts;                  /* [kept, n, parts h] LSTM i f g o; GRU r z n and the recurrent product under n */
+    float *c, *tc;                /* LSTM: [kept, n, h] the cell, and its tanh */
+    int bias;                     /* which input; 0: none */
+} recurrent_attr;
+
+typedef struct recurrent_work {
+    const pith_tape *tape;
+    const recurrent_attr *a;
+    const float *gates, *w, *turned, *bias, *h0, *c0, *y, *gy;
+    float *states, *scratch;      /* scratch [n, 3 h]: GRU's recurrent product */
+    float *g_gates, *g_product, *gh, *gc; /* gh, gc [n, h]: running, and in the end by h0 and c0 */
+    float *c_last;
+} recurrent_work;
+
+static size_t n_gates(pith_cell cell) { return cell == PITH_CELL_LSTM ? 4 : cell == PITH_CELL_GRU ? 3 : 1; }
+static size_t n_acts(pith_cell cell) { return cell == PITH_CELL_LSTM || cell == PITH_CELL_GRU ? 4 : 0; }
+
+/* Row `row` of the values kept of step t, of `width` a row. */
+static float *kept_row(const recurrent_attr *a, float *values, size_t t, size_t row, size_t width) { return values + ((a->kept == 1 ? 0 : t * a->n) + row) * width; }
+
+/* ---- forward ---------------------------------------------------------------------------------- */
+
+static void lstm_row(const recurrent_work *w, size_t t, size_t row, const float *c_before, float *y)
+{
+    const recurrent_attr *a = w->a;
+    const pith_loops *l = w->tape->loops;
+    size_t h = a->h;
+    float *act = kept_row(a, a->acts, t, row, 4 * h), *c = kept_row(a, a->c, t, row, h), *tc = kept_row(a, a->tc, t, row, h);
+    if (w->bias) l->binary(PITH_BINARY_ADD, act, 1, w->bias, 1, act, 4 * h);
+    l->unary(PITH_UNARY_SIGMOID, 0, 0, 0, act, NULL, act, 2 * h);
+    l->unary(PITH_UNARY_TANH, 0, 0, 0, act + 2 * h, NULL, act + 2 * h, h);
+    l->unary(PITH_UNARY_SIGMOID, 0, 0, 0, act + 3 * h, NULL, act + 3 * h, h);
+    for (size_t i = 0; i < h; i++) c[i] = act[h + i] * c_before[i] + act[i] * act[2 * h + i];
+    l->unary(PITH_UNARY_TANH, 0, 0, 0, c, NULL, tc, h);
+    l->binary(PITH_BINARY_MUL, act + 3 * h, 1, tc, 1, y, h);
+}
+
+static void gru_row(const recurrent_work *w, size_t t, size_t row, const float *before, float *y)
+{
+    const recurrent_attr *a = w->a;
+    const pith_loops *l = w->tape->loops;
+    size_t h = a->h;
+    const float *gates = w->gates + (t * a->n + row) * 3 * h;
+    float *act = kept_row(a, a->acts, t, row, 4 * h), *product = w->scratch + row * 3 * h;
+    if (w->bias) l->binary(PITH_BINARY_ADD, product, 1, w->bias, 1, product, 3 * h);
+    l->binary(PITH_BINARY_ADD, gates, 1, product, 1, act, 2 * h);
+    l->unary(PITH_UNARY_SIGMOID, 0, 0, 0, act, NULL, act, 2 * h);
+    memcpy(act + 3 * h, product + 2 * h, h * sizeof *act);
+    for (size_t i = 0; i < h; i++) act[2 * h + i] = gates[2 * h + i] + act[i] * act[3 * h + i];
+    l->unary(PITH_UNARY_TANH, 0, 0, 0, act + 2 * h, NULL, act + 2 * h, h);
+    for (size_t i = 0; i < h; i++) y[i] = (1 - act[h + i]) * act[2 * h + i] + act[h + i] * before[i];
+}
+
+static void forward_step(const recurrent_work *w, size_t t, size_t from, size_t rows, const float *before, const float *c_before)
+{
+    const recurrent_attr *a = w->a;
+    const pith_loops *l = w->tape->loops;
+    pith_gemm_fn *gemm = w->tape->kernels->gemm;
+    size_t h = a->h, wide = n_gates(a->cell) * h;
+    const float *gates = w->gates + (t * a->n + from) * wide;
+    float *y = w->states + (t * a->n + from) * h;
+    if (a->cell == PITH_CELL_LSTM) {
+        float *act = kept_row(a, a->acts, t, from, wide);
+        memcpy(act, gates, rows * wide * sizeof *act);
+        gemm(rows, wide, h, before, h, w->turned, wide, act, wide, true);
+        for (size_t r = 0; r < rows; r++) lstm_row(w, t, from + r, c_before + r * h, y + r * h);
+    } else if (a->cell == PITH_CELL_GRU) {
+        gemm(rows, wide, h, before, h, w->turned, wide, w->scratch + from * wide, wide, false);
+        for (size_t r = 0; r < rows; r++) gru_row(w, t, from + r, before + r * h, y + r * h);
+    } else {
+        memcpy(y, gates, rows * wide * sizeof *y);
+        gemm(rows, wide, h, before, h, w->turned, wide, y, wide, true);
+        for (size_t r = 0; w->bias && r < rows; r++) l->binary(PITH_BINARY_ADD, y + r * h, 1, w->bias, 1, y + r * h, h);
+        l->unary(a->cell == PITH_CELL_TANH ? PITH_UNARY_TANH : PITH_UNARY_RELU, 0, 0, 0, y, NULL, y, rows * h);
+    }
+}
+
+static void forward_rows(void *arg, size_t from, size_t to, int worker)
+{
+    (void)worker;
+    const recurrent_work *w = arg;
+    const recurrent_attr *a = w->a;
+    size_t h = a->h;
+    const float *c_before = w->c0 ? w->c0 + from * h : NULL;
+    for (size_t t = 0; t < a->len; t++) {
+        forward_step(w, t, from, to - from, t ? w->states + ((t - 1) * a->n + from) * h : w->h0 + from * h, c_before);
+        if (a->c) c_before = kept_row(a, a->c, t, from, h);
+    }
+    if (w->c_last) memcpy(w->c_last + from * h, c_before, (to - from) * h * sizeof(float));
+}
+
+/* ---- backward --------------------------------------------------------------------------------- */
+
+/* gh: the gradient by this step's state; gc likewise, then by the cell before. */
+static void lstm_row_back(const recurrent_work *w, size_t t, size_t row, const float *c_before)
+{
+    const recurrent_attr *a = w->a;
+    size_t h = a->h;
+    const float *restrict act = kept_row(a, a->acts, t, row, 4 * h), *restrict tc = kept_row(a, a->tc, t, row, h), *restrict before = c_before, *restrict gh = w->gh + row * h;
+    float *restrict gc = w->gc + row * h, *restrict g = w->g_gates + (t * a->n + row) * 4 * h;
+    for (size_t k = 0; k < h; k++) {
+        float i = act[k], f = act[h + k], z = act[2 * h + k], o = act[3 * h + k];
+        float c = gc[k] + gh[k] * o * (1 - tc[k] * tc[k]);
+        g[k] = c * z * i * (1 - i);
+        g[h + k] = c * before[k] * f * (1 - f);
+        g[2 * h + k] = c * i * (1 - z * z);
+        g[3 * h + k] = gh[k] * tc[k] * o * (1 - o);
+        gc[k] = c * f;
+    }
+}
+
+/* gh becomes what goes past the gates; g_product what goes through the recurrent product. */
+static void gru_row_back(const recurrent_work *w, size_t t, size_t row, const float *before)
+{
+    const recurrent_attr *a = w->a;
+    size_t h = a->h, at = (t * a->n + row) * 3 * h;
+    const float *restrict act = kept_row(a, a->acts, t, row, 4 * h);
+    float *restrict gh = w->gh + row * h, *restrict g = w->g_gates + at, *restrict p = w->g_product + at;
+    for (size_t k = 0; k < h; k++) {
+        float r = act[k], z = act[h + k], n = act[2 * h + k], u = act[3 * h + k];
+        float gn = gh[k] * (1 - z) * (1 - n * n);
+        p[k] = g[k] = gn * u * r * (1 - r);
+        p[h + k] = g[h + k] = gh[k] * (before[k] - n) * z * (1 - z);
+        g[2 * h + k] = gn;
+        p[2 * h + k] = gn * r;
+        gh[k] *= z;
+    }
+}
+
+static void backward_step(const recurrent_work *w, size_t t, size_t from, size_t rows)
+{
+    const recurrent_attr *a = w->a;
+    const pith_loops *l = w->tape->loops;
+    size_t h = a->h, wide = n_gates(a->cell) * h, at = t * a->n + from;
+    const float *before = t ? w->y + (at - a->n) * h : w->h0 + from * h;
+    float *gh = w->gh + from * h;
+    l->binary(PITH_BINARY_ADD, gh, 1, w->gy + at * h, 1, gh, rows * h);
+    if (a->cell == PITH_CELL_LSTM) {
+        const float *c_before = t ? kept_row(a, a->c, t - 1, from, h) : w->c0 + from * h;
+        for (size_t r = 0; r < rows; r++) lstm_row_back(w, t, from + r, c_before + r * h);
+    } else if (a->cell == PITH_CELL_GRU) {
+        for (size_t r = 0; r < rows; r++) gru_row_back(w, t, from + r, before + r * h);
+    } else {
+        const float *y = w->y + at * h;
+        float *g = w->g_gates + at * h;
+        for (size_t i = 0; i < rows * h; i++) g[i] = a->cell == PITH_CELL_TANH ? gh[i] * (1 - y[i] * y[i]) : y[i] > 0 ? gh[i] : 0;
+    }
+    const float *product = (a->cell == PITH_CELL_GRU ? w->g_product : w->g_gates) + at * wide;
+    w->tape->kernels->gemm(rows, h, wide, product, wide, w->w, h, gh, h, a->cell == PITH_CELL_GRU);
+}
+
+static void backward_rows(void *arg, size_t from, size_t to, int worker)
+{
+    (void)worker;
+    const recurrent_work *w = arg;
+    for (size_t t = w->a->len; t-- > 0;) backward_step(w, t, from, to - from);
+}
+
+/* The states before each step, [len n, h]. */
+static pith_var *states_before(pith_var *y)
+{
+    const recurrent_attr *a = y->attr;
+    static const pith_op op = {"recurrent_before", NULL};
+    pith_var *v = pith_op_value(y->tape, &op, NULL, 0, PITH_DIMS(a->len * a->n, a->h), 0);
+    size_t step = a->n * a->h;
+    if (!v || !v->count) return v;
+    memcpy(v->data, y->in[2]->data, step * sizeof(float));
+    memcpy(v->data + step, y->data, (a->len - 1) * step * sizeof(float));
+    return v;
+}
+
+static void recurrent_backward(pith_var *y, pith_var *gy, pith_var **gx)
+{
+    static const pith_op back = {"recurrent_back", NULL};
+    if (pith_op_once(y)) return;
+    const recurrent_attr *a = y->attr;
+    pith_var *gates = y->in[0], *weights = y->in[1], *h0 = y->in[2], *c0 = a->cell == PITH_CELL_LSTM ? y->in[3] : NULL;
+    pith_var *g = pith_op_value(y->tape, &back, NULL, 0, gates->n_dims, gates->dims, 0), *gh = pith_tape_fill(y->tape, 0, h0->n_dims, h0->dims);
+    pith_var *gc = c0 ? pith_tape_fill(y->tape, 0, h0->n_dims, h0->dims) : gh;
+    pith_var *product = a->cell == PITH_CELL_GRU ? pith_op_value(y->tape, &back, NULL, 0, gates->n_dims, gates->dims, 0) : g;
+    if (!g || !gh || !gc || !product) return;
+    recurrent_work w = {.tape = y->tape, .a = a, .w = weights->data, .h0 = h0->data, .c0 = c0 ? c0->data : NULL, .y = y->data, .gy = gy->data,
+                        .g_gates = g->data, .g_product = product->data, .gh = gh->data, .gc = gc->data};
+    pith_op_ranges(y->tape, a->n, ROWS, backward_rows, &w);
+    gx[0] = g;
+    size_t wide = n_gates(a->cell) * a->h;
+    pith_var *tall = pith_var_reshape(product, PITH_DIMS(a->len * a->n, wide));
+    if (pith_wanted(weights)) gx[1] = pith_var_matmul(tall, states_before(y), true, false);
+    gx[2] = gh;
+    if (c0) gx[3] = gc;
+    if (a->bias && pith_wanted(y->in[a->bias])) gx[a->bias] = pith_var_sum_to(tall, 1, &wide);
+}
+
+/* ---- the operation ---------------------------------------------------------------------------- */
+
+static bool fits(pith_cell cell, const pith_var *gates, const pith_var *w, const pith_var *bias, const pith_var *h0, const pith_var *c0)
+{
+    if (gates->n_dims != 3 || w->n_dims != 2) return false;
+    size_t h = w->dims[1], wide = n_gates(cell) * h;
+    const pith_var *states[] = {h0, c0};
+    for (int i = 0; i < 2; i++)
+        if (states[i] && (states[i]->n_dims != 2 || states[i]->dims[0] != gates->dims[1] || states[i]->dims[1] != h)) return false;
+    return h && w->dims[0] == wide && gates->dims[2] == wide && (!bias || (bias->n_dims == 1 && bias->dims[0] == wide)) && (!c0 || cell == PITH_CELL_LSTM);
+}
+
+/* What the forward pass keeps. */
+static bool take_kept(pith_tape *tape, recurrent_attr *a)
+{
+    size_t states = a->kept * a->n * a->h; /* no more than the gates have */
+    if (n_acts(a->cell) && !(a->acts = pith_op_attr(tape, states, n_acts(a->cell) * sizeof *a->acts))) return false;
+    if (a->cell != PITH_CELL_LSTM) return true;
+    a->c = pith_op_attr(tape, states, sizeof *a->c);
+    a->tc = a->c ? pith_op_attr(tape, states, sizeof *a->tc) : NULL;
+    return a->tc;
+}
+
+pith_var *pith_var_recurrent(pith_cell cell, pith_var *gates, pith_var *w, pith_var *bias, pith_var *h0, pith_var *c0, pith_var **c_last)
+{
+    static const pith_op op = {"recurrent", recurrent_backward}, cells = {"recurrent_cells", NULL};
+    if (!gates || !w) return NULL;
+    pith_tape *tape = gates->tape;
+    if (!fits(cell, gates, w, bias, h0, c0))
+        return pith_op_fail(tape, PITH_E_SHAPE, "recurrent: %zu gates, %s from the input, weights %s%s%s%s%s%s%s", n_gates(cell), PITH_SHAPE(gates), PITH_SHAPE(w), bias ? ", bias " : "",
+                            bias ? PITH_SHAPE(bias) : "", h0 ? ", state " : "", h0 ? PITH_SHAPE(h0) : "", c0 ? ", cell " : "", c0 ? PITH_SHAPE(c0) : "");
+    recurrent_attr a = {.cell = cell, .len = gates->dims[0], .n = gates->dims[1], .h = w->dims[1]};
+    bool lstm = cell == PITH_CELL_LSTM;
+    a.kept = pith_recording(tape) ? a.len : 1;
+    if (!h0) h0 = pith_tape_fill(tape, 0, PITH_DIMS(a.n, a.h));
+    if (!c0 && lstm) c0 = pith_tape_fill(tape, 0, PITH_DIMS(a.n, a.h));
+    pith_var *in[5] = {gates, w, h0}, *last = NULL;
+    int n_in = 3;
+    if (lstm) in[n_in++] = c0;
+    if (bias) in[a.bias = n_in++] = bias;
+    pith_var *y = pith_op_value(tape, &op, in, n_in, PITH_DIMS(a.len, a.n, a.h), sizeof a);
+    if (!y || !take_kept(tape, &a)) return NULL;
+    memcpy(y->attr, &a, sizeof a);
+    if (c_last && lstm && !(last = pith_op_value(tape, &cells, NULL, 0, PITH_DIMS(a.n, a.h), 0))) return NULL;
+    size_t wide = n_gates(cell) * a.h;
+    pith_block *turned = pith_op_take(tape, wide * a.h), *scratch = pith_op_take(tape, cell == PITH_CELL_GRU ? a.n * wide : 1);
+    if (turned && scratch) {
+        pith_transpose(w->data, wide, a.h, a.h, pith_op_floats(turned), wide);
+        recurrent_work work = {.tape = tape, .a = y->attr, .gates = gates->data, .turned = pith_op_floats(turned), .bias = bias ? bias->data : NULL, .h0 = h0->data,
+                               .c0 = c0 ? c0->data : NULL, .states = y->data, .scratch = pith_op_floats(scratch), .c_last = last ? last->data : NULL};
+        pith_op_ranges(tape, a.n, ROWS, forward_rows, &work);
+        if (last) *c_last = last;
+    }
+    bool done = turned && scratch;
+    pith_op_drop(tape, scratch);
+    pith_op_drop(tape, turned);
+    return done ? y : NULL;
+}

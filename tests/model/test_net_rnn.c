@@ -1,0 +1,64 @@
+/* Recurrent networks. */
+#include "net_case.h"
+
+static const int32_t ids[] = {1, 5, 2, 0, 3, 3, 7, 4, 6, 1}, n_tokens[] = {5, 3};
+static pith_var *two_texts(pith_net *net) { return pith_net_run(net, &(pith_net_input){.ids = ids, .n = 2, .len = 5, .n_tokens = n_tokens}); }
+
+static const net_case cases[] = {
+    {"rnn", "{\"in\": 3, \"width\": 4, \"classes\": 2}", 3, 3, {2, 5, 3}, {2, 5, 2}},
+    {"rnn", "{\"in\": 3, \"width\": 4, \"layers\": 2, \"cell\": \"gru\", \"output\": \"last\"}", 3, 2, {2, 5, 3}, {2, 4}},
+    {"rnn", "{\"in\": 3, \"width\": 4, \"cell\": \"tanh\", \"directions\": 2, \"layers\": 2, \"classes\": 2}", 3, 3, {2, 5, 3}, {2, 5, 2}},
+    {"rnn", "{\"vocab\": 8, \"in\": 3, \"width\": 4, \"cell\": \"relu\", \"classes\": 2, \"output\": \"last\"}", 0, 2, .out = {2, 2}, .run = two_texts},
+    {"rnn", "{\"vocab\": 8, \"in\": 3, \"width\": 4, \"directions\": 2, \"classes\": 2, \"output\": \"last\"}", 0, 2, .out = {2, 2}, .run = two_texts},
+};
+
+static void test_cases(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < PITH_COUNT(cases); i++) check_net(&cases[i]);
+}
+
+static void test_counts(void **state)
+{
+    (void)state;
+    check_net_count("lstm", NULL, 4 * 256 * (128 + 256) + 2 * 4 * 256);
+    check_net_count("gru", "{\"layers\": 2}", 3 * 256 * (128 + 256) + 2 * 3 * 256 + 3 * 256 * 512 + 2 * 3 * 256);
+}
+
+/* A text alone gives what it gives beside a longer one, in both directions. */
+static void test_lengths(void **state)
+{
+    (void)state;
+    net_bed b = net_bed_open("rnn", "{\"vocab\": 8, \"in\": 3, \"width\": 4, \"directions\": 2, \"layers\": 2, \"output\": \"last\"}", 1, 2);
+    pith_tape_step(b.tape, 1);
+    pith_var *both = two_texts(b.net), *alone = pith_net_run(b.net, &(pith_net_input){.ids = ids + 5, .n = 1, .len = 3});
+    assert_ok(b.ctx, pith_tape_status(b.tape));
+    assert_memory_equal(both->data + 8, alone->data, 8 * sizeof(float));
+    assert_null(pith_net_run(b.net, &(pith_net_input){.ids = ids, .n = 2, .len = 5, .n_tokens = (const int32_t[]){0, 1}}));
+    assert_non_null(strstr(pith_error(b.ctx), "0 steps of 5"));
+    net_bed_close(&b);
+}
+
+/* Six steps are three and then three, when the state goes on. */
+static void test_state(void **state)
+{
+    (void)state;
+    net_bed b = net_bed_open("rnn", "{\"vocab\": 8, \"in\": 3, \"width\": 4, \"layers\": 2, \"classes\": 5}", 1, 2);
+    float carried[2 * 2 * 4] = {0}, first[3 * 5];
+    pith_tape_step(b.tape, 1);
+    pith_var *whole = pith_net_run(b.net, &(pith_net_input){.ids = ids, .n = 1, .len = 6});
+    pith_var *part = pith_net_run(b.net, &(pith_net_input){.ids = ids, .n = 1, .len = 3, .state = carried});
+    assert_non_null(part);
+    memcpy(first, part->data, sizeof first);
+    part = pith_net_run(b.net, &(pith_net_input){.ids = ids + 3, .n = 1, .len = 3, .state = carried});
+    assert_non_null(part);
+    assert_memory_equal(whole->data, first, sizeof first);
+    assert_memory_equal(whole->data + 15, part->data, sizeof first);
+    net_bed_close(&b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cases), cmocka_unit_test(test_counts), cmocka_unit_test(test_lengths), cmocka_unit_test(test_state)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
