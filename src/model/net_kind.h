@@ -160,6 +160,53 @@ typedef struct pith_embedding_layer {
 void pith_embedding_build(pith_net *net, pith_embedding_layer *l, const char *name, size_t n_rows, size_t width, pith_init init);
 pith_var *pith_embedding_run(const pith_embedding_layer *l, const int32_t *ids, size_t n, size_t len); /* [n, len, width] */
 
+/* Attention with its four matrices: name.to_q, to_k, to_v, to_out. */
+typedef struct pith_attention_layer {
+    pith_linear_layer q, k, v, out;
+    size_t n_heads;
+} pith_attention_layer;
+void pith_attention_build(pith_net *net, pith_attention_layer *l, const char *name, size_t width, size_t context_width, size_t n_heads, pith_layer_init init);
+/** x [n, n_q, width], context [n, n_k, context_width], x itself for attention within; options NULL: to all */
+pith_var *pith_attention_run(const pith_attention_layer *l, pith_var *x, pith_var *context, const pith_attention *options);
+
+/* A residual block of images: norm, silu, 3x3 convolution, time added to each channel, and once more norm, silu, 3x3
+ * convolution; the shortcut is a 1x1 convolution where the channels change.  Names: name.norm1, conv1, time, norm2, conv2, shortcut. */
+typedef struct pith_res_block {
+    pith_norm_layer norm1, norm2;
+    pith_conv_layer conv1, conv2, shortcut;
+    pith_linear_layer time;
+    bool changes, has_time;
+} pith_res_block;
+void pith_res_block_build(pith_net *net, pith_res_block *b, const char *name, size_t n_in, size_t n_out, size_t time_width); /* 0: without */
+/** time [n, time_width] or NULL */
+pith_var *pith_res_block_run(const pith_res_block *b, pith_var *x, pith_var *time);
+/** Groups of a group norm: 8 where they divide, else fewer. */
+size_t pith_group_count(size_t channels);
+
+/* t, as sines and cosines of `width` / 2 frequencies from 1 down to 1/10000 (arXiv:1706.03762), through two linear layers with
+ * silu between: name.0, name.2. */
+typedef struct pith_time_layer {
+    pith_linear_layer first, second;
+    size_t width;
+} pith_time_layer;
+void pith_time_build(pith_net *net, pith_time_layer *l, const char *name, size_t width, size_t n_out);
+pith_var *pith_time_run(const pith_time_layer *l, const float *t, size_t n); /* [n, n_out] */
+
+/* A small transformer over words, each attending to all, learned with what it conditions: name.words, positions, blocks.i, norm. */
+typedef struct pith_text_block {
+    pith_norm_layer norm1, norm2;
+    pith_attention_layer attention;
+    pith_linear_layer fc1, fc2;
+} pith_text_block;
+typedef struct pith_text_encoder {
+    pith_embedding_layer words, positions;
+    pith_text_block *blocks;
+    pith_norm_layer norm;
+    size_t n_blocks, n_ctx;
+} pith_text_encoder;
+void pith_text_encoder_build(pith_net *net, pith_text_encoder *e, const char *name, size_t n_vocab, size_t n_ctx, size_t width, size_t depth, size_t n_heads);
+pith_var *pith_text_encoder_run(const pith_text_encoder *e, const pith_net_input *in); /* ids [n, len] -> [n, len, width] */
+
 /** q [n, n_q, width], k, v [n, n_k, width] in heads, attended, and joined again: [n, n_q, width]. */
 pith_var *pith_heads_run(pith_var *q, pith_var *k, pith_var *v, size_t n_heads, const pith_attention *options);
 
@@ -170,6 +217,9 @@ pith_activation pith_net_activation(const pith_net *net, const char *setting);
 pith_var *pith_activate(pith_activation activation, pith_var *x);
 /** [n, channels, ..] -> [n, channels]: the mean over space. */
 pith_var *pith_pool_space(pith_var *x);
+/** [n, channels, height, width] -> [n, height width, channels], and back */
+pith_var *pith_to_tokens(pith_var *x);
+pith_var *pith_from_tokens(pith_var *x, size_t height, size_t width);
 /** [n, ..] -> [n, all the rest] */
 pith_var *pith_flatten(pith_var *x);
 
