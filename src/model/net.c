@@ -224,6 +224,13 @@ pith_var *pith_net_param(const pith_net *net, const char *name)
     return NULL;
 }
 
+bool pith_net_owns(const pith_net *net, const pith_var *param)
+{
+    for (size_t i = 0; i < net->n_params; i++)
+        if (net->params[i] == param) return true;
+    return false;
+}
+
 size_t pith_net_n_values(const pith_net *net)
 {
     size_t n = 0;

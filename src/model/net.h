@@ -71,6 +71,8 @@ const char *pith_net_settings(const pith_net *net);
 pith_var *const *pith_net_params(const pith_net *net, size_t *n);
 /** One of them; NULL: none has this name. */
 pith_var *pith_net_param(const pith_net *net, const char *name);
+/** Whether a parameter of the tape is one of the net's. */
+bool pith_net_owns(const pith_net *net, const pith_var *param);
 /** Values in all parameters together. */
 size_t pith_net_n_values(const pith_net *net);
 
@@ -109,7 +111,7 @@ typedef struct pith_net_input {
     const int32_t *n_tokens;      /* [n]: the first so many of each row count, 1..len; NULL: all */
     float *state;                 /* recurrent: [layers, 2, n, width], h and c, begun from and replaced by the last (values only:
                                      no gradient goes through); NULL: 0 */
-    const float *t;               /* [n] time of a diffusion */
+    const float *t;               /* [n] time of a diffusion, of about 0..1000 */
     pith_var *context;            /* [n, tokens, width] what is attended to */
 } pith_net_input;
 

@@ -92,17 +92,6 @@ static pith_var *embedded(const bert *m, const pith_net_input *in)
     return pith_norm_run(&m->norm, pith_var_add(x, pith_var_slice(m->types.w->value, 0, 0, 1)));
 }
 
-/* The mean over the tokens that count, [n, width]. */
-static pith_var *mean_of_tokens(pith_net *net, const pith_net_input *in, pith_var *x)
-{
-    pith_var *weight = pith_tape_fill(net->tape, 0, PITH_DIMS(in->n, 1, in->len));
-    for (size_t i = 0; weight && i < in->n; i++) {
-        size_t n = in->n_tokens ? (size_t)in->n_tokens[i] : in->len;
-        for (size_t k = 0; k < n; k++) weight->data[i * in->len + k] = 1 / (float)n;
-    }
-    return x ? pith_var_reshape(pith_var_matmul(weight, x, false, false), PITH_DIMS(in->n, x->dims[2])) : NULL;
-}
-
 static pith_var *forward(pith_net *net, void *self, const pith_net_input *in)
 {
     const bert *m = self;
@@ -111,7 +100,7 @@ static pith_var *forward(pith_net *net, void *self, const pith_net_input *in)
     const pith_attention seen = {.n_keys = in->n_tokens};
     pith_var *x = pith_net_depth(net, m->tokens, pith_net_dropout(net, embedded(m, in), m->dropout));
     for (size_t i = 0; i < m->n_blocks; i++) x = run_block(net, m, &m->blocks[i], &seen, x);
-    if (m->sentence) x = mean_of_tokens(net, in, x);
+    if (m->sentence) x = pith_mean_of_tokens(in, x);
     if (m->unit) x = pith_var_unit(x, 1e-12f);
     x = pith_net_depth(net, m->last, x);
     return m->has_head ? pith_linear_run(&m->head, x) : x;

@@ -34,6 +34,18 @@ pith_var *pith_from_tokens(pith_var *x, size_t height, size_t width)
     return x ? pith_var_reshape(pith_var_transpose(x, 1, 2), PITH_DIMS(x->dims[0], x->dims[2], height, width)) : NULL;
 }
 
+pith_var *pith_mean_of_tokens(const pith_net_input *in, pith_var *x)
+{
+    if (!x) return NULL;
+    size_t rows = x->dims[0], len = x->dims[1];
+    pith_var *weight = pith_tape_fill(x->tape, 0, PITH_DIMS(rows, 1, len));
+    for (size_t i = 0; weight && i < rows; i++) {
+        size_t n = in->n_tokens ? PITH_MIN((size_t)in->n_tokens[i], len) : len;
+        for (size_t k = 0; k < n; k++) weight->data[i * len + k] = 1 / (float)n;
+    }
+    return pith_var_reshape(pith_var_matmul(weight, x, false, false), PITH_DIMS(rows, x->dims[2]));
+}
+
 /* ---- residual block --------------------------------------------------------------------------- */
 
 size_t pith_group_count(size_t channels)
@@ -51,7 +63,7 @@ void pith_res_block_build(pith_net *net, pith_res_block *b, const char *name, si
     pith_conv_build(net, &b->conv1, pith_net_name(net, "%s.conv1", name), &(pith_conv_shape){.n_in = n_in, .n_out = n_out, .kernel = 3, .padding = 1, .bias = true}, PITH_LAYER_TORCH);
     if (b->has_time) pith_linear_build(net, &b->time, pith_net_name(net, "%s.time", name), time_width, n_out, true, PITH_LAYER_TORCH);
     pith_group_norm_build(net, &b->norm2, pith_net_name(net, "%s.norm2", name), pith_group_count(n_out), n_out, 1e-6f);
-    pith_conv_build(net, &b->conv2, pith_net_name(net, "%s.conv2", name), &(pith_conv_shape){.n_in = n_out, .n_out = n_out, .kernel = 3, .padding = 1, .bias = true}, PITH_LAYER_TORCH);
+    pith_conv_build(net, &b->conv2, pith_net_name(net, "%s.conv2", name), &(pith_conv_shape){.n_in = n_out, .n_out = n_out, .kernel = 3, .padding = 1, .bias = true}, b->has_time ? PITH_LAYER_ZERO : PITH_LAYER_TORCH);
     if (b->changes) pith_conv_build(net, &b->shortcut, pith_net_name(net, "%s.shortcut", name), &(pith_conv_shape){.n_in = n_in, .n_out = n_out, .kernel = 1, .bias = true}, PITH_LAYER_TORCH);
 }
 
@@ -68,11 +80,11 @@ pith_var *pith_res_block_run(const pith_res_block *b, pith_var *x, pith_var *tim
 
 /* ---- time ------------------------------------------------------------------------------------- */
 
-void pith_time_build(pith_net *net, pith_time_layer *l, const char *name, size_t width, size_t n_out)
+void pith_time_build(pith_net *net, pith_time_layer *l, const char *name, size_t width, size_t n_out, pith_layer_init init)
 {
     l->width = width + width % 2;
-    pith_linear_build(net, &l->first, pith_net_name(net, "%s.0", name), l->width, n_out, true, PITH_LAYER_TORCH);
-    pith_linear_build(net, &l->second, pith_net_name(net, "%s.2", name), n_out, n_out, true, PITH_LAYER_TORCH);
+    pith_linear_build(net, &l->first, pith_net_name(net, "%s.0", name), l->width, n_out, true, init);
+    pith_linear_build(net, &l->second, pith_net_name(net, "%s.2", name), n_out, n_out, true, init);
 }
 
 pith_var *pith_time_run(const pith_time_layer *l, const float *t, size_t n)

@@ -169,8 +169,12 @@ void pith_attention_build(pith_net *net, pith_attention_layer *l, const char *na
 /** x [n, n_q, width], context [n, n_k, context_width], x itself for attention within; options NULL: to all */
 pith_var *pith_attention_run(const pith_attention_layer *l, pith_var *x, pith_var *context, const pith_attention *options);
 
+/** x [n, len, width] -> [n, width]: the mean over the tokens of each row that count. */
+pith_var *pith_mean_of_tokens(const pith_net_input *in, pith_var *x);
+
 /* A residual block of images: norm, silu, 3x3 convolution, time added to each channel, and once more norm, silu, 3x3
- * convolution; the shortcut is a 1x1 convolution where the channels change.  Names: name.norm1, conv1, time, norm2, conv2, shortcut. */
+ * convolution (zero at first where there is a time, so that the block begins as its shortcut); the shortcut is a 1x1
+ * convolution where the channels change.  Names: name.norm1, conv1, time, norm2, conv2, shortcut. */
 typedef struct pith_res_block {
     pith_norm_layer norm1, norm2;
     pith_conv_layer conv1, conv2, shortcut;
@@ -189,7 +193,7 @@ typedef struct pith_time_layer {
     pith_linear_layer first, second;
     size_t width;
 } pith_time_layer;
-void pith_time_build(pith_net *net, pith_time_layer *l, const char *name, size_t width, size_t n_out);
+void pith_time_build(pith_net *net, pith_time_layer *l, const char *name, size_t width, size_t n_out, pith_layer_init init);
 pith_var *pith_time_run(const pith_time_layer *l, const float *t, size_t n); /* [n, n_out] */
 
 /* A small transformer over words, each attending to all, learned with what it conditions: name.words, positions, blocks.i, norm. */
