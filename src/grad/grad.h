@@ -278,6 +278,13 @@ typedef enum pith_cell {
  *  which no gradient passes.  Its gradient has no gradient. */
 pith_var *pith_var_recurrent(pith_cell cell, pith_var *gates, pith_var *w, pith_var *bias, pith_var *h0, pith_var *c0, pith_var **c_last);
 
+/** Gated linear recurrence (linear attention; state-space duality: Dao, Gu, arXiv:2405.21060): for each head, from the state
+ *  s0 [n, heads, dk, dv] (NULL: 0), S = diag(exp(decay)) S + k^T v and y = q S; before: y = q S of before the step.
+ *  q, k [n, groups, len, dk], v [n, heads, len, dv], heads a multiple of groups; decay [n, heads, len, 1] or [.., dk], 0 or
+ *  less.  -> [n, heads, len, dv]; *last (may be NULL): the last state, through which no gradient passes.  Its gradient has
+ *  no gradient. */
+pith_var *pith_var_linear_scan(pith_var *q, pith_var *k, pith_var *v, pith_var *decay, pith_var *s0, bool before, pith_var **last);
+
 /* ---- convolution, pooling, interpolation ------------------------------------------------------ */
 
 /* By dimension of space, first to last; 0 in groups, stride, dilation is 1. */

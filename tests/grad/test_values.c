@@ -214,8 +214,52 @@ static void test_recurrent(void **state)
     pith_ctx_free(ctx);
 }
 
+/* 40 steps of two heads that share queries and keys, step by step in double; then in two parts, the state carried on. */
+static void test_scan(void **state)
+{
+    (void)state;
+    enum { LEN = 40, DK = 3, DV = 2 };
+    pith_ctx *ctx = test_ctx(2);
+    pith_tape *tape;
+    assert_ok(ctx, pith_tape_new(ctx, 1, &tape));
+    for (int kind = 0; kind < 4; kind++) {
+        bool before = kind & 1, wide = kind & 2;
+        pith_tape_step(tape, 1);
+        pith_var *q = drawn(tape, 1, PITH_DIMS(1, 1, LEN, DK)), *k = drawn(tape, 2, PITH_DIMS(1, 1, LEN, DK)), *v = drawn(tape, 3, PITH_DIMS(1, 2, LEN, DV));
+        pith_var *decay = pith_var_neg(pith_var_abs(drawn(tape, 4, PITH_DIMS(1, 2, LEN, wide ? DK : 1)))), *s0 = drawn(tape, 5, PITH_DIMS(1, 2, DK, DV));
+        pith_var *y = pith_var_linear_scan(q, k, v, decay, s0, before, NULL), *half[2], *carried = s0;
+        assert_non_null(y);
+        for (size_t h = 0; h < 2; h++) {
+            double s[DK][DV];
+            for (size_t i = 0; i < DK * DV; i++) s[i / DV][i % DV] = (double)s0->data[h * DK * DV + i];
+            for (size_t t = 0; t < LEN; t++)
+                for (int pass = 0; pass < 2; pass++) {
+                    for (size_t j = 0; j < DV && (pass == 0) == before; j++) {
+                        double sum = 0;
+                        for (size_t i = 0; i < DK; i++) sum += (double)q->data[t * DK + i] * s[i][j];
+                        assert_near((double)y->data[(h * LEN + t) * DV + j], sum, 1e-5 * (1 + fabs(sum)));
+                    }
+                    for (size_t i = 0; i < DK && (pass == 0) != before; i++)
+                        for (size_t j = 0; j < DV; j++)
+                            s[i][j] = exp((double)decay->data[(h * LEN + t) * (wide ? DK : 1) + (wide ? i : 0)]) * s[i][j] + (double)k->data[t * DK + i] * (double)v->data[(h * LEN + t) * DV + j];
+                }
+        }
+        for (size_t p = 0; p < 2; p++) {
+            pith_var *x[4] = {q, k, v, decay};
+            for (int i = 0; i < 4; i++) x[i] = pith_var_slice(x[i], 2, p * 20, 20);
+            half[p] = pith_var_linear_scan(x[0], x[1], x[2], x[3], carried, before, &carried);
+        }
+        pith_var *joined = pith_var_concat(half, 2, 2);
+        assert_memory_equal(joined->data, y->data, y->count * sizeof(float));
+    }
+    assert_null(pith_var_linear_scan(drawn(tape, 1, PITH_DIMS(1, 2, 4, 3)), drawn(tape, 1, PITH_DIMS(1, 2, 4, 3)), drawn(tape, 1, PITH_DIMS(1, 3, 4, 3)), drawn(tape, 1, PITH_DIMS(1, 3, 4, 1)), NULL, false, NULL));
+    assert_int_equal(pith_tape_status(tape), PITH_E_SHAPE);
+    pith_tape_free(tape);
+    pith_ctx_free(ctx);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_functions), cmocka_unit_test(test_products), cmocka_unit_test(test_space), cmocka_unit_test(test_rows), cmocka_unit_test(test_recurrent)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_functions), cmocka_unit_test(test_products), cmocka_unit_test(test_space), cmocka_unit_test(test_rows), cmocka_unit_test(test_recurrent), cmocka_unit_test(test_scan)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
