@@ -46,6 +46,30 @@ pith_var *pith_mean_of_tokens(const pith_net_input *in, pith_var *x)
     return pith_var_reshape(pith_var_matmul(weight, x, false, false), PITH_DIMS(rows, x->dims[2]));
 }
 
+/* ---- along time ------------------------------------------------------------------------------- */
+
+void pith_causal_conv_build(pith_net *net, pith_causal_conv *l, const char *name, size_t channels, size_t kernel)
+{
+    const pith_init init = {PITH_INIT_UNIFORM, 1 / sqrtf((float)kernel)};
+    *l = (pith_causal_conv){.name = name, .net = net, .kernel = kernel};
+    l->w = pith_net_add(net, pith_net_name(net, "%s.weight", name), init, PITH_DIMS(channels, 1, kernel));
+    l->b = pith_net_add(net, pith_net_name(net, "%s.bias", name), init, PITH_DIMS(channels));
+}
+
+/* Of one multiplication and addition for each value of the kernel: channels do not mix, so there is no product to gain from. */
+pith_var *pith_causal_conv_run(const pith_causal_conv *l, pith_var *x)
+{
+    x = pith_net_before(l->net, l->name, x);
+    if (!x) return NULL;
+    size_t len = x->dims[1], channels = l->w->param->dims[0];
+    pith_var *padded = pith_var_pad(x, 1, l->kernel - 1, 0), *y = l->b->value;
+    pith_var *w = pith_var_transpose(pith_var_reshape(l->w->value, PITH_DIMS(channels, l->kernel)), 0, 1); /* [kernel, channels] */
+    for (size_t i = 0; i < l->kernel; i++) y = pith_var_add(pith_var_mul(pith_var_slice(padded, 1, i, len), pith_var_slice(w, 0, i, 1)), y);
+    return pith_net_after(l->net, l->name, y);
+}
+
+pith_var *pith_one_later(pith_var *x) { return x ? pith_var_slice(pith_var_pad(x, 1, 1, 0), 1, 0, x->dims[1]) : NULL; }
+
 /* ---- residual block --------------------------------------------------------------------------- */
 
 size_t pith_group_count(size_t channels)

@@ -169,6 +169,19 @@ void pith_attention_build(pith_net *net, pith_attention_layer *l, const char *na
 /** x [n, n_q, width], context [n, n_k, context_width], x itself for attention within; options NULL: to all */
 pith_var *pith_attention_run(const pith_attention_layer *l, pith_var *x, pith_var *context, const pith_attention *options);
 
+/* Each channel's last few values, weighed: a depthwise convolution over time that sees nothing of what comes.  name.weight
+ * [channels, 1, kernel], as PyTorch's Conv1d, name.bias. */
+typedef struct pith_causal_conv {
+    const char *name;
+    pith_net *net;
+    pith_slot *w, *b;
+    size_t kernel;
+} pith_causal_conv;
+void pith_causal_conv_build(pith_net *net, pith_causal_conv *l, const char *name, size_t channels, size_t kernel);
+pith_var *pith_causal_conv_run(const pith_causal_conv *l, pith_var *x); /* [n, len, channels] */
+/** x [n, len, width], each row one step later: the first is 0, the last is gone. */
+pith_var *pith_one_later(pith_var *x);
+
 /** x [n, len, width] -> [n, width]: the mean over the tokens of each row that count. */
 pith_var *pith_mean_of_tokens(const pith_net_input *in, pith_var *x);
 
