@@ -29,6 +29,7 @@ static const pith_net_setting settings[] = {
     {"depth", PITH_NET_COUNT, "4", 1, 1000, NULL, "blocks"},
     {"head_dim", PITH_NET_COUNT, "32", 1, 4096, NULL, "values of a head"},
     {"hidden", PITH_NET_COUNT, "448", 1, 1 << 16, NULL, "values within a perceptron; 3.5 widths"},
+    {"head_eps", PITH_NET_REAL, "0.00064", 0, 1, NULL, "of the norm of each head; models whose heads are divided by 8 before it: 0.00064, else 0.00001"},
     {0}};
 
 /* What the parameters of time begin as, by channel and block. */
@@ -81,8 +82,7 @@ static void build_block(pith_net *net, const rwkv *m, block *b, size_t i, size_t
     build_linear(net, &b->value, name, "att.value", w, w, false);
     build_linear(net, &b->gate, name, "att.gate", w, w, false);
     build_linear(net, &b->output, name, "att.output", w, w, true);
-    /* the author divides by 8 before this norm; its eps says the same */
-    pith_group_norm_build(net, &b->ln_x, pith_net_name(net, "%s.att.ln_x", name), m->n_heads, w, 64e-5f);
+    pith_group_norm_build(net, &b->ln_x, pith_net_name(net, "%s.att.ln_x", name), m->n_heads, w, pith_net_real(net, "head_eps"));
     b->ffn_mix_k = add_time(net, pith_net_name(net, "%s.ffn.time_mix_k", name), MIX_K, &at, PITH_DIMS(1, 1, w));
     b->ffn_mix_r = add_time(net, pith_net_name(net, "%s.ffn.time_mix_r", name), MIX_K, &at, PITH_DIMS(1, 1, w));
     build_linear(net, &b->ffn_key, name, "ffn.key", w, hidden, false);
