@@ -309,6 +309,19 @@ pith_var *pith_var_avg_pool(pith_var *x, const pith_pool_window *window);
 /** To height by width: the nearest value, or linear between the four around; outer edges lie on each other. */
 pith_var *pith_var_interpolate(pith_var *x, size_t height, size_t width, bool linear);
 
+/* A hash grid over the unit cube (arXiv:2201.05989). */
+typedef struct pith_hash_grid {
+    size_t n_levels, n_features;  /* features of an entry */
+    size_t n_entries;             /* of a level at most; beyond, corners share them */
+    size_t coarsest;              /* cells of the first level along an axis */
+    float growth;                 /* of their number from level to level, 1 or more */
+} pith_hash_grid;
+/** Rows of the table for points of d values. */
+size_t pith_hash_grid_rows(const pith_hash_grid *grid, size_t d);
+/** x [n, d] in 0..1, d up to 4, table [rows, n_features] -> [n, n_levels n_features].  Its gradient (by the table, and by
+ *  x within its cell) has no gradient. */
+pith_var *pith_var_hash_grid(pith_var *x, pith_var *table, const pith_hash_grid *grid);
+
 /* ---- random numbers --------------------------------------------------------------------------- */
 
 pith_var *pith_tape_uniform(pith_tape *tape, int n_dims, const size_t *dims);      /* [0, 1) */

@@ -74,6 +74,20 @@ EXPR(nearest, pith_var_square(pith_var_interpolate(x[0], 5, 7, false)))
 EXPR(linear_between, pith_var_square(pith_var_interpolate(x[0], 5, 7, true)))
 EXPR(smaller, pith_var_square(pith_var_interpolate(x[0], 2, 2, true)))
 
+static const pith_hash_grid grid = {.n_levels = 3, .n_features = 2, .n_entries = 20, .coarsest = 2, .growth = 1.5f}; /* 9, 16, then 25 corners in 20 entries */
+/* points (here none of the gradient's) of the golden ratio's multiples */
+static pith_var *f_hash_grid(pith_tape *tape, pith_var **x)
+{
+    pith_var *points = pith_tape_fill(tape, 0, PITH_DIMS(40, 2));
+    for (size_t i = 0; points && i < points->count; i++) points->data[i] = fmodf(0.618034f * (float)(i + 1), 1);
+    return pith_var_hash_grid(points, x[0], &grid);
+}
+static pith_var *f_hash_points(pith_tape *tape, pith_var **x)
+{
+    pith_var *table = pith_tape_fill(tape, 0, PITH_DIMS(45, 2));
+    for (size_t i = 0; table && i < table->count; i++) table->data[i] = fmodf(0.7548777f * (float)(i * i), 1);
+    return pith_var_hash_grid(x[0], table, &grid);
+}
 EXPR(scan, pith_var_linear_scan(x[0], x[1], x[2], x[3], NULL, false, NULL))
 EXPR(scan_before, pith_var_linear_scan(x[0], x[1], x[2], x[3], NULL, true, NULL))
 EXPR(scan_state, pith_var_linear_scan(x[0], x[0], x[1], x[2], x[3], false, NULL))
@@ -120,7 +134,8 @@ static const check checks[] = {
     {"layer_norm", f_layer_norm, 3, {S(3, 17), S(17), S(17)}, .low = -2, .high = 2}, {"layer_norm nothing", f_layer_norm, 3, {S(0, 7), S(7), S(7)}}, {"rms_norm", f_rms_norm, 2, {S(2, 2, 9), S(9)}, .low = -2, .high = 2},
     {"group_norm", f_group_norm, 3, {S(2, 4, 3, 2), S(4), S(4)}, .low = -2, .high = 2}, {"batch_norm", f_batch_norm, 3, {S(3, 3, 2, 5), S(3), S(3)}, .low = -2, .high = 2}, {"batch_norm fixed", f_batch_norm_fixed, 3, {S(3, 3, 2), S(3), S(3)}}, {"batch_norm rows", f_batch_norm, 3, {S(9, 3), S(3), S(3)}, .low = -2, .high = 2},
     {"attention", f_attention, 3, {S(2, 2, 5, 3), S(2, 2, 5, 3), S(2, 2, 5, 3)}}, {"attention across", f_attention, 3, {S(1, 4, 3, 17), S(1, 2, 19, 17), S(1, 2, 19, 17)}}, {"attention to one", f_attention, 3, {S(1, 1, 1, 1), S(1, 1, 1, 1), S(1, 1, 1, 1)}},
-    {"attention causal", f_attention_causal, 3, {S(1, 2, 50, 4), S(1, 1, 51, 4), S(1, 1, 51, 4)}}, {"attention windowed", f_attention_windowed, 3, {S(1, 1, 60, 3), S(1, 1, 60, 3), S(1, 1, 60, 3)}}, {"scan", f_scan, 4, {S(2, 1, 35, 2), S(2, 1, 35, 2), S(2, 2, 35, 3), S(2, 2, 35, 1)}, .once = true, .low = -1, .high = -0.1f},
+    {"attention causal", f_attention_causal, 3, {S(1, 2, 50, 4), S(1, 1, 51, 4), S(1, 1, 51, 4)}}, {"attention windowed", f_attention_windowed, 3, {S(1, 1, 60, 3), S(1, 1, 60, 3), S(1, 1, 60, 3)}}, {"hash grid", f_hash_grid, 1, {S(45, 2)}, .once = true}, {"hash grid by points", f_hash_points, 1, {S(3, 2)}, .once = true, .low = 0.05f, .high = 0.2f},
+    {"scan", f_scan, 4, {S(2, 1, 35, 2), S(2, 1, 35, 2), S(2, 2, 35, 3), S(2, 2, 35, 1)}, .once = true, .low = -1, .high = -0.1f},
     {"scan before", f_scan_before, 4, {S(1, 2, 33, 3), S(1, 2, 33, 3), S(1, 2, 33, 2), S(1, 2, 33, 3)}, .once = true, .low = -1, .high = -0.1f},
     {"scan state", f_scan_state, 4, {S(2, 1, 4, 3), S(2, 2, 4, 2), S(2, 2, 4, 3), S(2, 2, 3, 2)}, .once = true, .low = -1, .high = -0.1f}, {"rnn tanh", f_rnn_tanh, 4, {S(4, 2, 3), S(3, 3), S(3), S(2, 3)}, .once = true}, {"rnn relu", f_rnn_relu, 2, {S(3, 2, 3), S(3, 3)}, .once = true, .low = 0.1f, .high = 0.3f},
     {"lstm", f_lstm, 4, {S(4, 3, 8), S(8, 2), S(3, 2), S(3, 2)}, .once = true}, {"lstm bias", f_lstm_bias, 3, {S(2, 17, 12), S(12, 3), S(12)}, .once = true},
