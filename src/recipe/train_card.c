@@ -15,9 +15,12 @@ pith_train_role pith_run_train_role(const pith_run *run)
     static const pith_optimizer_kind kinds[] = {[PITH_CARD_SGD] = PITH_SGD, [PITH_CARD_ADAMW] = PITH_ADAMW, [PITH_CARD_ADAFACTOR] = PITH_ADAFACTOR, [PITH_CARD_MUON] = PITH_MUON};
     static const pith_schedule_kind schedules[] = {[PITH_CARD_CONSTANT] = PITH_RATE_CONSTANT, [PITH_CARD_LINEAR] = PITH_RATE_LINEAR, [PITH_CARD_COSINE] = PITH_RATE_COSINE};
     const pith_card_train *t = &run->card->train;
+    /* each that is not given is AdamW's own: the optimizer takes its own only when none is */
+    bool adam = t->optimizer == PITH_CARD_ADAMW || t->optimizer == PITH_CARD_MUON;
+    double beta1 = adam && t->beta1 == 0 ? 0.9 : t->beta1, beta2 = adam && t->beta2 == 0 ? 0.999 : t->beta2, eps = adam && t->eps == 0 ? 1e-8 : t->eps;
     return (pith_train_role){
-        .optimizer = {.kind = kinds[t->optimizer], .momentum = (float)t->momentum, .nesterov = t->nesterov, .beta1 = (float)t->beta1, .beta2 = (float)t->beta2,
-                      .eps = (float)t->eps, .weight_decay = (float)t->decay, .clip_norm = (float)t->clip, .ema = (float)t->ema},
+        .optimizer = {.kind = kinds[t->optimizer], .momentum = (float)t->momentum, .nesterov = t->nesterov, .beta1 = (float)beta1, .beta2 = (float)beta2,
+                      .eps = (float)eps, .weight_decay = (float)t->decay, .clip_norm = (float)t->clip, .ema = (float)t->ema},
         .schedule = {.kind = schedules[t->schedule], .rate = (float)t->rate, .last_rate = (float)t->last_rate, .n_warmup = (uint64_t)(t->warmup * (double)t->steps)},
         .group = pith_train_group_matrices};
 }
