@@ -110,12 +110,81 @@ pith_var *pith_var_rms_norm(pith_var *x, pith_var *gain, float eps)
     return y ? scaled("rms_norm", y, gain, NULL, x->dims[x->n_dims - 1], PITH_DIMS(x->dims[x->n_dims - 1])) : NULL;
 }
 
-/* gain and bias of channels, [n, channels, ..] */
-static pith_var *scale_channels(const char *op, pith_var *y, pith_var *gain, pith_var *bias)
+/* ---- gain and bias of channels ---------------------------------------------------------------- */
+
+#define PLANE 16 /* values of a channel side by side, from which on it is worked on in planes */
+
+static size_t plane_of(const pith_var *x) { return x->count ? x->count / (x->dims[0] * x->dims[1]) : 0; }
+
+/* y = gain x + bias, or gx = gain g with the sums that are the gradients by gain and bias. */
+typedef struct scale_work {
+    const pith_loops *loops;
+    const float *x, *gain, *bias, *g;
+    float *y, *g_gain, *g_bias;          /* each may be NULL */
+    size_t n, channels, plane;
+} scale_work;
+
+static void scale_planes(void *arg, size_t from, size_t to, int worker)
 {
+    (void)worker;
+    const scale_work *w = arg;
+    for (size_t i = from; i < to; i++) {
+        size_t c = i % w->channels, at = i * w->plane;
+        w->loops->unary(PITH_UNARY_AFFINE, 0, w->gain[c], w->bias[c], w->x + at, NULL, w->y + at, w->plane);
+    }
+}
+
+static void scale_channels_back(void *arg, size_t from, size_t to, int worker)
+{
+    (void)worker;
+    const scale_work *w = arg;
+    for (size_t c = from; c < to; c++) {
+        double along = 0, sum = 0;
+        for (size_t i = 0; i < w->n; i++) {
+            size_t at = (i * w->channels + c) * w->plane;
+            if (w->g_gain) along += (double)w->loops->dot(w->x + at, w->g + at, w->plane);
+            if (w->g_bias) sum += (double)w->loops->sum(w->g + at, w->plane);
+            if (w->y) w->loops->unary(PITH_UNARY_AFFINE, 0, w->gain[c], 0, w->g + at, NULL, w->y + at, w->plane);
+        }
+        if (w->g_gain) w->g_gain[c] = (float)along;
+        if (w->g_bias) w->g_bias[c] = (float)sum;
+    }
+}
+
+static void scale_backward(pith_var *y, pith_var *gy, pith_var **gx)
+{
+    static const pith_op back = {"scale_channels_back", NULL};
+    pith_var *x = y->in[0], *gain = y->in[1], *bias = y->in[2];
+    size_t dims[PITH_MAX_DIMS] = {x->dims[1], 1, 1, 1, 1, 1, 1, 1};
+    if (pith_recording(y->tape)) {
+        gx[0] = pith_var_mul(gy, pith_var_reshape(gain, x->n_dims - 1, dims));
+        gx[1] = pith_var_reshape(pith_var_sum_to(pith_var_mul(gy, x), x->n_dims - 1, dims), gain->n_dims, gain->dims);
+        gx[2] = pith_var_reshape(pith_var_sum_to(gy, x->n_dims - 1, dims), bias->n_dims, bias->dims);
+        return;
+    }
+    for (int i = 0; i < 3; i++) {
+        pith_var *in = y->in[i];
+        if (pith_wanted(in) && !(gx[i] = pith_op_value(y->tape, &back, NULL, 0, in->n_dims, in->dims, 0))) return;
+    }
+    scale_work w = {y->tape->loops, x->data, gain->data, NULL, gy->data, gx[0] ? gx[0]->data : NULL, gx[1] ? gx[1]->data : NULL, gx[2] ? gx[2]->data : NULL, x->dims[0], x->dims[1], plane_of(x)};
+    pith_op_ranges(y->tape, w.channels, PITH_CEIL_DIV(ELEMENT_GRAIN, w.n * w.plane), scale_channels_back, &w);
+}
+
+/* gain and bias (or NULL) of channels, [n, channels, ..] */
+static pith_var *scale_channels(const char *name, pith_var *x, pith_var *gain, pith_var *bias)
+{
+    static const pith_op op = {"scale_channels", scale_backward};
+    if (!x) return NULL;
+    bool both = gain && bias && gain->count == x->dims[1] && bias->count == x->dims[1];
+    if (!both || plane_of(x) < PLANE) {
+        size_t dims[PITH_MAX_DIMS] = {x->dims[1], 1, 1, 1, 1, 1, 1, 1};
+        return scaled(name, x, gain, bias, x->dims[1], x->n_dims - 1, dims);
+    }
+    pith_var *in[] = {x, gain, bias}, *y = pith_op_value(x->tape, &op, in, 3, x->n_dims, x->dims, 0);
     if (!y) return NULL;
-    size_t dims[PITH_MAX_DIMS] = {y->dims[1], 1, 1, 1, 1, 1, 1, 1};
-    return scaled(op, y, gain, bias, y->dims[1], y->n_dims - 1, dims);
+    scale_work w = {x->tape->loops, x->data, gain->data, bias->data, NULL, y->data, NULL, NULL, x->dims[0], x->dims[1], plane_of(x)};
+    pith_op_ranges(x->tape, w.n * w.channels, PITH_CEIL_DIV(ELEMENT_GRAIN, w.plane), scale_planes, &w);
+    return y;
 }
 
 pith_var *pith_var_group_norm(pith_var *x, size_t n_groups, pith_var *gain, pith_var *bias, float eps)
@@ -128,8 +197,6 @@ pith_var *pith_var_group_norm(pith_var *x, size_t n_groups, pith_var *gain, pith
 }
 
 /* ---- batch ------------------------------------------------------------------------------------ */
-
-#define PLANE 16 /* values of a channel side by side, from which on they are not brought together first */
 
 /* Planes of channels, [n, channels, plane]: each channel is one row, in pieces. */
 typedef struct channels_work {
@@ -229,7 +296,7 @@ pith_var *pith_var_batch_norm(pith_var *x, pith_var *gain, pith_var *bias, float
     if (!x) return NULL;
     if (x->n_dims < 2 || !x->tape->training) return pith_var_batch_norm_fixed(x, gain, bias, eps, mean, variance);
     size_t channels = x->dims[1], n = channels ? x->count / channels : 0;
-    bool in_place = x->count && x->count / (x->dims[0] * channels) >= PLANE;
+    bool in_place = plane_of(x) >= PLANE;
     /* else channels as rows, and back */
     pith_var *turned = in_place ? NULL : pith_var_transpose(x, 0, 1), *rows = turned ? pith_var_reshape(turned, PITH_DIMS(channels, n)) : NULL;
     pith_var *y = in_place ? channels_normalized(x, eps) : pith_var_normalize(rows, eps, true);
