@@ -14,6 +14,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import zlib
 
 U8, I8, U16, I16, U32, I32, F32, BOOL, STRING, ARRAY, U64, I64, F64 = range(13)
 SCALARS = {U8: "B", I8: "b", U16: "H", I16: "h", U32: "I", I32: "i", F32: "f", BOOL: "B", U64: "Q", I64: "q", F64: "d"}
@@ -304,7 +305,64 @@ def tokenizer():
         yield b"\xe0" + template.encode() + b"\0 said "
 
 
-TARGETS = {f.__name__: f for f in (config, folder, gguf, pith, rans, safetensors, tokenizer)}
+# A colour JPEG and a grey, progressive one of 9 x 5 pixels.
+JPEGS = [(
+    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDABALDA4MChAODQ4SERATGCgaGBYWGDEjJR0oOjM9PDkzODdASFxOQERXRTc4UG1RV19iZ2hnPk1xeXBkeFxlZ2P/2wBDARESEhgVGC8aGi9j"
+    "QjhCY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2P/wAARCAAFAAkDASIAAhEBAxEB/8QAFgABAQEAAAAAAAAAAAAAAAAAAAMF/8QAHxAAAQQB"
+    "BQEAAAAAAAAAAAAAAQACAwQFERYxVaPS/8QAFQEBAQAAAAAAAAAAAAAAAAAAAAL/xAAZEQEAAgMAAAAAAAAAAAAAAAABABJBccH/2gAMAwEAAhEDEQA/AKYevHRxdi2xoc6CF0gB4JA1"
+    "WNuTN9h4R/KIgt012Tif/9k="
+), (
+    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDABALDA4MChAODQ4SERATGCgaGBYWGDEjJR0oOjM9PDkzODdASFxOQERXRTc4UG1RV19iZ2hnPk1xeXBkeFxlZ2P/wgALCAAFAAkBAREA/8QA"
+    "FAABAAAAAAAAAAAAAAAAAAAABP/aAAgBAQAAAAEiv//EABgQAAIDAAAAAAAAAAAAAAAAAAABAgMT/9oACAEBAAEFAoVozR//xAAUEAEAAAAAAAAAAAAAAAAAAAAQ/9oACAEBAAY/Aj//"
+    "xAAUEAEAAAAAAAAAAAAAAAAAAAAQ/9oACAEBAAE/IT//2gAIAQEAAAAQ/wD/xAAYEAACAwAAAAAAAAAAAAAAAAAAESHR8P/aAAgBAQABPxCJRhH/2Q=="
+)]
+
+
+def png_file(width, height, depth, colour, rows, extra=b""):
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + extra + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def npy_file(dictionary, content, version=1):
+    head = dictionary.encode()
+    return b"\x93NUMPY" + bytes([version, 0]) + struct.pack("<H" if version == 1 else "<I", len(head)) + head + content
+
+
+def data():
+    rng = random.Random(4)
+    for kind, size in ((8, 1), (9, 1), (0x0B, 2), (0x0C, 4), (0x0D, 4), (0x0E, 8)):
+        yield b"\0" + bytes([0, 0, kind, 2]) + struct.pack(">II", 2, 3) + rng.randbytes(6 * size)
+    yield b"\0" + bytes([0, 0, 8, 3]) + b"\xff" * 12
+    for kind, size in (("|u1", 1), ("|b1", 1), ("<i2", 2), ("<i8", 8), ("<f2", 2), ("<f4", 4), ("<f8", 8), (">f4", 4)):
+        content = bytes(6 * size) if "i8" in kind else rng.randbytes(6 * size)
+        yield b"\1" + npy_file("{'descr': '%s', 'fortran_order': False, 'shape': (2, 3), }\n" % kind, content, 1 + size % 3)
+    yield b"\1" + npy_file("{'descr': '<f4', 'fortran_order': True, 'shape': (1,), }", bytes(4))
+    yield b"\1" + npy_file("{'descr': '<f4', 'fortran_order': False, 'shape': (4294967296, 4294967296), }", bytes(4))
+    yield b"\2" + bytes(3073) + b"\x09" + bytes(3072)
+    yield b"\x0a" + bytes(3074)
+    yield b"\2" + b"\xff" * 3073
+    for colour, channels in ((0, 1), (2, 3), (4, 2), (6, 4)):
+        for depth in (8, 16):
+            yield b"\3" + png_file(3, 2, depth, colour, b"".join(b"\0" + rng.randbytes(3 * channels * depth // 8) for _ in range(2)))
+    yield b"\3" + png_file(100000, 100000, 8, 2, bytes(10))
+    yield b"\3" + png_file(3, 2, 8, 2, bytes(5))
+    for jpeg in JPEGS:
+        jpeg = base64.b64decode(jpeg)
+        yield b"\3" + jpeg
+        yield b"\3" + jpeg[:-40]
+    yield b"\3\xff\xd8\xff"
+    for text in ("a,b,c\r\n1,2,3\n", 'x,"quoted, ""twice""\nline",\n,,\n', "a\n\n\"open", "1,2\n3\n", "a\0b", "\r\n,"):
+        yield b"\4" + text.encode()
+        yield b"\5" + text.replace(",", "\t").encode()
+    for text in ('{"a": 1}\n[2, "x"]\n\n"s"\n', '{"a": }\n', "[[[[", "  \r\n1"):
+        yield b"\6" + text.encode()
+    for text in (b"  Two   lines\n\tof one.\r\n\n  Next.\n", b"+--+\n|a|\n+--+\n", b"caf\xc3\xa9 \xff\xed\xa0\x80 \xf0\x9f\x98\x80 \xc0\x80", b""):
+        yield b"\7" + text
+
+
+TARGETS = {f.__name__: f for f in (config, data, folder, gguf, pith, rans, safetensors, tokenizer)}
 
 
 def write(folder, name):

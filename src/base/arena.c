@@ -16,6 +16,7 @@
 #endif
 
 #define FIRST_BLOCK ((size_t)64 << 10)
+#define LARGE_BLOCK ((size_t)1 << 20) /* blocks grow up to this; what needs more has one of its own size */
 
 typedef struct arena_block {
     struct arena_block *next;
@@ -58,7 +59,7 @@ void *pith_arena_take(pith_arena *arena, size_t size)
     arena_block *b = arena->current ? arena->current : arena->first, *last = NULL;
     for (; b && b->size - b->used < rounded; b = b->next) last = b;
     if (!b) {
-        size_t want = PITH_MAX(rounded, last ? last->size * 2 : FIRST_BLOCK);
+        size_t want = PITH_MAX(rounded, last ? PITH_MIN(last->size * 2, LARGE_BLOCK) : FIRST_BLOCK);
         b = pith_alloc(arena->ctx, sizeof *b);
         if (!b) return NULL;
         *b = (arena_block){.size = want, .data = pith_alloc(arena->ctx, want)};

@@ -1,7 +1,10 @@
 /* A pool of threads for short parallel loops.  Workers spin a moment before they sleep: a token's
- * decode runs hundreds of loops of some ten microseconds, and waking a thread costs about as much. */
+ * decode runs hundreds of loops of some ten microseconds, and waking a thread costs about as much.
+ *
+ * A loop passes a gate: workers enter while it is open, and the caller, once no task is left, shuts it and
+ * waits for those inside alone.  A worker that the system has not run in the meantime (other programs
+ * have the core) is not waited for; it comes too late and sees that. */
 #include <pthread.h>
-#include <sched.h>
 
 #include "base/context.h"
 
@@ -29,13 +32,18 @@ struct pith_pool {
     void *arg;
     size_t n;
     _Alignas(64) atomic_size_t next;      /* index of the next task */
-    _Alignas(64) atomic_int n_busy;       /* workers not yet done with this generation */
-    _Alignas(64) atomic_uint generation;  /* counts loops; workers wait for a change */
+    _Alignas(64) _Atomic uint64_t gate;   /* loops so far << 32 | flags | workers inside */
     atomic_int n_sleeping;
     atomic_bool stop;
     pthread_mutex_t lock;
-    pthread_cond_t wake;
+    pthread_cond_t wake, left;
 };
+
+#define GATE_OPEN (UINT64_C(1) << 31)
+#define GATE_WATCHED (UINT64_C(1) << 30) /* the caller sleeps until the last one leaves */
+#define GATE_INSIDE (GATE_WATCHED - 1)
+
+static unsigned loops_of(uint64_t gate) { return (unsigned)(gate >> 32); }
 
 static void drain(pith_pool *pool, int id)
 {
@@ -46,17 +54,34 @@ static void drain(pith_pool *pool, int id)
 static unsigned wait_for_work(pith_pool *pool, unsigned seen)
 {
     for (int spin = 0; spin < pool->n_spins; spin++) {
-        unsigned now = atomic_load_explicit(&pool->generation, memory_order_acquire);
+        unsigned now = loops_of(atomic_load_explicit(&pool->gate, memory_order_acquire));
         if (now != seen) return now;
         RELAX();
     }
     pthread_mutex_lock(&pool->lock);
     atomic_fetch_add(&pool->n_sleeping, 1);
     unsigned now;
-    while ((now = atomic_load(&pool->generation)) == seen) pthread_cond_wait(&pool->wake, &pool->lock);
+    while ((now = loops_of(atomic_load(&pool->gate))) == seen) pthread_cond_wait(&pool->wake, &pool->lock);
     atomic_fetch_sub(&pool->n_sleeping, 1);
     pthread_mutex_unlock(&pool->lock);
     return now;
+}
+
+static bool enter(pith_pool *pool)
+{
+    uint64_t gate = atomic_load(&pool->gate);
+    while (gate & GATE_OPEN)
+        if (atomic_compare_exchange_weak(&pool->gate, &gate, gate + 1)) return true;
+    return false;
+}
+
+static void leave(pith_pool *pool)
+{
+    uint64_t before = atomic_fetch_sub(&pool->gate, 1);
+    if ((before & GATE_INSIDE) != 1 || !(before & GATE_WATCHED)) return;
+    pthread_mutex_lock(&pool->lock);
+    pthread_cond_signal(&pool->left);
+    pthread_mutex_unlock(&pool->lock);
 }
 
 static void *worker_main(void *arg)
@@ -66,19 +91,36 @@ static void *worker_main(void *arg)
     for (unsigned seen = 0;;) {
         seen = wait_for_work(pool, seen);
         if (atomic_load(&pool->stop)) return NULL;
+        if (!enter(pool)) continue;
         drain(pool, w->id);
-        atomic_fetch_sub_explicit(&pool->n_busy, 1, memory_order_release);
+        leave(pool);
     }
 }
 
-static void announce(pith_pool *pool)
+/* The next loop; flags: GATE_OPEN, or 0 to wake everyone. */
+static void announce(pith_pool *pool, uint64_t flags)
 {
-    atomic_fetch_add(&pool->generation, 1);
+    atomic_store(&pool->gate, (uint64_t)(loops_of(atomic_load(&pool->gate)) + 1) << 32 | flags);
     if (atomic_load(&pool->n_sleeping) > 0) {
         pthread_mutex_lock(&pool->lock);
         pthread_cond_broadcast(&pool->wake);
         pthread_mutex_unlock(&pool->lock);
     }
+}
+
+static void shut(pith_pool *pool)
+{
+    uint64_t gate = atomic_fetch_and(&pool->gate, ~GATE_OPEN);
+    for (int spin = 0; gate & GATE_INSIDE; spin++) {
+        if (spin >= pool->n_spins) break;
+        RELAX();
+        gate = atomic_load_explicit(&pool->gate, memory_order_acquire);
+    }
+    if (!(gate & GATE_INSIDE)) return;
+    pthread_mutex_lock(&pool->lock);
+    atomic_fetch_or(&pool->gate, GATE_WATCHED);
+    while (atomic_load(&pool->gate) & GATE_INSIDE) pthread_cond_wait(&pool->left, &pool->lock);
+    pthread_mutex_unlock(&pool->lock);
 }
 
 pith_status pith_pool_new(pith_ctx *ctx, int n_threads, pith_pool **out)
@@ -91,6 +133,7 @@ pith_status pith_pool_new(pith_ctx *ctx, int n_threads, pith_pool **out)
     pool->n_spins = n_threads <= ctx->cpu.n_cores ? SPINS : 0;
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->wake, NULL);
+    pthread_cond_init(&pool->left, NULL);
     if (n_threads == 1) return PITH_OK;
     pool->workers = pith_calloc(ctx, (size_t)n_threads - 1, sizeof *pool->workers);
     if (!pool->workers) return PITH_E_MEMORY;
@@ -109,10 +152,11 @@ void pith_pool_free(pith_ctx *ctx, pith_pool *pool)
 {
     if (!pool) return;
     atomic_store(&pool->stop, true);
-    announce(pool);
+    announce(pool, 0);
     for (int i = 0; i < pool->n_threads - 1; i++) pthread_join(pool->workers[i].thread, NULL);
     pthread_mutex_destroy(&pool->lock);
     pthread_cond_destroy(&pool->wake);
+    pthread_cond_destroy(&pool->left);
     pith_free(ctx, pool->workers);
     pith_free(ctx, pool);
 }
@@ -130,11 +174,7 @@ void pith_parallel(pith_ctx *ctx, size_t n, pith_task *task, void *arg)
     pool->arg = arg;
     pool->n = n;
     atomic_store_explicit(&pool->next, 0, memory_order_relaxed);
-    atomic_store_explicit(&pool->n_busy, pool->n_threads - 1, memory_order_relaxed);
-    announce(pool);
+    announce(pool, GATE_OPEN);
     drain(pool, 0);
-    for (int spin = 0; atomic_load_explicit(&pool->n_busy, memory_order_acquire) > 0; spin++) {
-        if (spin < pool->n_spins) RELAX();
-        else sched_yield();
-    }
+    shut(pool);
 }

@@ -618,6 +618,18 @@ static pith_status read_at(pith_ctx *ctx, const pith_reader *r, uint64_t offset,
     return PITH_OK;
 }
 
+/* The payload of a section of `raw_len` bytes, unpacked into the arena; packed: `len` bytes as they are in the file. */
+static pith_status unpack_section(pith_ctx *ctx, pith_reader *r, uint32_t kind, const uint8_t *packed, size_t len, size_t raw_len, const uint8_t **raw)
+{
+    uint8_t *to;
+    /* The checksums say that a pith wrote this; the frame's own size must agree before memory is taken. */
+    if (ZSTD_getFrameContentSize(packed, len) != raw_len) return pith_fail(ctx, PITH_E_CORRUPT, "%s: section %u has another size than it says", r->path, kind);
+    if (!(to = pith_arena_take(r->manifest.arena, raw_len))) return PITH_E_MEMORY;
+    if (ZSTD_decompress(to, raw_len, packed, len) != raw_len) return pith_fail(ctx, PITH_E_CORRUPT, "%s: section %u cannot be unpacked", r->path, kind);
+    *raw = to;
+    return PITH_OK;
+}
+
 /* One section: header checked, payload read, verified, unpacked into the arena. */
 static pith_status read_section(pith_ctx *ctx, pith_reader *r, uint64_t *offset, uint32_t *kind, cursor *c)
 {
@@ -632,17 +644,15 @@ static pith_status read_section(pith_ctx *ctx, pith_reader *r, uint64_t *offset,
     *kind = pith_le32(h);
     if (pith_hash(h, 32) != pith_le64(h + 32) || len > end - *offset || raw_len > MAX_SECTION || codec > 1 || (codec == 0 && raw_len != len))
         return pith_fail(ctx, PITH_E_CORRUPT, "%s: the manifest is damaged at %llu (section %u)", r->path, (unsigned long long)*offset, *kind);
-    uint8_t *data = pith_arena_take(m->arena, (size_t)len), *raw = data;
+    uint8_t *data = codec == 1 ? pith_alloc(ctx, (size_t)len) : pith_arena_take(m->arena, (size_t)len);
     if (!data) return PITH_E_MEMORY;
-    PITH_TRY(read_at(ctx, r, *offset, data, (size_t)len));
-    if (pith_hash(data, (size_t)len) != pith_le64(h + 24))
-        return pith_fail(ctx, PITH_E_CORRUPT, "%s: section %u of the manifest is damaged (its checksum does not match)", r->path, *kind);
-    if (codec == 1) {
-        /* The checksums say that a pith wrote this; the frame's own size must agree before memory is taken. */
-        if (ZSTD_getFrameContentSize(data, (size_t)len) != raw_len) return pith_fail(ctx, PITH_E_CORRUPT, "%s: section %u has another size than it says", r->path, *kind);
-        if (!(raw = pith_arena_take(m->arena, (size_t)raw_len))) return PITH_E_MEMORY;
-        if (ZSTD_decompress(raw, (size_t)raw_len, data, (size_t)len) != raw_len) return pith_fail(ctx, PITH_E_CORRUPT, "%s: section %u cannot be unpacked", r->path, *kind);
-    }
+    const uint8_t *raw = data;
+    pith_status status = read_at(ctx, r, *offset, data, (size_t)len);
+    if (status == PITH_OK && pith_hash(data, (size_t)len) != pith_le64(h + 24))
+        status = pith_fail(ctx, PITH_E_CORRUPT, "%s: section %u of the manifest is damaged (its checksum does not match)", r->path, *kind);
+    if (codec == 1 && status == PITH_OK) status = unpack_section(ctx, r, *kind, data, (size_t)len, (size_t)raw_len, &raw);
+    if (codec == 1) pith_free(ctx, data);
+    PITH_TRY(status);
     *c = (cursor){raw, raw + raw_len, false};
     *offset = PITH_ROUND_UP(*offset + len, 8);
     return PITH_OK;

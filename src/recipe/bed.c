@@ -16,14 +16,28 @@
 
 #define RESULT "bed.json"
 
-/* What decides the result: the card, the code, the data, the seed. */
+/* Which of the card's data sets are there, and the user's folder of data: the first that is there is used. */
+static pith_status hash_data(pith_ctx *ctx, const pith_card *card, uint64_t *hash)
+{
+    const char *folder = getenv("PITH_DATA");
+    *hash = folder ? pith_hash(folder, strlen(folder)) : 0;
+    for (size_t i = 0, at; i < card->data.n; i++) {
+        pith_data_info info;
+        PITH_TRY(pith_data_find(ctx, card->data.items[i], &at));
+        PITH_TRY(pith_data_describe(ctx, at, &info));
+        uint64_t parts[3] = {*hash, pith_hash(info.name, strlen(info.name)), info.state};
+        *hash = pith_hash(parts, sizeof parts);
+    }
+    return PITH_OK;
+}
+
+/* What decides the result: the card, the procedure's code and pith's version, the data, the seed. */
 static pith_status hash_of(pith_ctx *ctx, const pith_card *card, uint64_t seed, uint64_t *hash)
 {
-    uint64_t parts[4] = {pith_hash(card->text, card->text_len), pith_procedure_find(card->procedure->name)->code, seed, card->quick};
-    uint64_t train[2] = {card->train.steps, pith_hash(PITH_VERSION, strlen(PITH_VERSION))}; /* steps: a budget may have changed them */
-    uint64_t all[3] = {pith_hash(parts, sizeof parts), pith_hash(train, sizeof train), 0};
-    (void)ctx;
-    *hash = pith_hash(all, sizeof all);
+    uint64_t data;
+    PITH_TRY(hash_data(ctx, card, &data));
+    uint64_t parts[6] = {pith_hash(card->text, card->text_len), pith_procedure_find(card->procedure->name)->code, pith_hash(PITH_VERSION, strlen(PITH_VERSION)), data, seed, card->quick};
+    *hash = pith_hash(parts, sizeof parts);
     return PITH_OK;
 }
 
@@ -184,24 +198,43 @@ pith_status pith_bed_get(pith_ctx *ctx, const char *which, bool quick, uint64_t 
     return open_for(ctx, card, seed, (audience){0}, bed);
 }
 
-pith_status pith_bed_open(pith_run *run, const char *id, pith_bed **bed)
+/* Notes of the bed's training become the run's, with "before: " where before is not NULL. */
+static pith_status take_notes(pith_run *run, const cJSON *result, const char *before)
+{
+    const cJSON *note;
+    cJSON_ArrayForEach(note, pith_json_get(result, "notes"))
+        if (cJSON_IsString(note)) PITH_TRY(pith_run_note(run, "%s%s%s", before ? before : "", before ? ": " : "", note->valuestring));
+    return PITH_OK;
+}
+
+pith_status pith_bed_open(pith_run *run, const char *id, pith_bed **out)
 {
     size_t i = 0;
     while (i < run->card->beds.n && strcmp(run->card->beds.items[i], id)) i++;
     if (i == run->card->beds.n) return pith_fail(run->ctx, PITH_E_ARGUMENT, "%s: its procedure needs the bed '%s'; add it to the card's beds", run->card->file, id);
     pith_card *card;
-    cJSON *json;
+    pith_bed *bed;
+    cJSON *result = NULL;
     PITH_TRY(pith_card_load(run->ctx, id, run->quick, &card));
-    PITH_TRY(open_for(run->ctx, card, run->seed, (audience){run, run->observe, run->observe_user}, bed));
-    pith_status status = read_result(*bed, &json);
-    if (status == PITH_OK) {
-        const cJSON *note;
-        cJSON_ArrayForEach(note, pith_json_get(json, "notes")) if (status == PITH_OK && cJSON_IsString(note)) status = pith_run_note(run, "%s: %s", id, note->valuestring);
-        cJSON_Delete(json);
-    }
-    if (status == PITH_OK) return PITH_OK;
-    pith_bed_close(*bed);
-    *bed = NULL;
+    PITH_TRY(open_for(run->ctx, card, run->seed, (audience){run, run->observe, run->observe_user}, &bed));
+    pith_status status = read_result(bed, &result);
+    if (status == PITH_OK) status = take_notes(run, result, id);
+    cJSON_Delete(result);
+    if (status == PITH_OK) *out = bed;
+    else pith_bed_close(bed);
+    return status;
+}
+
+pith_status pith_bed_report(const pith_bed *bed, pith_run *run)
+{
+    cJSON *result = NULL;
+    pith_status status = read_result(bed, &result);
+    const cJSON *row, *value;
+    cJSON_ArrayForEach(row, pith_json_get(result, "rows"))
+        cJSON_ArrayForEach(value, row)
+            if (status == PITH_OK && cJSON_IsNumber(value)) status = pith_run_row(run, row->string, value->string, value->valuedouble);
+    if (status == PITH_OK) status = take_notes(run, result, NULL);
+    cJSON_Delete(result);
     return status;
 }
 

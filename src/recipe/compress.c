@@ -20,7 +20,7 @@
 #define ROTATION_UNIT 0x1p-14f
 #define ROTATION_BITS 3                /* low bits of the stored rotation left zero: 11 bits a value are enough */
 #define CHUNK_ROWS 64                  /* rows of the source turned to f32 at once */
-#define SMALLER 0.997                  /* of the source's bytes: what an exact file may take */
+#define SMALLER 0.999                  /* of the source's bytes: what an exact file may take */
 #define MEASURE_TOKENS 1024
 #define MEASURE_CONTEXT 256
 

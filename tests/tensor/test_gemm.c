@@ -3,6 +3,7 @@
 
 #include "test.h"
 #include "tensor/gemm.h"
+#include "tensor/gemm16.h"
 
 #define GUARD 1e30f
 
@@ -82,6 +83,53 @@ static void test_products(void **state)
     pith_ctx_free(ctx);
 }
 
+static int16_t *numbers(size_t n, uint64_t stream)
+{
+    int16_t *x = malloc(n * sizeof *x);
+    pith_rng rng = {.seed = 3, .stream = stream};
+    for (size_t i = 0; i < n; i++) x[i] = (int16_t)pith_rng_below(&rng, 65536);
+    x[0] = x[n - 1] = INT16_MIN; /* the sums go round */
+    return x;
+}
+
+static void check16(pith_gemm16_fn *gemm)
+{
+    for (size_t s = 0; s < PITH_COUNT(shapes); s++) {
+        size_t m = shapes[s].m, n = shapes[s].n, k = shapes[s].k, lda = 2 * k + 3, ldb = n + 5, ldc = n + 2, bytes = (m * ldc + 1) * sizeof(int32_t);
+        int16_t *a = numbers(m * lda + 1, 1), *b = numbers(k * 2 * ldb + 1, 2);
+        int32_t *expected = malloc(bytes), *c = malloc(bytes);
+        memset(expected, 1, bytes);
+        memset(c, 1, bytes);
+        for (size_t i = 0; i < m; i++)
+            for (size_t j = 0; j < n; j++) {
+                int64_t sum = 0;
+                for (size_t p = 0; p < 2 * k; p++) sum += (int64_t)a[1 + i * lda + p] * b[1 + p / 2 * 2 * ldb + 2 * j + p % 2];
+                expected[1 + i * ldc + j] = (int32_t)(uint32_t)(uint64_t)sum;
+            }
+        gemm(m, n, k, a + 1, lda, b + 1, ldb, c + 1, ldc);
+        if (memcmp(expected, c, bytes)) fail_msg("%zu x %zu x %zu pairs: not the product", m, n, k);
+        free(expected), free(c), free(a), free(b);
+    }
+}
+
+static void test_products16(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = test_ctx(1);
+    const pith_cpu *cpu = pith_ctx_cpu(ctx);
+    check16(pith_gemm16_ref);
+#if defined(__x86_64__)
+    if (cpu->avx2) check16(pith_gemm16_avx2);
+    if (cpu->avx_vnni) check16(pith_gemm16_avx2_vnni);
+    if (cpu->avx512) check16(pith_gemm16_avx512);
+    if (cpu->avx512 && cpu->avx512_vnni) check16(pith_gemm16_avx512_vnni);
+#elif defined(__aarch64__)
+    if (cpu->neon) check16(pith_gemm16_neon);
+#endif
+    (void)cpu;
+    pith_ctx_free(ctx);
+}
+
 static void test_transpose(void **state)
 {
     (void)state;
@@ -99,6 +147,6 @@ static void test_transpose(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_products), cmocka_unit_test(test_transpose)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_products), cmocka_unit_test(test_products16), cmocka_unit_test(test_transpose)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

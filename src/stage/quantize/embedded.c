@@ -1,4 +1,5 @@
 #include "stage/quantize/embedded.h"
+#include "stage/quantize/value_loops.h"
 
 #include <math.h>
 
@@ -7,7 +8,6 @@
 #define E_START_MAX (E_START + PITH_START_CLASSES - 1) /* above this, low bits are stored as they are */
 #define E_RAW 9                  /* splits of groups above this are even: stored as they are */
 #define MAX_DELTA 24             /* classes and step codes follow their prediction within this */
-#define ESCAPE 0                 /* starting symbols: 8 + high part, 1..15; 0: see the list of escapes */
 #define SPLIT_CONTEXTS 40
 /* Raw bytes of a group at most: its low bits and an escape a value. */
 #define RAW_CAP (PITH_GROUP * 4 + PITH_GROUP / 8 * 16)
@@ -174,17 +174,6 @@ static int split_base(int group_class, int level)
     return ((first ? 0 : 5) + half) * 4;
 }
 
-/* Context of a cell relative to its group's base, and whether its inner half is the upper one. */
-static inline int split_magnitude(int m, bool first)
-{
-    int a = first ? (m < 0 ? -m : m) : (m < 0 ? -1 - m : m);
-    if (first) return a > 3 ? 3 : a;
-    return a < 2 ? a : a < 4 ? 2 : 3;
-}
-
-/* Splits are coded as "the half farther from zero"; for the centred cell of zero: the negative half. */
-static inline int split_flip(int m, bool first) { return first ? m <= 0 : m < 0; }
-
 /* The cell after a split: first: v -> 2v - 1 (lower) or 2v (upper); later: m -> 2m or 2m + 1. */
 static inline int split_cell(int m, bool first, int upper) { return 2 * m - first + upper; }
 
@@ -249,8 +238,8 @@ static uint8_t *start_group(pith_unit *u, size_t g, const float *z, float step, 
         int v = (int)lrintf(PITH_MIN(PITH_MAX(x, (float)-MAX_START), (float)MAX_START));
         int high = (v + half) >> s;
         m[i] = (int32_t)v;
-        symbols[i] = (uint8_t)(high >= -7 && high <= 7 ? high + 8 : ESCAPE);
-        if (symbols[i] == ESCAPE) {
+        symbols[i] = (uint8_t)(high >= -7 && high <= 7 ? high + 8 : PITH_START_ESCAPE);
+        if (symbols[i] == PITH_START_ESCAPE) {
             pith_put32(end, (uint32_t)v);
             end += 4;
         } else {
@@ -319,10 +308,8 @@ pith_status pith_unit_encode(pith_unit *u, const float *z, const float *step, pi
         int32_t *m = u->m + g * PITH_GROUP;
         split_group(u, g, z, ldexpf(step[g / u->n_blocks], -level), first, upper);
         if (coded) {
-            for (size_t k = 0; k < PITH_GROUP; k++) {
-                splits[i * PITH_GROUP + k] = (uint8_t)(upper[k] ^ split_flip(m[k], first));
-                contexts[k] = (uint8_t)(base + split_magnitude(m[k], first));
-            }
+            for (size_t k = 0; k < PITH_GROUP; k++) splits[i * PITH_GROUP + k] = (uint8_t)(upper[k] ^ pith_split_flip(m[k], first));
+            pith_value_loops_for(isa)->split_contexts(m, first, base, contexts);
         } else {
             memset(raw, 0, PITH_GROUP / 8);
             for (size_t k = 0; k < PITH_GROUP; k++) raw[k / 8] |= (uint8_t)(upper[k] << (k & 7));
@@ -400,6 +387,7 @@ pith_status pith_unit_decode(pith_unit *u, const pith_models *models, pith_isa i
     level_scratch s = lay_out(u, scratch);
     int level = u->level + 1;
     size_t n[N_KINDS], groups = u->n_tiles * u->n_blocks, at = 0, head = level == 0 ? 5 : 4;
+    const pith_value_loops *loops = pith_value_loops_for(isa);
     pith_rans_reader reader;
     if (level >= PITH_MAX_LEVELS || len < head) return PITH_E_CORRUPT;
     size_t stream = pith_le32(src);
@@ -421,10 +409,7 @@ pith_status pith_unit_decode(pith_unit *u, const pith_models *models, pith_isa i
     for (size_t i = 0; i < n_splits; i++) {
         size_t g = s.order[n_starts + i];
         bool first = level == pith_class_start(u->group_class[g]) + 1;
-        int base = split_base(u->group_class[g], level);
-        const int32_t *m = u->m + g * PITH_GROUP;
-        uint8_t *contexts = s.contexts + i * PITH_GROUP;
-        for (size_t k = 0; k < PITH_GROUP; k++) contexts[k] = (uint8_t)(base + split_magnitude(m[k], first));
+        loops->split_contexts(u->m + g * PITH_GROUP, first, split_base(u->group_class[g], level), s.contexts + i * PITH_GROUP);
     }
     uint8_t *splits = s.symbols + n_starts * PITH_GROUP;
     PITH_TRY(pith_rans_read(&reader, &models->decoder[PITH_MODEL_SPLIT], s.contexts, splits, n_splits * PITH_GROUP));
@@ -435,7 +420,7 @@ pith_status pith_unit_decode(pith_unit *u, const pith_models *models, pith_isa i
     for (size_t i = 0; i < n_starts; i++) {
         const uint8_t *symbols = s.symbols + i * PITH_GROUP;
         size_t bytes = (size_t)raw_bits(effective(u->group_class[s.order[i]], level)) * PITH_GROUP / 8, escapes = 0;
-        for (size_t k = 0; k < PITH_GROUP; k++) escapes += symbols[k] == ESCAPE;
+        for (size_t k = 0; k < PITH_GROUP; k++) escapes += symbols[k] == PITH_START_ESCAPE;
         bytes += 4 * escapes;
         if (bytes > (size_t)(end - p)) return PITH_E_CORRUPT;
         p += bytes;
@@ -445,32 +430,25 @@ pith_status pith_unit_decode(pith_unit *u, const pith_models *models, pith_isa i
     for (; at < n_starts; at++) {
         size_t g = s.order[at];
         const uint8_t *symbols = s.symbols + at * PITH_GROUP;
-        int bits = raw_bits(effective(u->group_class[g], level)), half = bits ? 1 << (bits - 1) : 0;
+        int bits = raw_bits(effective(u->group_class[g], level));
         int32_t *m = u->m + g * PITH_GROUP;
-        const uint8_t *escape = raw + (size_t)bits * PITH_GROUP / 8;
-        bool escaped = false;
-        for (size_t k = 0; k < PITH_GROUP; k++) {
-            m[k] = (int32_t)(((symbols[k] - 8) * (1 << bits)) - half);
-            escaped |= symbols[k] == ESCAPE;
+        size_t escapes = loops->start(symbols, raw, bits, m);
+        raw += (size_t)bits * PITH_GROUP / 8;
+        for (size_t k = 0; k < PITH_GROUP && escapes > 0; k++) {
+            if (symbols[k] != PITH_START_ESCAPE) continue;
+            m[k] = PITH_MIN(PITH_MAX((int32_t)pith_le32(raw), -MAX_START), MAX_START);
+            raw += 4;
+            escapes--;
         }
-        for (int b = 0; b < bits; b++)
-            for (size_t k = 0; k < PITH_GROUP; k++) m[k] = (int32_t)(m[k] + ((raw[(size_t)b * PITH_GROUP / 8 + k / 8] >> (k & 7) & 1) << b));
-        for (size_t k = 0; k < PITH_GROUP && escaped; k++) {
-            if (symbols[k] != ESCAPE) continue;
-            m[k] = PITH_MIN(PITH_MAX((int32_t)pith_le32(escape), -MAX_START), MAX_START);
-            escape += 4;
-        }
-        raw = escaped ? escape : raw + (size_t)bits * PITH_GROUP / 8;
     }
     for (size_t i = 0; i < n_splits + n[PITH_START_CLASSES + 1]; i++, at++) {
         size_t g = s.order[at];
-        int first = level == pith_class_start(u->group_class[g]) + 1;
+        bool first = level == pith_class_start(u->group_class[g]) + 1;
         int32_t *m = u->m + g * PITH_GROUP;
         if (i < n_splits) {
-            const uint8_t *split = splits + i * PITH_GROUP;
-            for (size_t k = 0; k < PITH_GROUP; k++) m[k] = (int32_t)(2 * m[k] - first + (split[k] ^ split_flip(m[k], first)));
+            loops->split(splits + i * PITH_GROUP, first, m);
         } else {
-            for (size_t k = 0; k < PITH_GROUP; k++) m[k] = (int32_t)(2 * m[k] - first + (raw[k / 8] >> (k & 7) & 1));
+            loops->split_bits(raw, first, m);
             raw += PITH_GROUP / 8;
         }
     }

@@ -1,11 +1,10 @@
 #include "stage/quantize/grid.h"
-#include "stage/quantize/grid_place.h"
+#include "stage/quantize/value_loops.h"
 
 #include <math.h>
 
-
 #define BLOCK 32
-#define ESCAPE 0                   /* symbols: 128 + what is to be added to the prediction, 1..255 */
+#define LEAST_NUMBERS 16384        /* that come under a model of their own: it takes some 40 bytes in the file, and 17 KB where it is read */
 #define SCALE_SHIFT 3              /* low bits of a scale's difference that are stored as they are */
 
 bool pith_grid_of(pith_dtype dtype, pith_grid *g)
@@ -30,14 +29,53 @@ void pith_grid_split(pith_dtype dtype, const uint8_t *blocks, pith_grid_rows *r)
 
 /* ---- distributions ---------------------------------------------------------------------------- */
 
+/* Models of a family differ in their class only; a model is number first + class * stride. */
+typedef struct family {
+    int first, stride, n_classes;
+} family;
+
+static family family_of(int model)
+{
+    if (model >= PITH_GRID_FIRST_NUMBER) return (family){PITH_GRID_FIRST_NUMBER + (model - PITH_GRID_FIRST_NUMBER) % 32, 32, PITH_GRID_ERROR_CLASSES};
+    return (family){model / PITH_GRID_SCALE_CLASSES * PITH_GRID_SCALE_CLASSES, 1, PITH_GRID_SCALE_CLASSES};
+}
+
+/* The model that is used in place of one: itself, or the nearest class of its family that is, the lower of two; -1: none is. */
+static int stand_in(const bool used[PITH_GRID_MODELS], int model)
+{
+    family f = family_of(model);
+    for (int distance = 0; distance < f.n_classes; distance++)
+        for (int way = -1; way <= 1; way += 2) {
+            int i = model + way * distance * f.stride;
+            if (i >= f.first && i < f.first + f.n_classes * f.stride && used[i]) return i;
+        }
+    return -1;
+}
+
+static uint64_t sum_of(const uint64_t count[256])
+{
+    uint64_t n = 0;
+    for (int s = 0; s < 256; s++) n += count[s];
+    return n;
+}
+
+/* Models are used for what comes often enough to pay for one, and for the most frequent of each family. */
 pith_status pith_grid_fit(pith_grid_counts *c, pith_grid_models *m)
 {
     for (int i = 0; i < PITH_GRID_MODELS; i++) {
-        uint64_t n = 0;
-        for (int s = 0; s < 256; s++) n += c->count[i][s];
-        m->used[i] = n > 0;
-        if (!n) continue;
-        c->count[i][ESCAPE]++;     /* always possible */
+        family f = family_of(i);
+        uint64_t n = sum_of(c->count[i]);
+        bool most = n > 0;
+        for (int k = f.first; k < f.first + f.n_classes * f.stride; k += f.stride) most &= k < i ? sum_of(c->count[k]) < n : sum_of(c->count[k]) <= n;
+        m->used[i] = most || n >= LEAST_NUMBERS;
+    }
+    for (int i = 0; i < PITH_GRID_MODELS; i++) {
+        int to = stand_in(m->used, i);
+        for (int s = 0; s < 256 && to >= 0 && to != i; s++) c->count[to][s] += c->count[i][s];
+    }
+    for (int i = 0; i < PITH_GRID_MODELS; i++) {
+        if (!m->used[i]) continue;
+        c->count[i][PITH_GRID_ESCAPE]++;     /* always possible */
         PITH_TRY(pith_rans_model_fit(PITH_RANS_SYMBOLS, 1, c->count[i], &m->model[i]));
     }
     return PITH_OK;
@@ -80,7 +118,7 @@ pith_status pith_grid_models_read(const uint8_t *src, size_t len, pith_grid_mode
 }
 
 struct pith_grid_encoders {
-    uint16_t at[PITH_GRID_MODELS];         /* 1 + index; 0: not used */
+    uint16_t at[PITH_GRID_MODELS];         /* 1 + index of the model that is used; 0: none is */
     pith_rans_encoder encoder[];
 };
 
@@ -105,6 +143,10 @@ pith_grid_encoders *pith_grid_encoders_new(pith_ctx *ctx, const pith_grid_models
             pith_rans_encoder_init(&e->encoder[n], &m->model[i]);
             e->at[i] = ++n;
         }
+    for (int i = 0; e && i < PITH_GRID_MODELS; i++) {
+        int to = stand_in(m->used, i);
+        e->at[i] = to < 0 ? 0 : e->at[to];
+    }
     return e;
 }
 
@@ -117,8 +159,15 @@ pith_grid_decoders *pith_grid_decoders_new(pith_ctx *ctx, const pith_grid_models
             pith_rans_decoder_init(&d->decoder[n], &m->model[i]);
             d->at[i] = ++n;
         }
+    for (int i = 0; d && i < PITH_GRID_MODELS; i++) {
+        int to = stand_in(m->used, i);
+        d->at[i] = to < 0 ? 0 : d->at[to];
+    }
     return d;
 }
+
+static int within(int x, int low, int high) { return x < low ? low : x > high ? high : x; }
+static float within_f(float x, float low, float high) { return x > low ? (x < high ? x : high) : low; } /* NaN: low */
 
 /* ---- contexts --------------------------------------------------------------------------------- */
 
@@ -126,33 +175,11 @@ pith_grid_decoders *pith_grid_decoders_new(pith_ctx *ctx, const pith_grid_models
 static int order_of(uint16_t h) { return h & 0x8000 ? ~(h & 0x7fff) : h; }
 static uint16_t of_order(int o) { return (uint16_t)(o < 0 ? 0x8000 | (~o & 0x7fff) : o & 0x7fff); }
 
-/* What the prediction says about a block's scale, and the middle of its range. */
-typedef struct block_guess {
-    float d, middle;
-    int class;
-} block_guess;
-
-static block_guess guess_block(const pith_grid *g, const float *value, const float *variance)
-{
-    float low = value[0], high = value[0], sum = 0;
-    for (int i = 0; i < BLOCK; i++) {
-        low = value[i] < low ? value[i] : low;
-        high = value[i] > high ? value[i] : high;
-        sum += variance[i];
-    }
-    block_guess b = {.middle = (low + high) / 2};
-    if (g->has_min) b.d = (high - low) / (float)(g->n_levels - 1);
-    else if (g->n_levels == 256) b.d = (-low > high ? -low : high) / 127;
-    else b.d = (-low > high ? low : high) / (float)g->low;    /* the value farthest from 0 is at the low end */
-    b.class = within(octave(sum / BLOCK / (b.d * b.d)) >> 1, -6, 6) + 6;
-    return b;
-}
-
 /* ---- coding ----------------------------------------------------------------------------------- */
 
 typedef struct grid_scratch {
-    block_guess *guess;            /* [blocks] */
-    uint16_t *model;               /* [numbers] see grid_place.h */
+    pith_block_guess *guess;            /* [blocks] */
+    uint16_t *model;               /* [numbers] see value_loops.h */
     int16_t *zero;                 /* [numbers] */
     uint32_t *order;               /* [blocks] sorted by class */
     uint8_t *symbols;              /* [2 blocks + numbers] in coding order */
@@ -162,14 +189,14 @@ typedef struct grid_scratch {
 size_t pith_grid_scratch(size_t n_rows, size_t n_blocks)
 {
     size_t blocks = n_rows * n_blocks, n = blocks * BLOCK;
-    return PITH_ROUND_UP(sizeof(grid_scratch), PITH_ALIGN) + PITH_ROUND_UP(blocks * sizeof(block_guess), PITH_ALIGN) + n * (2 * sizeof(uint16_t) + 1) + blocks * (sizeof(uint32_t) + 2);
+    return PITH_ROUND_UP(sizeof(grid_scratch), PITH_ALIGN) + PITH_ROUND_UP(blocks * sizeof(pith_block_guess), PITH_ALIGN) + n * (2 * sizeof(uint16_t) + 1) + blocks * (sizeof(uint32_t) + 2);
 }
 
 static grid_scratch *lay_out(const pith_grid_rows *r, void *memory)
 {
     grid_scratch *s = memory;
     size_t blocks = r->n_rows * r->n_blocks;
-    s->guess = (block_guess *)(void *)((uint8_t *)memory + PITH_ROUND_UP(sizeof *s, PITH_ALIGN));
+    s->guess = (pith_block_guess *)(void *)((uint8_t *)memory + PITH_ROUND_UP(sizeof *s, PITH_ALIGN));
     s->model = (uint16_t *)(void *)((uint8_t *)s->guess + PITH_ROUND_UP(blocks * sizeof *s->guess, PITH_ALIGN));
     s->zero = (int16_t *)(s->model + blocks * BLOCK);
     s->order = (uint32_t *)(void *)(s->zero + blocks * BLOCK);
@@ -197,31 +224,44 @@ static void sort_scales(const pith_grid_rows *r, grid_scratch *s, uint32_t count
     for (size_t i = 0; i < n; i++) s->order[at[s->guess[i].class]++] = (uint32_t)i;
 }
 
-/* How many numbers each model has, and where the first of each is in coding order. */
-static void count_numbers(const pith_grid_rows *r, grid_scratch *s, uint32_t first[PITH_GRID_MODELS])
+/* How many numbers each model has, and where the next of each goes in coding order.  In two parts, the first and the second half of all
+ * numbers, which then go side by side. */
+static void count_numbers(const pith_grid_rows *r, grid_scratch *s, uint32_t at[2][PITH_GRID_MODELS])
 {
-    size_t n = r->n_rows * r->n_blocks * BLOCK;
+    size_t half = r->n_rows * r->n_blocks * (BLOCK / 2);
+    const uint16_t *model = s->model;
     uint32_t sum = 0;
-    for (size_t i = 0; i < n; i++) s->n[s->model[i] & ~PITH_GRID_DOWN]++;
-    for (int i = PITH_GRID_FIRST_NUMBER; i < PITH_GRID_MODELS; sum += s->n[i++]) first[i] = sum;
+    memset(at, 0, 2 * sizeof *at);
+    for (size_t i = 0; i < half; i++) {
+        at[0][model[i] & ~PITH_GRID_DOWN]++;
+        at[1][model[half + i] & ~PITH_GRID_DOWN]++;
+    }
+    for (int i = PITH_GRID_FIRST_NUMBER; i < PITH_GRID_MODELS; i++) {
+        uint32_t first = at[0][i], second = at[1][i];
+        s->n[i] = first + second;
+        at[0][i] = sum;
+        at[1][i] = sum + first;
+        sum += s->n[i];
+    }
 }
 
-static void guess_all(const pith_grid *g, const pith_grid_rows *r, grid_scratch *s)
+static void guess_all(const pith_grid *g, const pith_grid_rows *r, pith_isa isa, grid_scratch *s)
 {
-    for (size_t i = 0; i < r->n_rows * r->n_blocks; i++) s->guess[i] = guess_block(g, r->value + i * BLOCK, r->variance + i * BLOCK);
+    const pith_value_loops *loops = pith_value_loops_for(isa);
+    for (size_t i = 0; i < r->n_rows * r->n_blocks; i++) s->guess[i] = loops->guess(g, r->value + i * BLOCK, r->variance + i * BLOCK);
 }
 
 static void place_all(const pith_grid *g, const pith_grid_rows *r, pith_isa isa, grid_scratch *s)
 {
-    pith_grid_place_fn *place = pith_grid_place_for(isa);
+    const pith_value_loops *loops = pith_value_loops_for(isa);
     for (size_t i = 0; i < r->n_rows * r->n_blocks; i++)
-        place(g, r->value + i * BLOCK, r->variance + i * BLOCK, pith_f16_to_f32(r->d[i]), g->has_min ? pith_f16_to_f32(r->m[i]) : 0, s->model + i * BLOCK, s->zero + i * BLOCK);
+        loops->place(g, r->value + i * BLOCK, r->variance + i * BLOCK, pith_f16_to_f32(r->d[i]), g->has_min ? pith_f16_to_f32(r->m[i]) : 0, s->model + i * BLOCK, s->zero + i * BLOCK);
 }
 
 /* The guess at a block's scale, or, once that is known, at its minimum. */
 static int guess_order(const pith_grid *g, const pith_grid_rows *r, const grid_scratch *s, uint32_t i, bool min)
 {
-    const block_guess *b = &s->guess[i];
+    const pith_block_guess *b = &s->guess[i];
     float guess = min ? b->middle - (float)(g->n_levels - 1) / 2 * pith_f16_to_f32(r->d[i]) : b->d;
     return order_of(pith_f32_to_f16(within_f(guess, -65504.0f, 65504.0f)));
 }
@@ -250,7 +290,7 @@ static size_t make_symbols(const pith_grid *g, const pith_grid_rows *r, pith_isa
     size_t blocks = r->n_rows * r->n_blocks, n = blocks * BLOCK, n_low = low_bytes(blocks);
     uint8_t *out = s->symbols, *escapes = raw + (size_t)(1 + g->has_min) * n_low;
     memset(raw, 0, (size_t)(1 + g->has_min) * n_low);
-    guess_all(g, r, s);
+    guess_all(g, r, isa, s);
     for (int min = 0; min <= g->has_min; min++) {
         const uint16_t *scale = min ? r->m : r->d;
         uint8_t *low = raw + (size_t)min * n_low;
@@ -259,7 +299,7 @@ static size_t make_symbols(const pith_grid *g, const pith_grid_rows *r, pith_isa
             uint32_t i = s->order[k];
             int difference = order_of(scale[i]) - guess_order(g, r, s, i, min), high = (difference >> SCALE_SHIFT) + 128;
             bool near = high >= 1 && high <= 255;
-            *out++ = (uint8_t)(near ? high : ESCAPE);
+            *out++ = (uint8_t)(near ? high : PITH_GRID_ESCAPE);
             if (near) {
                 put_low(low, k, (unsigned)difference & ((1u << SCALE_SHIFT) - 1));
             } else {
@@ -268,14 +308,14 @@ static size_t make_symbols(const pith_grid *g, const pith_grid_rows *r, pith_isa
             }
         }
     }
-    uint32_t at[PITH_GRID_MODELS];
+    uint32_t at[2][PITH_GRID_MODELS];
     place_all(g, r, isa, s);
     count_numbers(r, s, at);
     for (size_t i = 0; i < n; i++) {
         int difference = (int)r->u[i] - s->zero[i];
         if (s->model[i] & PITH_GRID_DOWN) difference = -difference;
         bool near = difference >= -127 && difference <= 127;
-        out[at[s->model[i] & ~PITH_GRID_DOWN]++] = (uint8_t)(near ? difference + 128 : ESCAPE);
+        out[at[i >= n / 2][s->model[i] & ~PITH_GRID_DOWN]++] = (uint8_t)(near ? difference + 128 : PITH_GRID_ESCAPE);
         if (!near) *escapes++ = r->u[i];
     }
     return (size_t)(escapes - raw);
@@ -327,17 +367,48 @@ static pith_status read_models(pith_rans_reader *reader, const pith_grid_decoder
     return PITH_OK;
 }
 
+/* Symbols from coding order to where they belong.  Both halves at once: a step of one waits for memory that its last step wrote. */
+static void put_symbols(const grid_scratch *s, size_t n, uint32_t at[2][PITH_GRID_MODELS], uint8_t *restrict to)
+{
+    const uint16_t *first = s->model, *second = first + n / 2;
+    const uint8_t *symbols = s->symbols;
+    uint8_t *to_second = to + n / 2;
+    for (size_t i = 0; i < n / 2; i++) {
+        to[i] = symbols[at[0][first[i] & ~PITH_GRID_DOWN]++];
+        to_second[i] = symbols[at[1][second[i] & ~PITH_GRID_DOWN]++];
+    }
+}
+
+/* Numbers from symbols, in place. */
+static pith_status put_numbers(const pith_grid *g, const grid_scratch *s, size_t n, pith_isa isa, const uint8_t *escapes, const uint8_t *end, uint8_t *u)
+{
+    const pith_value_loops *loops = pith_value_loops_for(isa);
+    int top = g->n_levels - 1;
+    for (size_t i = 0; i < n; i += BLOCK) {
+        uint8_t symbol[BLOCK];
+        memcpy(symbol, u + i, BLOCK);
+        size_t n_escapes = loops->settle(s->model + i, s->zero + i, top, u + i);
+        if (n_escapes > (size_t)(end - escapes)) return PITH_E_CORRUPT;
+        for (size_t k = 0; k < BLOCK && n_escapes > 0; k++) {
+            if (symbol[k] != PITH_GRID_ESCAPE) continue;
+            u[i + k] = (uint8_t)within(*escapes++, 0, top);
+            n_escapes--;
+        }
+    }
+    return escapes == end ? PITH_OK : PITH_E_CORRUPT;
+}
+
 pith_status pith_grid_decode(const pith_grid *g, const pith_grid_rows *r, const pith_grid_decoders *d, pith_isa isa, const uint8_t *src, size_t len, void *scratch)
 {
     grid_scratch *s = lay_out(r, scratch);
-    size_t blocks = r->n_rows * r->n_blocks, n = blocks * BLOCK, n_low = low_bytes(blocks);
+    size_t blocks = r->n_rows * r->n_blocks, n_low = low_bytes(blocks);
     if (len < 4) return PITH_E_CORRUPT;
     size_t stream = pith_le32(src), n_lows = (size_t)(1 + g->has_min) * n_low;
     if (stream > len - 4 || len - 4 - stream < n_lows) return PITH_E_CORRUPT;
     const uint8_t *raw = src + 4 + stream, *escapes = raw + n_lows, *end = src + len;
     pith_rans_reader reader;
     PITH_TRY(pith_rans_read_begin(&reader, isa, src + 4, stream));
-    guess_all(g, r, s);
+    guess_all(g, r, isa, s);
     for (int min = 0; min <= g->has_min; min++) {
         uint16_t *scale = min ? r->m : r->d;
         int first = min * PITH_GRID_SCALE_CLASSES;
@@ -345,7 +416,7 @@ pith_status pith_grid_decode(const pith_grid *g, const pith_grid_rows *r, const 
         PITH_TRY(read_models(&reader, d, s, first, first + PITH_GRID_SCALE_CLASSES, s->symbols));
         for (size_t k = 0; k < blocks; k++) {
             uint32_t i = s->order[k];
-            if (s->symbols[k] != ESCAPE) {
+            if (s->symbols[k] != PITH_GRID_ESCAPE) {
                 int difference = (s->symbols[k] - 128) * (1 << SCALE_SHIFT) + (int)get_low(raw + (size_t)min * n_low, k, n_low);
                 scale[i] = of_order(guess_order(g, r, s, i, min) + difference);
             } else {
@@ -355,22 +426,13 @@ pith_status pith_grid_decode(const pith_grid *g, const pith_grid_rows *r, const 
             }
         }
     }
-    uint32_t at[PITH_GRID_MODELS];
+    uint32_t at[2][PITH_GRID_MODELS];
     place_all(g, r, isa, s);
     count_numbers(r, s, at);
     PITH_TRY(read_models(&reader, d, s, PITH_GRID_FIRST_NUMBER, PITH_GRID_MODELS, s->symbols));
     PITH_TRY(pith_rans_read_end(&reader));
-    int top = g->n_levels - 1;
-    for (size_t i = 0; i < n; i++) {
-        int model = s->model[i], symbol = s->symbols[at[model & ~PITH_GRID_DOWN]++], sign = model & PITH_GRID_DOWN ? -1 : 1;
-        int u = s->zero[i] + sign * (symbol - 128);
-        if (symbol == ESCAPE) {
-            if (escapes == end) return PITH_E_CORRUPT;
-            u = *escapes++;
-        }
-        r->u[i] = (uint8_t)within(u, 0, top);
-    }
-    return escapes == end ? PITH_OK : PITH_E_CORRUPT;
+    put_symbols(s, blocks * BLOCK, at, r->u);
+    return put_numbers(g, s, blocks * BLOCK, isa, escapes, end, r->u);
 }
 
 double pith_grid_bits(double ratio)

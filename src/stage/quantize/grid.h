@@ -46,7 +46,9 @@ typedef struct pith_grid_counts {
     uint64_t count[PITH_GRID_MODELS][256];
 } pith_grid_counts;
 
-/** Fit to what was counted; what was not is not used.  @return PITH_E_ARGUMENT */
+/* Models of one kind that differ in their class alone stand in for each other: what falls under one that is not
+ * used goes by the nearest class that is, the lower of two. */
+/** Fit to what was counted (changed: models not used are added to those that stand in).  @return PITH_E_ARGUMENT */
 pith_status pith_grid_fit(pith_grid_counts *c, pith_grid_models *m);
 /** To bytes and back.  Each used model is a u16 with its number and the model as rans.h writes it; 65535 ends.
  *  @return PITH_E_SPACE; PITH_E_CORRUPT */

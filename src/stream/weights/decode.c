@@ -215,7 +215,7 @@ static pith_status prepare_exact(job *j)
     pith_grid_models *models = pith_alloc(j->ctx, sizeof *models);
     if (!models) return PITH_E_MEMORY;
     pith_status status = pith_grid_models_read(m->exact_models.data, m->exact_models.len, models);
-    if (status == PITH_OK) status = pith_predictor_new(j->ctx, m, &j->p);
+    if (status == PITH_OK) status = pith_predictor_new(j->ctx, m, !j->d->source_basis, &j->p);
     if (status == PITH_OK && !(j->grid = pith_grid_decoders_new(j->ctx, models))) status = PITH_E_MEMORY;
     pith_free(j->ctx, models);
     for (size_t i = 0; i < j->n_tasks && status == PITH_OK; i++) {

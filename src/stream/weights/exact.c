@@ -61,7 +61,7 @@ pith_status pith_exact_latent(pith_exact_work *w, const pith_models *models, pit
         w->levels[i] = (uint8_t)(u.level + 1);
         size_t tile = pith_unit_tile0(w->t, unit) - w->tile0;
         if (u.level >= 0) memcpy(w->step_code + tile, u.step_code, u.n_tiles);
-        pith_latent_put(w->p, w->t, &u, tile, &w->latent);
+        pith_latent_put(w->p, w->t, &u, tile, i == 0, &w->latent);
     }
     return PITH_OK;
 }
@@ -103,31 +103,45 @@ static void requantise(const pith_exact_work *w, uint32_t unit, const float *z, 
         size_t tile = g / u->n_blocks, column = g % u->n_blocks * PITH_GROUP_COLS;
         float inverse = 1 / ldexpf(t->base_step * pith_step_of_code(u->step_code[tile]), -u->level), factor[PITH_GROUP_COLS];
         for (size_t c = 0; c < PITH_GROUP_COLS; c++) factor[c] = inverse / (scale ? scale[column + c] : 1);
-        for (size_t i = 0; i < PITH_GROUP; i++) {
-            float x = z[(tile * PITH_GROUP_ROWS + i / PITH_GROUP_COLS) * ld + column + i % PITH_GROUP_COLS] * factor[i % PITH_GROUP_COLS];
-            int whole = (int)PITH_MIN(PITH_MAX(x, -0x1p20f), 0x1p20f);
-            u->m[g * PITH_GROUP + i] = whole - (x < (float)whole); /* floor */
-        }
+        for (size_t r = 0; r < PITH_GROUP_ROWS; r++) w->p->loops->cells(z + (tile * PITH_GROUP_ROWS + r) * ld + column, factor, u->m + g * PITH_GROUP + r * PITH_GROUP_COLS);
     }
+}
+
+/* x [n_rows, ld] as 16-bit numbers of a power of two, which is returned; pairs: of rows (an even number of them), else row after row. */
+static float to_numbers(const pith_value_loops *loops, const float *x, size_t n_rows, size_t ld, bool pairs, int16_t *z)
+{
+    float unit = ldexpf(1, PITH_MAX(pith_octave(loops->largest(x, n_rows * ld)), -100) - 14);
+    for (size_t r = 0; r < n_rows && pairs; r += 2) loops->round_pairs(x + r * ld, x + (r + 1) * ld, 1 / unit, ld, z + r * ld);
+    if (!pairs) loops->round(x, 1 / unit, n_rows * ld, z);
+    return unit;
+}
+
+/* Turn the numbers of a unit's rows into the basis, and take it. */
+static pith_status forward_unit(pith_exact_work *w, uint32_t unit, float number, pith_take_fn *take, void *user)
+{
+    const pith_predictor *p = w->p;
+    const pith_coded_tensor *t = w->t;
+    size_t rows = pith_unit_rows(t, unit), row0 = pith_unit_tile0(t, unit) * PITH_GROUP_ROWS, ld = pith_coded_blocks(t) * PITH_GROUP_COLS, lda = 2 * p->n_pairs;
+    float *z = w->variance, one[PITH_GROUP_COLS];
+    pith_unit u;
+    memset(z, 0, pith_unit_tiles(t, unit) * PITH_GROUP_ROWS * ld * sizeof *z);
+    if (t->basis & PITH_BASIS_OUT) p->kernels->gemm16(rows, ld, p->n_pairs, p->q_t + row0 * lda, lda, w->latent.z, ld, (int32_t *)(void *)z, ld);
+    else p->kernels->gemm16(rows, p->n, p->n_pairs, w->latent.z, ld, p->q_pairs, p->n, (int32_t *)(void *)z, ld);
+    for (size_t i = 0; i < PITH_GROUP_COLS; i++) one[i] = 1;
+    for (size_t i = 0; i < rows * ld; i += PITH_GROUP_COLS) p->loops->scale_sums(z + i, number * PITH_Q_UNIT, one, PITH_GROUP_COLS);
+    requantise(w, unit, z, &u);
+    return take(user, unit, &u);
 }
 
 pith_status pith_exact_forward(pith_exact_work *w, pith_take_fn *take, void *user)
 {
+    /* the predictions have done their work: their room holds the numbers, and then the results */
     const pith_coded_tensor *t = w->t;
-    size_t n = w->p->n, ld = pith_coded_blocks(t) * PITH_GROUP_COLS;
-    pith_unit u;
-    if (!(t->basis & PITH_BASIS_OUT)) {
-        /* the predictions have done their work: their room holds the result */
-        memset(w->variance, 0, pith_unit_tiles(t, w->unit0) * PITH_GROUP_ROWS * ld * sizeof(float));
-        w->p->kernels->gemm(w->rows.n_rows, n, n, w->value, ld, w->p->q, n, w->variance, ld, false);
-        requantise(w, w->unit0, w->variance, &u);
-        return take(user, w->unit0, &u);
-    }
-    memset(w->latent.z, 0, w->n_tiles * PITH_GROUP_ROWS * ld * sizeof(float));
-    w->p->kernels->gemm(n, ld, n, w->p->q_t, n, w->source, ld, w->latent.z, ld, false);
-    for (uint32_t i = 0; i < w->n_units; i++) {
-        requantise(w, w->unit0 + i, w->latent.z + pith_unit_tile0(t, w->unit0 + i) * PITH_GROUP_ROWS * ld, &u);
-        PITH_TRY(take(user, w->unit0 + i, &u));
-    }
+    size_t ld = pith_coded_blocks(t) * PITH_GROUP_COLS;
+    if (!(t->basis & PITH_BASIS_OUT)) return forward_unit(w, w->unit0, to_numbers(w->p->loops, w->value, w->rows.n_rows, ld, false, w->latent.z), take, user);
+    size_t room = w->n_tiles * PITH_GROUP_ROWS;
+    memset(w->source + w->p->n * ld, 0, (room - w->p->n) * ld * sizeof *w->source);
+    float number = to_numbers(w->p->loops, w->source, room, ld, true, w->latent.z);
+    for (uint32_t i = 0; i < w->n_units; i++) PITH_TRY(forward_unit(w, w->unit0 + i, number, take, user));
     return PITH_OK;
 }

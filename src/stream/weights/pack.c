@@ -1,4 +1,5 @@
 #include "stream/weights/pack.h"
+#include "stage/quantize/value_loops.h"
 
 #include <math.h>
 
@@ -16,42 +17,33 @@ void pith_packed_free(pith_ctx *ctx, pith_packed *p)
 
 /* ---- one group -------------------------------------------------------------------------------- */
 
-/* Numbers that do not fit into `width` bits and a shift. */
-static size_t outside(const int32_t *m, int width, int shift)
+static size_t count_not_zero(const int32_t *m)
 {
     size_t n = 0;
-    int magnitude = width + shift - 1;
-    if (width == 0) {
-        for (size_t i = 0; i < PITH_GROUP; i++) n += m[i] != 0;
-        return n;
-    }
-    for (size_t i = 0; i < PITH_GROUP; i++) n += (m[i] ^ (m[i] >> 31)) >> magnitude != 0;
+    for (size_t i = 0; i < PITH_GROUP; i++) n += m[i] != 0;
     return n;
 }
 
 /* Width and flags of a group, as pith_qmat has them, and how many numbers are left outside. */
-static unsigned choose_bits(const pith_unit *u, size_t g, size_t *n_outside)
+static unsigned choose_bits(const pith_value_loops *loops, const pith_unit *u, size_t g, size_t *n_outside)
 {
     int start = pith_class_start(u->group_class[g]), width = 0, shift = 0;
     unsigned flags = u->level > start ? 0 : PITH_BLOCK_CENTRED;
     const int32_t *m = u->m + g * PITH_GROUP;
     *n_outside = 0;
     if (u->level < start) return flags;
-    int size = 0, sign = 0;
-    for (size_t i = 0; i < PITH_GROUP; i++) {
-        size |= m[i] ^ (m[i] >> 31);
-        sign |= m[i];
-    }
+    int32_t size, all;
+    loops->extent(m, &all, &size);
     while (size >> width) width++;
-    width += size || sign < 0;
+    width += all != 0;
     size_t n = 0;
     if (width > 8) {
         int widest = width;
         width = 8;
-        while ((n = outside(m, width, shift)) > SHIFT_OUTLIERS && shift < PITH_MIN(widest - 8, 7)) shift++;
+        while ((n = loops->outside(m, width + shift - 1)) > SHIFT_OUTLIERS && shift < PITH_MIN(widest - 8, 7)) shift++;
     }
     while (shift == 0 && width > 0) {
-        size_t more = outside(m, width - 1, 0);
+        size_t more = width > 1 ? loops->outside(m, width - 2) : count_not_zero(m);
         if ((more - n) * OUTLIER_COST > 64) break;
         n = more;
         width--;
@@ -77,25 +69,26 @@ static size_t take_columns(const pith_unit *u, size_t g, const uint8_t *wide, si
 }
 
 /* The block's stored values, and its outliers appended to *single. */
-static void pack_group(const pith_unit *u, size_t g, unsigned bits, float step, uint8_t values[16][32], pith_outlier **single)
+static void pack_group(const pith_value_loops *loops, const pith_unit *u, size_t g, unsigned bits, float step, uint8_t values[16][32], pith_outlier **single)
 {
     unsigned width = PITH_BLOCK_WIDTH(bits), shift = bits >> 5;
     const int32_t *m = u->m + g * PITH_GROUP;
     int low = width ? -(1 << (width - 1)) : 0, high = width ? (1 << (width - 1)) - 1 : 0;
     float middle = bits & PITH_BLOCK_CENTRED ? 0 : 0.5f, packed_middle = pith_block_extra(bits) + 0.5f;
-    for (size_t i = 0; i < PITH_GROUP; i++) {
+    size_t n = loops->pack(m, (int)shift, low, high, values[0]);
+    for (size_t i = 0; i < PITH_GROUP && n > 0; i++) {
         int wanted = m[i] >> shift, v = PITH_MIN(PITH_MAX(wanted, low), high);
-        values[i / 32][i % 32] = (uint8_t)(v - low);
         if (v == wanted) continue;
         size_t column = g % u->n_blocks * PITH_GROUP_COLS + i % PITH_GROUP_COLS;
         float missing = ((float)m[i] + middle) - ((float)(v * (1 << shift)) + packed_middle);
         *(*single)++ = (pith_outlier){(uint32_t)(column * PITH_TILE_ROWS + i / PITH_GROUP_COLS), missing * step};
+        n--;
     }
 }
 
 /* ---- a unit ----------------------------------------------------------------------------------- */
 
-static pith_status choose_all(pith_ctx *ctx, const pith_coded_tensor *c, const pith_unit *u, const float *step, const uint8_t *wide, size_t n_wide, uint8_t *bits, pith_packed *p)
+static pith_status choose_all(pith_ctx *ctx, const pith_value_loops *loops, const pith_coded_tensor *c, const pith_unit *u, const float *step, const uint8_t *wide, size_t n_wide, uint8_t *bits, pith_packed *p)
 {
     p->start = pith_array(ctx, u->n_tiles + 1, sizeof *p->start);
     if (n_wide) p->columns = pith_calloc(ctx, u->n_tiles * PITH_TILE_ROWS, n_wide * sizeof *p->columns);
@@ -108,7 +101,7 @@ static pith_status choose_all(pith_ctx *ctx, const pith_coded_tensor *c, const p
             size_t g = t * u->n_blocks + b, n;
             size_t col0 = b * PITH_GROUP_COLS, n_cols = PITH_MIN((size_t)PITH_GROUP_COLS, c->n_cols - col0);
             if (n_wide && u->level >= 0) taken += take_columns(u, g, wide + col0, n_cols, step[t], p->columns + t * PITH_TILE_ROWS * n_wide + taken, n_wide);
-            bits[g] = (uint8_t)choose_bits(u, g, &n);
+            bits[g] = (uint8_t)choose_bits(loops, u, g, &n);
             n_single += n;
         }
     }
@@ -118,19 +111,20 @@ static pith_status choose_all(pith_ctx *ctx, const pith_coded_tensor *c, const p
 
 pith_status pith_pack_unit(pith_ctx *ctx, const pith_coded_tensor *t, pith_unit *u, size_t n_rows, const uint8_t *wide, size_t n_wide, pith_packed *p)
 {
+    const pith_value_loops *loops = pith_value_loops_for(pith_ctx_cpu(ctx)->isa);
     *p = (pith_packed){0};
     float *step = pith_calloc(ctx, u->n_tiles, sizeof *step);
     uint8_t *bits = pith_array(ctx, u->n_tiles, u->n_blocks);
     pith_status status = step && bits ? PITH_OK : PITH_E_MEMORY;
     for (size_t i = 0; i < u->n_tiles && u->level >= 0 && status == PITH_OK; i++) step[i] = ldexpf(t->base_step * pith_step_of_code(u->step_code[i]), -u->level);
-    if (status == PITH_OK) status = choose_all(ctx, t, u, step, wide, n_wide, bits, p);
+    if (status == PITH_OK) status = choose_all(ctx, loops, t, u, step, wide, n_wide, bits, p);
     if (status == PITH_OK) status = pith_qmat_new(ctx, n_rows, t->n_cols, PITH_QSCALE_ROW, bits, &p->m);
     pith_outlier *single = p->single;
     for (size_t g = 0; g < u->n_tiles * u->n_blocks && status == PITH_OK; g++) {
         uint8_t values[16][32];
         size_t tile = g / u->n_blocks;
         if (u->level < pith_class_start(u->group_class[g])) continue;
-        pack_group(u, g, bits[g], step[tile], values, &single);
+        pack_group(loops, u, g, bits[g], step[tile], values, &single);
         pith_qmat_put_block(&p->m, tile, g % u->n_blocks, (const uint8_t(*)[32])values, NULL, NULL);
     }
     for (size_t r = 0; r < u->n_tiles * PITH_TILE_ROWS && status == PITH_OK; r++) p->m.row_scale[r] = step[r / PITH_TILE_ROWS];

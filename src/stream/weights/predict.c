@@ -2,12 +2,16 @@
 
 #include <math.h>
 
+#define Q_SHIFT 3                    /* of the manifest's numbers, in units of 2^-14 */
+#define Z_BITS 10                    /* a unit's tile, columns mixed: 2^10 is about the root mean square of its largest group */
+#define Z_STEP_BITS 8                /* rows mixed: 2^8 is about the first tile's step at level 0 */
+
 static size_t n_tiles_of(size_t n) { return PITH_CEIL_DIV(n, PITH_GROUP_ROWS); }
 
-pith_status pith_predictor_new(pith_ctx *ctx, const pith_manifest *m, pith_predictor *p)
+pith_status pith_predictor_new(pith_ctx *ctx, const pith_manifest *m, bool forward, pith_predictor *p)
 {
-    size_t n = m->rotation_n, tiles = n_tiles_of(n);
-    *p = (pith_predictor){.kernels = pith_kernels_get(ctx), .manifest = m, .n = n};
+    size_t n = m->rotation_n, tiles = n_tiles_of(n), pairs = PITH_CEIL_DIV(n, 2);
+    *p = (pith_predictor){.kernels = pith_kernels_get(ctx), .loops = pith_value_loops_for(pith_ctx_cpu(ctx)->isa), .manifest = m, .n = n, .n_pairs = pairs};
     if (!n) return PITH_E_CORRUPT;
     for (size_t i = 0; i < m->n_tensors; i++) {
         const pith_coded_tensor *t = &m->tensors[i];
@@ -15,17 +19,24 @@ pith_status pith_predictor_new(pith_ctx *ctx, const pith_manifest *m, pith_predi
         const pith_vector *gain = t->scale ? pith_manifest_gain(m, m->vectors[t->scale - 1].name) : NULL;
         if (t->basis & PITH_BASIS_IN && (!gain || gain->n != t->n_cols)) return PITH_E_CORRUPT;
     }
-    p->q = pith_array(ctx, n * n, sizeof *p->q);
-    p->q_t = pith_array(ctx, n * n, sizeof *p->q_t);
-    p->tile_square = pith_calloc(ctx, n * tiles, sizeof *p->tile_square);
-    if (!p->q || !p->q_t || !p->tile_square) {
+    int16_t **const matrix[] = {&p->q, &p->q_t_pairs, &p->q_t, &p->q_pairs};
+    bool ok = (p->tile_square = pith_calloc(ctx, n * tiles, sizeof *p->tile_square)) != NULL;
+    for (int i = 0; i < (forward ? 4 : 2) && ok; i++) ok = (*matrix[i] = pith_calloc(ctx, n * pairs, 2 * sizeof(int16_t))) != NULL;
+    if (!ok) {
         pith_predictor_free(ctx, p);
         return PITH_E_MEMORY;
     }
-    for (size_t i = 0; i < n * n; i++) p->q[i] = (float)m->rotation[i] * 0x1p-14f;
-    pith_transpose(p->q, n, n, n, p->q_t, n);
     for (size_t r = 0; r < n; r++)
-        for (size_t i = 0; i < n; i++) p->tile_square[r * tiles + i / PITH_GROUP_ROWS] += p->q[r * n + i] * p->q[r * n + i];
+        for (size_t c = 0; c < n; c++) {
+            int16_t q = (int16_t)(m->rotation[r * n + c] >> Q_SHIFT);
+            float x = (float)q * PITH_Q_UNIT;
+            p->tile_square[r * tiles + c / PITH_GROUP_ROWS] += x * x;
+            p->q[r * 2 * pairs + c] = q;
+            p->q_t_pairs[c / 2 * 2 * n + 2 * r + c % 2] = q;
+            if (!forward) continue;
+            p->q_t[c * 2 * pairs + r] = q;
+            p->q_pairs[r / 2 * 2 * n + 2 * c + r % 2] = q;
+        }
     return PITH_OK;
 }
 
@@ -33,45 +44,65 @@ void pith_predictor_free(pith_ctx *ctx, pith_predictor *p)
 {
     pith_free(ctx, p->q);
     pith_free(ctx, p->q_t);
+    pith_free(ctx, p->q_pairs);
+    pith_free(ctx, p->q_t_pairs);
     pith_free(ctx, p->tile_square);
     *p = (pith_predictor){0};
 }
 
 /* ---- in the codec's basis --------------------------------------------------------------------- */
 
-static size_t z_bytes(const pith_coded_tensor *t, size_t n_tiles) { return n_tiles * pith_coded_blocks(t) * PITH_GROUP * sizeof(float); }
+static size_t z_bytes(const pith_coded_tensor *t, size_t n_tiles) { return n_tiles * pith_coded_blocks(t) * PITH_GROUP * sizeof(int16_t); }
+static size_t noise_bytes(const pith_coded_tensor *t, size_t n_tiles) { return PITH_ROUND_UP(n_tiles * pith_coded_blocks(t) * sizeof(float), PITH_ALIGN); }
 
 size_t pith_latent_bytes(const pith_coded_tensor *t, size_t n_tiles)
 {
-    return z_bytes(t, n_tiles) + PITH_ROUND_UP(n_tiles * pith_coded_blocks(t) * sizeof(float), PITH_ALIGN);
+    return z_bytes(t, n_tiles) + noise_bytes(t, n_tiles) + PITH_ROUND_UP(n_tiles * sizeof(float), PITH_ALIGN);
 }
 
 void pith_latent_init(pith_latent *l, const pith_coded_tensor *t, size_t n_tiles, void *memory)
 {
     l->z = memory;
     l->noise = (float *)(void *)((uint8_t *)memory + z_bytes(t, n_tiles));
+    l->unit = (float *)(void *)((uint8_t *)l->noise + noise_bytes(t, n_tiles));
 }
 
-void pith_latent_put(const pith_predictor *p, const pith_coded_tensor *t, const pith_unit *u, size_t tile0, const pith_latent *l)
+/* log2 of what 1 of a tile's numbers stands for, from its classes and steps of level 0. */
+static int tile_unit(const pith_coded_tensor *t, const pith_unit *u, size_t tile, const float *scale)
 {
+    float step0 = t->base_step * pith_step_of_code(u->step_code[tile]);
+    int most = -126 + Z_BITS;
+    for (size_t b = 0; b < u->n_blocks; b++) {
+        int class = u->group_class[tile * u->n_blocks + b];
+        float c = scale ? 0 : 1;
+        for (size_t k = b * PITH_GROUP_COLS; scale && k < PITH_MIN((b + 1) * PITH_GROUP_COLS, t->n_cols); k++) c = scale[k] > c ? scale[k] : c;
+        if (u->level >= pith_class_start(class)) most = PITH_MAX(most, ((class - PITH_CLASS_ZERO) >> 2) + pith_octave(step0 * c));
+    }
+    return most - Z_BITS;
+}
+
+void pith_latent_put(const pith_predictor *p, const pith_coded_tensor *t, const pith_unit *u, size_t tile0, bool first, const pith_latent *l)
+{
+    bool out = t->basis & PITH_BASIS_OUT;
     size_t ld = u->n_blocks * PITH_GROUP_COLS;
-    const float *scale = t->scale ? p->manifest->vectors[t->scale - 1].x : NULL;
+    const float *scale = t->scale && !out ? p->manifest->vectors[t->scale - 1].x : NULL;
+    if (out && first) l->unit[0] = u->level < 0 ? 1 : ldexpf(1, pith_octave(t->base_step * pith_step_of_code(u->step_code[0])) - Z_STEP_BITS);
+    for (size_t tile = 0; tile < u->n_tiles && !out; tile++) l->unit[tile0 + tile] = u->level < 0 ? 1 : ldexpf(1, tile_unit(t, u, tile, scale));
     for (size_t g = 0; g < u->n_tiles * u->n_blocks; g++) {
         size_t tile = g / u->n_blocks, block = g % u->n_blocks, n_cols = PITH_MIN(PITH_GROUP_COLS, t->n_cols - block * PITH_GROUP_COLS);
+        size_t row0 = (tile0 + tile) * PITH_GROUP_ROWS;
         int start = u->level < 0 ? PITH_MAX_LEVELS : pith_class_start(u->group_class[g]);
         float step0 = u->level < 0 ? 0 : t->base_step * pith_step_of_code(u->step_code[tile]);
-        float step = ldexpf(step0, -u->level), middle = u->level > start ? 0.5f : 0;
+        float step = ldexpf(step0, -u->level) / l->unit[out ? 0 : tile0 + tile], middle = u->level > start ? 0.5f : 0, factor[PITH_GROUP_COLS] = {0};
         const int32_t *m = u->m + g * PITH_GROUP;
-        float *to = l->z + ((tile0 + tile) * PITH_GROUP_ROWS) * ld + block * PITH_GROUP_COLS;
+        bool started = u->level >= start;
         l->noise[(tile0 + tile) * u->n_blocks + block] = pith_unit_noise(u, g, step0);
-        if (u->level < start) {
-            for (size_t r = 0; r < PITH_GROUP_ROWS; r++) memset(to + r * ld, 0, PITH_GROUP_COLS * sizeof *to);
-            continue;
+        for (size_t k = 0; k < n_cols && started; k++) factor[k] = scale ? step * scale[block * PITH_GROUP_COLS + k] : step;
+        for (size_t r = 0; r < PITH_GROUP_ROWS; r += out ? 2 : 1) {
+            int16_t *z = out ? l->z + (row0 + r) * ld + 2 * block * PITH_GROUP_COLS : l->z + (row0 + r) * ld + block * PITH_GROUP_COLS;
+            if (!started) memset(z, 0, (out ? 2 : 1) * PITH_GROUP_COLS * sizeof *z);
+            else (out ? p->loops->number_pairs : p->loops->numbers)(m + r * PITH_GROUP_COLS, middle, factor, z);
         }
-        float c[PITH_GROUP_COLS] = {0};
-        for (size_t k = 0; k < n_cols; k++) c[k] = scale ? scale[block * PITH_GROUP_COLS + k] : 1;
-        for (size_t r = 0; r < PITH_GROUP_ROWS; r++, to += ld, m += PITH_GROUP_COLS)
-            for (size_t k = 0; k < PITH_GROUP_COLS; k++) to[k] = ((float)m[k] + middle) * step * c[k];
     }
 }
 
@@ -80,23 +111,27 @@ void pith_latent_put(const pith_predictor *p, const pith_coded_tensor *t, const 
 size_t pith_predict_scratch(const pith_predictor *p, const pith_coded_tensor *t)
 {
     size_t tiles = t->basis & PITH_BASIS_OUT ? 0 : pith_unit_tiles(t, t->first_unit), blocks = pith_coded_blocks(t);
-    return (blocks * p->n + tiles * p->n + PITH_GROUP_ROWS * blocks) * sizeof(float);
+    return (blocks * p->n + tiles * p->n + PITH_GROUP_ROWS * blocks + 2 * blocks * PITH_GROUP_COLS) * sizeof(float);
 }
 
 /* Rows were mixed: W = Q Z, each row of noise the sum over tiles of what they add to it. */
 static void predict_out(const pith_predictor *p, const pith_coded_tensor *t, const pith_latent *l, size_t row0, size_t n_rows, float *value, float *variance, float *scratch)
 {
     size_t blocks = pith_coded_blocks(t), ld = blocks * PITH_GROUP_COLS, tiles = n_tiles_of(p->n);
-    const float *scale = t->scale ? p->manifest->vectors[t->scale - 1].x : NULL;
-    p->kernels->gemm(n_rows, ld, p->n, p->q + row0 * p->n, p->n, l->z, ld, value, ld, false);
-    for (size_t r0 = 0; r0 < n_rows; r0 += PITH_GROUP_ROWS) {
-        size_t n = PITH_MIN(PITH_GROUP_ROWS, n_rows - r0);
-        p->kernels->gemm(n, blocks, tiles, p->tile_square + (row0 + r0) * tiles, tiles, l->noise, blocks, scratch, blocks, false);
-        for (size_t r = 0; r < n; r++)
-            for (size_t c = 0; c < ld; c++) {
-                float s = scale && c < t->n_cols ? scale[c] : 1;
-                variance[(r0 + r) * ld + c] = scratch[r * blocks + c / PITH_GROUP_COLS] * (s * s);
-            }
+    float *c = scratch, *c_square = c + ld, *noise = c_square + ld, unit = l->unit[0] * PITH_Q_UNIT;
+    for (size_t k = 0; k < ld; k++) {
+        c[k] = t->scale && k < t->n_cols ? p->manifest->vectors[t->scale - 1].x[k] : 1;
+        c_square[k] = c[k] * c[k];
+    }
+    p->kernels->gemm16(n_rows, ld, p->n_pairs, p->q + row0 * 2 * p->n_pairs, 2 * p->n_pairs, l->z, ld, (int32_t *)(void *)value, ld);
+    for (size_t r = 0; r < n_rows; r++) {
+        if (r % PITH_GROUP_ROWS == 0)
+            p->kernels->gemm(PITH_MIN(PITH_GROUP_ROWS, n_rows - r), blocks, tiles, p->tile_square + (row0 + r) * tiles, tiles, l->noise, blocks, noise, blocks, false);
+        p->loops->scale_sums(value + r * ld, unit, c, ld);
+        for (size_t b = 0; b < blocks; b++) {
+            float x = noise[r % PITH_GROUP_ROWS * blocks + b], *to = variance + r * ld + b * PITH_GROUP_COLS;
+            for (size_t k = 0; k < PITH_GROUP_COLS; k++) to[k] = x * c_square[b * PITH_GROUP_COLS + k];
+        }
     }
 }
 
@@ -108,20 +143,23 @@ static void predict_in(const pith_predictor *p, const pith_coded_tensor *t, cons
     const pith_vector *gain = scale && t->basis & PITH_BASIS_IN ? pith_manifest_gain(p->manifest, scale->name) : NULL;
     float *block_square = scratch, *tile_noise = scratch + blocks * n; /* [blocks, n]: sum of (c_k Q[j, k])^2 over a block; [n_tiles, n] */
     memset(block_square, 0, blocks * n * sizeof *block_square);
-    for (size_t k = 0; k < n; k++)
+    for (size_t k = 0; k < n; k++) {
+        const int16_t *q = p->q_t_pairs + k / 2 * 2 * n + k % 2;
+        float *to = block_square + k / PITH_GROUP_COLS * n, c = (scale ? scale->x[k] : 1) * PITH_Q_UNIT;
         for (size_t j = 0; j < n; j++) {
-            float x = p->q_t[k * n + j] * (scale ? scale->x[k] : 1);
-            block_square[k / PITH_GROUP_COLS * n + j] += x * x;
+            float x = (float)q[2 * j] * c;
+            to[j] += x * x;
         }
+    }
     p->kernels->gemm(n_tiles, n, blocks, l->noise + first * blocks, blocks, block_square, n, tile_noise, n, false);
-    p->kernels->gemm(n_rows, n, n, l->z + first * PITH_GROUP_ROWS * ld, ld, p->q_t, n, value, ld, false);
+    p->kernels->gemm16(n_rows, n, p->n_pairs, l->z + first * PITH_GROUP_ROWS * ld, ld, p->q_t_pairs, n, (int32_t *)(void *)value, ld);
     /* gains are taken out; all rows of a tile have the same likely error */
     float *inverse = block_square;
     for (size_t j = 0; j < n; j++) inverse[j] = gain ? 1 / gain->x[j] : 1;
     for (size_t r = 0; r < n_rows; r++) {
-        float *v = value + r * ld, *s = variance + r * ld;
+        float *v = value + r * ld, *s = variance + r * ld, unit = l->unit[first + r / PITH_GROUP_ROWS] * PITH_Q_UNIT;
         const float *noise = tile_noise + r / PITH_GROUP_ROWS * n;
-        for (size_t j = 0; j < n && gain; j++) v[j] *= inverse[j];
+        p->loops->scale_sums(v, unit, inverse, n);
         if (r % PITH_GROUP_ROWS) memcpy(s, s - ld, ld * sizeof *s);
         else for (size_t j = 0; j < n; j++) s[j] = noise[j] * (inverse[j] * inverse[j]);
         for (size_t j = n; j < ld; j++) v[j] = s[j] = 0;

@@ -1,0 +1,202 @@
+#include "stage/quantize/value_loops.h"
+
+#ifndef LOOPS
+#define LOOPS pith_value_loops_plain
+#endif
+
+/* The same memory as one and as the other. */
+typedef int32_t any_i32 __attribute__((may_alias));
+typedef float any_f32 __attribute__((may_alias));
+
+static inline int within(int x, int low, int high) { return x < low ? low : x > high ? high : x; }
+static inline float within_f(float x, float low, float high) { return x > low ? (x < high ? x : high) : low; } /* NaN: low */
+
+/* ---- the embedded quantiser -------------------------------------------------------------------- */
+
+/* Bit k of a row of bits for each value, shifted to bit b, added. */
+static inline void add_bits(const uint8_t *restrict bits, int b, int32_t *restrict m)
+{
+    for (size_t k = 0; k < PITH_GROUP; k += 32) {
+        uint32_t word = pith_le32(bits + k / 8);
+        for (size_t i = 0; i < 32; i++) m[k + i] += (int32_t)((word >> i & 1) << b);
+    }
+}
+
+static size_t start(const uint8_t *restrict symbols, const uint8_t *restrict planes, int bits, int32_t *restrict m)
+{
+    int half = bits ? 1 << (bits - 1) : 0, factor = 1 << bits, escapes = 0;
+    for (size_t k = 0; k < PITH_GROUP; k++) {
+        m[k] = (symbols[k] - 8) * factor - half;
+        escapes += symbols[k] == PITH_START_ESCAPE;
+    }
+    for (int b = 0; b < bits; b++) add_bits(planes + (size_t)b * PITH_GROUP / 8, b, m);
+    return (size_t)escapes;
+}
+
+static void split_contexts(const int32_t *restrict m, bool first, int base, uint8_t *restrict contexts)
+{
+    if (first) for (size_t k = 0; k < PITH_GROUP; k++) contexts[k] = (uint8_t)(base + pith_split_magnitude(m[k], true));
+    else for (size_t k = 0; k < PITH_GROUP; k++) contexts[k] = (uint8_t)(base + pith_split_magnitude(m[k], false));
+}
+
+static void split(const uint8_t *restrict symbols, bool first, int32_t *restrict m)
+{
+    if (first) for (size_t k = 0; k < PITH_GROUP; k++) m[k] = 2 * m[k] - 1 + (symbols[k] ^ pith_split_flip(m[k], true));
+    else for (size_t k = 0; k < PITH_GROUP; k++) m[k] = 2 * m[k] + (symbols[k] ^ pith_split_flip(m[k], false));
+}
+
+static void split_bits(const uint8_t *restrict bits, bool first, int32_t *restrict m)
+{
+    for (size_t k = 0; k < PITH_GROUP; k++) m[k] = 2 * m[k] - first;
+    add_bits(bits, 0, m);
+}
+
+static void cells(const float *restrict z, const float *restrict factor, int32_t *restrict m)
+{
+    for (size_t k = 0; k < PITH_GROUP_COLS; k++) {
+        float x = within_f(z[k] * factor[k], -0x1p20f, 0x1p20f);
+        float nearest = (x + 0x1.8p23f) - 0x1.8p23f;
+        m[k] = (int32_t)(nearest - (nearest > x ? 1.0f : 0.0f));
+    }
+}
+
+/* ---- packing ------------------------------------------------------------------------------------- */
+
+static void extent(const int32_t *restrict m, int32_t *all, int32_t *size)
+{
+    int32_t a = 0, s = 0;
+    for (size_t i = 0; i < PITH_GROUP; i++) {
+        a |= m[i];
+        s |= m[i] ^ (m[i] >> 31);
+    }
+    *all = a;
+    *size = s;
+}
+
+static size_t outside(const int32_t *restrict m, int bits)
+{
+    int n = 0;
+    for (size_t i = 0; i < PITH_GROUP; i++) n += (m[i] ^ (m[i] >> 31)) >> bits != 0;
+    return (size_t)n;
+}
+
+static size_t pack(const int32_t *restrict m, int shift, int low, int high, uint8_t *restrict values)
+{
+    int n = 0;
+    for (size_t i = 0; i < PITH_GROUP; i++) {
+        int wanted = m[i] >> shift, v = within(wanted, low, high);
+        values[i] = (uint8_t)(v - low);
+        n += v != wanted;
+    }
+    return (size_t)n;
+}
+
+/* ---- the exact layer ----------------------------------------------------------------------------- */
+
+/* Of 32 values, by halves: h = 16, 8, 4, 2, 1 makes one value of i and i + h. */
+static pith_block_guess guess(const pith_grid *g, const float *restrict value, const float *restrict variance)
+{
+    float low[16], high[16], sum[16];
+    for (int i = 0; i < 16; i++) {
+        low[i] = value[i + 16] < value[i] ? value[i + 16] : value[i];
+        high[i] = value[i + 16] > value[i] ? value[i + 16] : value[i];
+        sum[i] = variance[i] + variance[i + 16];
+    }
+#pragma GCC unroll 4
+    for (int h = 8; h > 0; h /= 2)
+        for (int i = 0; i < h; i++) {
+            low[i] = low[i + h] < low[i] ? low[i + h] : low[i];
+            high[i] = high[i + h] > high[i] ? high[i + h] : high[i];
+            sum[i] += sum[i + h];
+        }
+    pith_block_guess b = {.middle = (low[0] + high[0]) / 2};
+    if (g->has_min) b.d = (high[0] - low[0]) / (float)(g->n_levels - 1);
+    else if (g->n_levels == 256) b.d = (-low[0] > high[0] ? -low[0] : high[0]) / 127;
+    else b.d = (-low[0] > high[0] ? low[0] : high[0]) / (float)g->low;    /* the value farthest from 0 is at the low end */
+    b.class = within(pith_octave(sum[0] / 32 / (b.d * b.d)) >> 1, -6, 6) + 6;
+    return b;
+}
+
+static void place(const pith_grid *g, const float *restrict value, const float *restrict variance, float d, float m, uint16_t *restrict model, int16_t *restrict zero)
+{
+    const float top = (float)(g->n_levels - 1), low = (float)g->low, inverse = 1 / d, inverse_square = inverse * inverse;
+    const int half = g->n_levels / 2, end = g->n_levels - 1;
+    for (int i = 0; i < 32; i++) {
+        float x = within_f((value[i] - m) * inverse - low, -PITH_GRID_FAR, top + PITH_GRID_FAR);
+        int down = x > top / 2;
+        float a = down ? top - x : x;                         /* distance from the nearer end */
+        int near = within((int)((a + 0x1.8p23f) - 0x1.8p23f), 0, half); /* to nearest even */
+        float f = within_f((a - (float)near + 2.5f) * 4, 0, 100);       /* quarters, from 2 below the middle of the cell */
+        int quarter = within((int)f - 8, -2, 5) + 2;
+        int class = within(pith_octave(variance[i] * inverse_square), -10, 12) + 10;
+        model[i] = (uint16_t)((PITH_GRID_FIRST_NUMBER + class * 32 + within(near, 0, 3) * 8 + quarter) | (down ? PITH_GRID_DOWN : 0));
+        zero[i] = (int16_t)(down ? end - near : near);
+    }
+}
+
+static size_t settle(const uint16_t *restrict model, const int16_t *restrict zero, int top, uint8_t *restrict u)
+{
+    int escapes = 0;
+    for (int i = 0; i < 32; i++) {
+        int difference = u[i] - 128;
+        escapes += u[i] == PITH_GRID_ESCAPE;
+        u[i] = (uint8_t)within(zero[i] + (model[i] & PITH_GRID_DOWN ? -difference : difference), 0, top);
+    }
+    return (size_t)escapes;
+}
+
+/* ---- predictions --------------------------------------------------------------------------------- */
+
+static inline int16_t number(float x)
+{
+    return (int16_t)((within_f(x, -32767, 32767) + 0x1.8p23f) - 0x1.8p23f);
+}
+
+static void numbers(const int32_t *restrict m, float middle, const float *restrict factor, int16_t *restrict z)
+{
+    for (size_t k = 0; k < PITH_GROUP_COLS; k++) z[k] = number(((float)m[k] + middle) * factor[k]);
+}
+
+static void number_pairs(const int32_t *restrict m, float middle, const float *restrict factor, int16_t *restrict z)
+{
+    for (size_t k = 0; k < PITH_GROUP_COLS; k++) {
+        z[2 * k] = number(((float)m[k] + middle) * factor[k]);
+        z[2 * k + 1] = number(((float)m[PITH_GROUP_COLS + k] + middle) * factor[k]);
+    }
+}
+
+static void round_all(const float *restrict x, float factor, size_t n, int16_t *restrict z)
+{
+    for (size_t k = 0; k < n; k++) z[k] = number(x[k] * factor);
+}
+
+static void round_pairs(const float *restrict x, const float *restrict y, float factor, size_t n, int16_t *restrict z)
+{
+    for (size_t k = 0; k < n; k++) {
+        z[2 * k] = number(x[k] * factor);
+        z[2 * k + 1] = number(y[k] * factor);
+    }
+}
+
+static float largest(const float *x, size_t n)
+{
+    const any_i32 *bits = (const any_i32 *)x;
+    int32_t most = 0; /* magnitudes are in the order of their bits */
+    for (size_t i = 0; i < n; i++) {
+        int32_t size = bits[i] & 0x7fffffff;
+        size = size > 0x7f800000 ? 0 : size;
+        most = size > most ? size : most;
+    }
+    float result;
+    memcpy(&result, &most, sizeof result);
+    return result;
+}
+
+static void scale_sums(void *sum, float unit, const float *restrict factor, size_t n)
+{
+    const any_i32 *from = sum;
+    any_f32 *to = sum;
+    for (size_t i = 0; i < n; i++) to[i] = (float)from[i] * unit * factor[i];
+}
+
+const pith_value_loops LOOPS = {start, split_contexts, split, split_bits, cells, extent, outside, pack, guess, place, settle, numbers, number_pairs, round_all, round_pairs, largest, scale_sums};

@@ -1,0 +1,84 @@
+/* The loops of the quantisers over values.  Compiled once for each instruction set, for the compiler to make
+ * vectors of; the results are the same. */
+#ifndef PITH_VALUE_LOOPS_H
+#define PITH_VALUE_LOOPS_H
+
+#include "stage/quantize/embedded.h"
+#include "stage/quantize/grid.h"
+
+/* ---- the embedded quantiser: groups of PITH_GROUP values --------------------------------------- */
+
+#define PITH_START_ESCAPE 0          /* starting symbols: 8 + high part, 1..15; 0: see the list of escapes */
+
+/* A split's context: how far from the middle the cell is, and which way its symbol is turned. */
+static inline int pith_split_magnitude(int m, bool first)
+{
+    int a = first ? (m < 0 ? -m : m) : m < 0 ? -1 - m : m;
+    if (first) return a < 3 ? a : 3;
+    return a < 2 ? a : a < 4 ? 2 : 3;
+}
+static inline int pith_split_flip(int m, bool first) { return first ? m <= 0 : m < 0; }
+
+/* ---- the exact layer: blocks of 32 numbers ------------------------------------------------------ */
+
+#define PITH_GRID_FIRST_NUMBER (2 * PITH_GRID_SCALE_CLASSES) /* the first model of numbers */
+#define PITH_GRID_ESCAPE 0                                   /* symbols: 128 + what is to be added to the prediction, 1..255 */
+#define PITH_GRID_DOWN 0x8000                                /* beside a model: differences count downwards */
+#define PITH_GRID_FAR 1000.0f                                /* predictions are held within so many steps of the range */
+
+/* What the prediction says about a block's scale, and the middle of its range. */
+typedef struct pith_block_guess {
+    float d, middle;
+    int class;
+} pith_block_guess;
+
+typedef struct pith_value_loops {
+    /** Starting values from symbols and low bits, `bits` planes of 64 bytes; returns how many symbols are escapes. */
+    size_t (*start)(const uint8_t *symbols, const uint8_t *planes, int bits, int32_t *m);
+    /** The context of each value's split: base + its magnitude. */
+    void (*split_contexts)(const int32_t *m, bool first, int base, uint8_t *contexts);
+    /** Split each cell: by symbols, or by 512 bits. */
+    void (*split)(const uint8_t *symbols, bool first, int32_t *m);
+    void (*split_bits)(const uint8_t *bits, bool first, int32_t *m);
+    /** 32 values as cells: the whole number below z * factor, within +-2^20. */
+    void (*cells)(const float *z, const float *factor, int32_t *m);
+
+    /* packing a group's cells in few bits (stream/weights/pack.c) */
+    /** OR of all cells, and of each or its complement, whichever is not negative. */
+    void (*extent)(const int32_t *m, int32_t *all, int32_t *size);
+    /** How many cells, or their complements, are 2^bits or more. */
+    size_t (*outside)(const int32_t *m, int bits);
+    /** Cells without their lowest `shift` bits, held within low..high, from 0; returns how many had to be. */
+    size_t (*pack)(const int32_t *m, int shift, int low, int high, uint8_t *values);
+
+    pith_block_guess (*guess)(const pith_grid *g, const float *value, const float *variance);
+    /** Model of each number, and what a difference of 0 stands for. */
+    void (*place)(const pith_grid *g, const float *value, const float *variance, float d, float m, uint16_t *model, int16_t *zero);
+    /** Numbers 0..top from symbols, in place, given what `place` made; returns how many are escapes. */
+    size_t (*settle)(const uint16_t *model, const int16_t *zero, int top, uint8_t *u);
+
+    /** 32 cells as 16-bit numbers, (m + middle) * factor to the nearest, ties to even; pairs: of two rows of a group, side by side. */
+    void (*numbers)(const int32_t *m, float middle, const float *factor, int16_t *z);
+    void (*number_pairs)(const int32_t *m, float middle, const float *factor, int16_t *z);
+    /** The same of n values, x * factor; pairs: of x and y, side by side. */
+    void (*round)(const float *x, float factor, size_t n, int16_t *z);
+    void (*round_pairs)(const float *x, const float *y, float factor, size_t n, int16_t *z);
+    /** The largest magnitude; not a number counts for nothing. */
+    float (*largest)(const float *x, size_t n);
+    /** sum[i] * unit * factor[i], in place: sums lie where their values will. */
+    void (*scale_sums)(void *sum, float unit, const float *factor, size_t n);
+} pith_value_loops;
+
+extern const pith_value_loops pith_value_loops_plain, pith_value_loops_avx2, pith_value_loops_avx512;
+
+static inline const pith_value_loops *pith_value_loops_for(pith_isa isa)
+{
+#if defined __x86_64__
+    if (isa == PITH_ISA_AVX512) return &pith_value_loops_avx512;
+    if (isa == PITH_ISA_AVX2) return &pith_value_loops_avx2;
+#endif
+    (void)isa;
+    return &pith_value_loops_plain;
+}
+
+#endif

