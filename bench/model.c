@@ -12,10 +12,10 @@
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "api/model.h"
 #include "machine.h"
+#include "times.h"
 
 enum { MAX_ARGS = 5, SLICES = 64, PASSES = 3 };
 
@@ -29,25 +29,6 @@ typedef struct side {
 } side;
 
 static pith_status need(pith_ctx *ctx, bool ok, const char *what) { return ok ? PITH_OK : pith_fail(ctx, PITH_E_ARGUMENT, "%s", what); }
-
-/* ---- time ------------------------------------------------------------------------------------- */
-
-typedef struct times {
-    double wall, cpu;
-} times;
-
-static times now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (times){pith_now_s(), (double)t.tv_sec + 1e-9 * (double)t.tv_nsec};
-}
-
-static void print_since(times start)
-{
-    times end = now();
-    printf("{\"wall\": %.9f, \"cpu\": %.9f}\n", end.wall - start.wall, end.cpu - start.cpu);
-}
 
 /* ---- the model -------------------------------------------------------------------------------- */
 

@@ -37,6 +37,7 @@ void pith_terminal_log(void *user, pith_log_level level, const char *line)
     static const char *const words[] = {"error: ", "warning: ", "", ""}, *const colours[] = {"\033[1;31m", "\033[1;33m", "", ""};
     pith_terminal *t = user;
     pith_terminal_clear(t);
+    t->n_lines++;
     if (t->colour && *words[level]) fprintf(t->out, "pith: %s%s\033[0m%s\n", colours[level], words[level], line);
     else fprintf(t->out, "pith: %s%s\n", words[level], line);
 }

@@ -12,6 +12,7 @@ typedef struct pith_terminal {
     double start_s;          /* when the work that progress is about began */
     double last_line_s;      /* when the last plain progress line was printed */
     const char *last_what;
+    unsigned n_lines;        /* log lines so far: what draws above the bar sees that it has moved */
 } pith_terminal;
 
 /** Look at standard error and the environment (NO_COLOR, TERM). */

@@ -117,11 +117,18 @@ pith_status pith_bed_value(const pith_bed *bed, const char *row, const char *mea
 
 /* ---- training --------------------------------------------------------------------------------- */
 
-static pith_status train(pith_bed *bed, const char *part, const pith_run *parent)
+/* For whom a bed is trained. */
+typedef struct audience {
+    const pith_run *parent;        /* NULL: nobody's run */
+    void (*observe)(void *user, const pith_train_history *history);
+    void *user;
+} audience;
+
+static pith_status train(pith_bed *bed, const char *part, audience who)
 {
     pith_ctx *ctx = bed->ctx;
-    pith_run run = {.ctx = ctx, .card = bed->card, .seed = bed->seed, .quick = bed->card->quick, .folder = part, .parent = parent};
-    for (const pith_run *p = parent; p; p = p->parent)
+    pith_run run = {.ctx = ctx, .card = bed->card, .seed = bed->seed, .quick = bed->card->quick, .folder = part, .parent = who.parent, .observe = who.observe, .observe_user = who.user};
+    for (const pith_run *p = who.parent; p; p = p->parent)
         if (!strcmp(p->card->id, bed->card->id)) return pith_fail(ctx, PITH_E_ARGUMENT, "the bed '%s' needs itself; take it out of its card's beds", bed->card->id);
     pith_log(ctx, PITH_LOG_INFO, "training the bed %s%s, seed %llu, about %.3g min", bed->card->id, run.quick ? " (quick)" : "", (unsigned long long)bed->seed, bed->card->minutes);
     double start = pith_now_s();
@@ -135,7 +142,7 @@ static pith_status train(pith_bed *bed, const char *part, const pith_run *parent
 }
 
 /* Under the lock: somebody else may have trained it while we waited. */
-static pith_status train_once(pith_bed *bed, const pith_run *parent)
+static pith_status train_once(pith_bed *bed, audience who)
 {
     pith_ctx *ctx = bed->ctx;
     char *lock = pith_format(ctx, "%s.lock", bed->folder), *part = pith_format(ctx, "%s.part", bed->folder);
@@ -148,14 +155,14 @@ static pith_status train_once(pith_bed *bed, const pith_run *parent)
         else if ((status = pith_progress(ctx, "waiting for another process that trains this bed", 0, 1)) == PITH_OK) usleep(200000);
     }
     bed->was_cached = status == PITH_OK && is_trained(ctx, bed->folder);
-    if (status == PITH_OK && !bed->was_cached) status = train(bed, part, parent);
+    if (status == PITH_OK && !bed->was_cached) status = train(bed, part, who);
     if (fd >= 0) close(fd);
     pith_free(ctx, lock);
     pith_free(ctx, part);
     return status;
 }
 
-static pith_status open_for(pith_ctx *ctx, pith_card *card, uint64_t seed, const pith_run *parent, pith_bed **out)
+static pith_status open_for(pith_ctx *ctx, pith_card *card, uint64_t seed, audience who, pith_bed **out)
 {
     pith_bed *bed = pith_calloc(ctx, 1, sizeof *bed);
     pith_status status = PITH_E_MEMORY;
@@ -169,7 +176,7 @@ static pith_status open_for(pith_ctx *ctx, pith_card *card, uint64_t seed, const
         goto failed;
     }
     PITH_GOTO(pith_bed_path(ctx, card, seed, &bed->folder, &bed->was_cached), failed);
-    if (!bed->was_cached) PITH_GOTO(train_once(bed, parent), failed);
+    if (!bed->was_cached) PITH_GOTO(train_once(bed, who), failed);
     *out = bed;
     return PITH_OK;
 failed:
@@ -177,33 +184,57 @@ failed:
     return status;
 }
 
-pith_status pith_bed_of_card(pith_ctx *ctx, pith_card *card, uint64_t seed, pith_bed **bed) { return open_for(ctx, card, seed, NULL, bed); }
+pith_status pith_bed_train(pith_ctx *ctx, pith_card *card, uint64_t seed, void (*observe)(void *user, const pith_train_history *history), void *user, pith_bed **bed)
+{
+    return open_for(ctx, card, seed, (audience){NULL, observe, user}, bed);
+}
+
+pith_status pith_bed_of_card(pith_ctx *ctx, pith_card *card, uint64_t seed, pith_bed **bed) { return open_for(ctx, card, seed, (audience){0}, bed); }
 
 pith_status pith_bed_get(pith_ctx *ctx, const char *which, bool quick, uint64_t seed, pith_bed **bed)
 {
     pith_card *card;
     PITH_TRY(pith_card_load(ctx, which, quick, &card));
-    return open_for(ctx, card, seed, NULL, bed);
+    return open_for(ctx, card, seed, (audience){0}, bed);
 }
 
-pith_status pith_bed_open(pith_run *run, const char *id, pith_bed **bed)
+/* Notes of the bed's training become the run's, with "before: " where before is not NULL. */
+static pith_status take_notes(pith_run *run, const cJSON *result, const char *before)
+{
+    const cJSON *note;
+    cJSON_ArrayForEach(note, pith_json_get(result, "notes"))
+        if (cJSON_IsString(note)) PITH_TRY(pith_run_note(run, "%s%s%s", before ? before : "", before ? ": " : "", note->valuestring));
+    return PITH_OK;
+}
+
+pith_status pith_bed_open(pith_run *run, const char *id, pith_bed **out)
 {
     size_t i = 0;
     while (i < run->card->beds.n && strcmp(run->card->beds.items[i], id)) i++;
     if (i == run->card->beds.n) return pith_fail(run->ctx, PITH_E_ARGUMENT, "%s: its procedure needs the bed '%s'; add it to the card's beds", run->card->file, id);
     pith_card *card;
-    cJSON *json;
+    pith_bed *bed;
+    cJSON *result = NULL;
     PITH_TRY(pith_card_load(run->ctx, id, run->quick, &card));
-    PITH_TRY(open_for(run->ctx, card, run->seed, run, bed));
-    pith_status status = read_result(*bed, &json);
-    if (status == PITH_OK) {
-        const cJSON *note;
-        cJSON_ArrayForEach(note, pith_json_get(json, "notes")) if (status == PITH_OK && cJSON_IsString(note)) status = pith_run_note(run, "%s: %s", id, note->valuestring);
-        cJSON_Delete(json);
-    }
-    if (status == PITH_OK) return PITH_OK;
-    pith_bed_close(*bed);
-    *bed = NULL;
+    PITH_TRY(open_for(run->ctx, card, run->seed, (audience){run, run->observe, run->observe_user}, &bed));
+    pith_status status = read_result(bed, &result);
+    if (status == PITH_OK) status = take_notes(run, result, id);
+    cJSON_Delete(result);
+    if (status == PITH_OK) *out = bed;
+    else pith_bed_close(bed);
+    return status;
+}
+
+pith_status pith_bed_report(const pith_bed *bed, pith_run *run)
+{
+    cJSON *result = NULL;
+    pith_status status = read_result(bed, &result);
+    const cJSON *row, *value;
+    cJSON_ArrayForEach(row, pith_json_get(result, "rows"))
+        cJSON_ArrayForEach(value, row)
+            if (status == PITH_OK && cJSON_IsNumber(value)) status = pith_run_row(run, row->string, value->string, value->valuedouble);
+    if (status == PITH_OK) status = take_notes(run, result, NULL);
+    cJSON_Delete(result);
     return status;
 }
 

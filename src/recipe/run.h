@@ -18,6 +18,7 @@
 
 #include "data/data.h"
 #include "recipe/card.h"
+#include "train/train.h"
 
 typedef struct pith_measurement {
     uint32_t row, measure;         /* of the card */
@@ -37,6 +38,8 @@ struct pith_run {
     char **notes;
     size_t n_notes;
     const pith_run *parent;        /* the run for which this bed is trained; NULL */
+    void (*observe)(void *user, const pith_train_history *history); /* who looks on while it trains; NULL */
+    void *observe_user;
 };
 
 /** A measured value.  Row and measure must be in the card; each pair once.
@@ -68,9 +71,13 @@ pith_status pith_bed_open(pith_run *run, const char *id, pith_bed **bed);
 pith_status pith_bed_get(pith_ctx *ctx, const char *which, bool quick, uint64_t seed, pith_bed **bed);
 /** The same of a card that is loaded; takes it over, also on error. */
 pith_status pith_bed_of_card(pith_ctx *ctx, pith_card *card, uint64_t seed, pith_bed **bed);
+/** The same, and `observe` (or NULL) sees how it trains. */
+pith_status pith_bed_train(pith_ctx *ctx, pith_card *card, uint64_t seed, void (*observe)(void *user, const pith_train_history *history), void *user, pith_bed **bed);
 void pith_bed_close(pith_bed *bed); /* NULL is allowed */
 /** What its training measured.  @return PITH_E_ARGUMENT */
 pith_status pith_bed_value(const pith_bed *bed, const char *row, const char *measure, double *value);
+/** Report all of that as the run's own rows and notes; the run is of the bed's card. */
+pith_status pith_bed_report(const pith_bed *bed, pith_run *run);
 /** Where a bed is or would be: ~/.cache/pith/beds/<id>-<hash of its card, its procedure's code, which data is there, the seed>.
  *  @param path  the caller's, pith_free  @param there  whether it is trained */
 pith_status pith_bed_path(pith_ctx *ctx, const pith_card *card, uint64_t seed, char **path, bool *there);

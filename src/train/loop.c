@@ -77,6 +77,8 @@ static pith_status fill(pith_trainer *t, const pith_train_role *roles)
         if ((s = copy_text(t->ctx, texts[i])) != PITH_OK) status = s;
     }
     PITH_TRY(status);
+    t->history.n_steps = o->n_steps;
+    t->history.item_name = o->n_items > 0 ? (o->item_name ? o->item_name : "items") : "steps";
     t->needs_grad = pith_array(t->ctx, n, sizeof *t->needs_grad);
     if (!t->needs_grad) return PITH_E_MEMORY;
     for (size_t i = 0; i < t->history.n_roles; i++) PITH_TRY(make_role(t, i, &roles[i]));
@@ -172,6 +174,15 @@ pith_var *pith_train_term(pith_train_at *at, const char *name, pith_var *v)
 {
     if (v && v->count == 1 && v->data) pith_train_note(at, name, (double)v->data[0]);
     return v;
+}
+
+double pith_train_figure(const pith_train_history *h, const char *name)
+{
+    double last = (double)NAN;
+    for (size_t i = 0; i < h->n_figures; i++)
+        for (size_t k = 0; k < h->n_points && strcmp(h->figure[i], name) == 0; k++)
+            if (!isnan(h->points[k].figure[i])) last = h->points[k].figure[i];
+    return last;
 }
 
 /* ---- steps ------------------------------------------------------------------------------------ */
@@ -349,9 +360,8 @@ static void log_point(pith_trainer *t, const pith_train_point *p)
         if (isnan(x)) continue;
         at += (size_t)snprintf(text + at, sizeof text - at, "%s%s %.5g", at ? ", " : "", role ? h->role[k] : term ? h->term[k] : h->figure[k], x);
     }
-    double per_step = t->state.seconds / (double)PITH_MAX(p->step, 1u), speed = (t->set.n_items > 0 ? t->set.n_items : 1) / per_step;
-    pith_log(t->ctx, PITH_LOG_INFO, "step %llu of %llu: %s; %.4g %s/s, %.0f s left", (unsigned long long)p->step, (unsigned long long)t->set.n_steps, at ? text : "nothing noted",
-             speed, t->set.n_items > 0 ? (t->set.item_name ? t->set.item_name : "items") : "steps", per_step * (double)(t->set.n_steps - PITH_MIN(p->step, t->set.n_steps)));
+    double left_s = t->state.seconds / (double)PITH_MAX(p->step, 1u) * (double)(t->set.n_steps - PITH_MIN(p->step, t->set.n_steps));
+    pith_log(t->ctx, PITH_LOG_INFO, "step %llu of %llu: %s; %.4g %s/s, %.0f s left", (unsigned long long)p->step, (unsigned long long)t->set.n_steps, at ? text : "nothing noted", h->items_per_s, h->item_name, left_s);
 }
 
 static pith_status add_point(pith_trainer *t, bool evaluated)
@@ -367,8 +377,9 @@ static pith_status add_point(pith_trainer *t, bool evaluated)
         p->figure[i] = evaluated ? t->figure[i] : (double)NAN;
     }
     t->history.n_points++;
+    t->history.items_per_s = s->seconds > 0 ? (t->set.n_items > 0 ? t->set.n_items : 1) * (double)s->step / s->seconds : 0;
     log_point(t, p);
-    if (t->set.observe) t->set.observe(t->set.user, &t->history);
+    if (t->set.observe) t->set.observe(t->set.observe_user, &t->history);
     return PITH_OK;
 }
 

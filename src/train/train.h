@@ -89,6 +89,9 @@ typedef struct pith_train_history {
     char term[PITH_TRAIN_MAX_NOTES][PITH_TRAIN_NAME];
     char figure[PITH_TRAIN_MAX_NOTES][PITH_TRAIN_NAME];
     const pith_train_point *points;
+    uint64_t n_steps;                                       /* of the whole run */
+    double items_per_s;                                     /* so far; steps where items are not counted */
+    const char *item_name;                                  /* "images", "steps" */
 } pith_train_history;
 
 typedef struct pith_train_options {
@@ -114,7 +117,8 @@ typedef struct pith_train_options {
     bool restore_best;              /* end with the parameters (and kept state) of the best evaluation */
 
     void (*observe)(void *user, const pith_train_history *history);             /* each new point; NULL: none */
-    void *user;                     /* of all functions here and in the roles */
+    void *observe_user;
+    void *user;                     /* of all other functions here and in the roles */
 } pith_train_options;
 
 typedef struct pith_train_result {
@@ -142,6 +146,8 @@ pith_status pith_trainer_keep(pith_trainer *trainer, const char *name, void *dat
 pith_status pith_trainer_run(pith_trainer *trainer, pith_train_result *result);
 /** Of the run so far; stays until the trainer is freed or runs on. */
 const pith_train_history *pith_trainer_history(const pith_trainer *trainer);
+/** The last value noted of a figure; NaN: none. */
+double pith_train_figure(const pith_train_history *history, const char *name);
 pith_tape *pith_trainer_tape(const pith_trainer *trainer);
 
 #endif

@@ -1,0 +1,97 @@
+/* pith train: train a bed's network, with a view of its curves. */
+#include "cli/train_view.h"
+#include "recipe/run.h"
+
+typedef struct train_args {
+    const char *card;
+    bool quick, no_plot;
+    int64_t seed;
+} train_args;
+
+static const pith_positional positionals[] = {
+    {"CARD", PITH_ARG_FILE, offsetof(train_args, card), false, "the id of a bed (`pith recipes` lists them), or the path of a card of your own"},
+    {0},
+};
+
+static const pith_arg options[] = {
+    {"quick", 0, PITH_ARG_FLAG, NULL, offsetof(train_args, quick), .help = "the card's quick settings: seconds, to see that it works"},
+    {"seed", 0, PITH_ARG_INT, "N", offsetof(train_args, seed), .fallback = "1", .min = 1, .max = 1e9, .help = "of everything random; beds of different seeds are kept beside each other"},
+    {"no-plot", 0, PITH_ARG_FLAG, NULL, offsetof(train_args, no_plot), .help = "lines instead of curves on a terminal"},
+    {0},
+};
+
+static const pith_example examples[] = {
+    {"pith train vgg6", "train it, or say where it is and what was measured"},
+    {"pith train vgg6 --quick", "see that it works"},
+    {"pith train mine.yaml --seed 2", "a card of your own"},
+    {0},
+};
+
+static pith_status print_json(pith_cli *cli, const pith_bed *bed)
+{
+    const pith_card *card = bed->card;
+    cJSON *j = cJSON_CreateObject();
+    cJSON_AddStringToObject(j, "card", card->id);
+    pith_json_number(j, "seed", (double)bed->seed);
+    cJSON_AddBoolToObject(j, "quick", card->quick);
+    cJSON_AddBoolToObject(j, "was_cached", bed->was_cached);
+    cJSON_AddStringToObject(j, "folder", bed->folder);
+    cJSON *rows = cJSON_AddObjectToObject(j, "rows");
+    for (size_t r = 0; rows && r < card->n_rows; r++) {
+        cJSON *row = cJSON_AddObjectToObject(rows, card->rows[r].name);
+        for (size_t m = 0; row && m < card->n_measures; m++) {
+            double value;
+            if (pith_bed_value(bed, card->rows[r].name, card->measures[m].name, &value) == PITH_OK) pith_json_number(row, card->measures[m].name, value);
+        }
+    }
+    return pith_json_print(cli, j);
+}
+
+static void print_text(const pith_bed *bed)
+{
+    const pith_card *card = bed->card;
+    printf("%s%s, seed %llu: %s\n", card->id, card->quick ? " (quick)" : "", (unsigned long long)bed->seed, bed->was_cached ? "trained already" : "trained");
+    for (size_t r = 0; r < card->n_rows; r++)
+        for (size_t m = 0; m < card->n_measures; m++) {
+            double value;
+            if (pith_bed_value(bed, card->rows[r].name, card->measures[m].name, &value) != PITH_OK) continue; /* not every row has every measure */
+            char name[96];
+            snprintf(name, sizeof name, "%s.%s", card->rows[r].name, card->measures[m].name);
+            printf("  %-20s %-10.6g %s\n", name, value, card->measures[m].text);
+        }
+    printf("in %s\n", bed->folder);
+}
+
+static pith_status run(pith_cli *cli, void *args)
+{
+    const train_args *a = args;
+    pith_card *card;
+    PITH_TRY(pith_card_load(cli->ctx, a->card, a->quick, &card));
+    if (card->kind != PITH_CARD_BED) {
+        pith_status status = pith_fail(cli->ctx, PITH_E_ARGUMENT, "%s measures and claims, it is no bed to be trained; run it with: pith reproduce %s", card->id, a->card);
+        pith_card_free(card);
+        return status;
+    }
+    pith_train_view view;
+    pith_train_view_init(&view, cli, !a->no_plot);
+    pith_bed *bed;
+    PITH_TRY(pith_bed_train(cli->ctx, card, (uint64_t)a->seed, pith_train_view_observe, &view, &bed));
+    pith_terminal_clear(cli->terminal);
+    pith_status status = PITH_OK;
+    if (cli->globals.json) status = print_json(cli, bed);
+    else print_text(bed);
+    pith_bed_close(bed);
+    return status;
+}
+
+const pith_command pith_command_train = {
+    .name = "train",
+    .summary = "train a network that a card describes",
+    .description = "A bed is a card that trains a network, from which other cards start. The result is kept in the cache folder "
+                   "(${XDG_CACHE_HOME:-~/.cache}/pith/beds), by the card's text, its code and the seed; a bed that is there is not trained again. "
+                   "Beside the network stand its curves: curves.csv, curves.svg, curves.png.\n\n"
+                   "Training that was stopped in any way, even killed, goes on from its last checkpoint when the command is given again, and ends with "
+                   "the same bytes as training that was never stopped.",
+    .positionals = positionals, .options = options, .examples = examples,
+    .args_size = sizeof(train_args), .run = run,
+};

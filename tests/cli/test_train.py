@@ -1,0 +1,154 @@
+"""pith train from outside: a bed of a card of one's own, its files, its view, and what a kill leaves.
+
+usage: test_train.py PITH [unittest arguments]
+"""
+import csv
+import json
+import os
+import pathlib
+import pty
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+PITH = os.path.abspath(sys.argv[1])
+FOLDER = tempfile.TemporaryDirectory(prefix="pith-train-")
+CARD = pathlib.Path(FOLDER.name, "tiny.yaml")
+TEXT = """
+id: tiny
+family: beds
+kind: bed
+title: A tiny network
+line: a test
+mechanism: none
+stream: weights
+data: [factors]
+minutes: 0.1
+procedure: classifier
+settings:
+  net: vgg
+  net_settings: '{"widths": [4, 8]}'
+  images: [factors]
+  n_images: 64
+  n_test: 32
+  evaluations: 4
+  flip: true
+train:
+  optimizer: muon
+  schedule: cosine
+  rate: 0.02
+  warmup: 0.1
+  ema: 0.9
+  steps: STEPS
+  batch: 8
+quick:
+  train:
+    steps: 3
+rows:
+  bed: the trained network
+measures:
+  acc: share that is right
+  loss: nats
+  parameters: values
+"""
+
+
+def write_card(steps):
+    CARD.write_text(TEXT.replace("STEPS", str(steps)))
+
+
+def environment(cache):
+    return dict(os.environ, XDG_CACHE_HOME=str(pathlib.Path(FOLDER.name, cache)), PITH_DATA="")
+
+
+def train(cache, *arguments):
+    r = subprocess.run([PITH, "train", *map(str, arguments)], capture_output=True, env=environment(cache), timeout=120, text=True)
+    return r
+
+
+class Train(unittest.TestCase):
+    def test_bed(self):
+        write_card(24)
+        r = train("bed", CARD, "--json", "-t", 1)
+        self.assertEqual(r.returncode, 0, r.stderr)
+        first = json.loads(r.stdout)
+        self.assertFalse(first["was_cached"])
+        folder = pathlib.Path(first["folder"])
+        self.assertEqual(sorted(p.name for p in folder.iterdir()), ["bed.json", "curves.csv", "curves.png", "curves.svg", "net.safetensors"])
+        with open(folder / "curves.csv", newline="") as f:
+            rows = list(csv.DictReader(f))
+        self.assertEqual([int(r["step"]) for r in rows], list(range(1, 25)))
+        self.assertEqual([int(r["step"]) for r in rows if r["acc"]], [6, 12, 18, 24])
+        self.assertEqual(float(rows[-1]["acc"]), first["rows"]["bed"]["acc"])
+        self.assertLess(sum(float(r["loss"]) for r in rows[-6:]), sum(float(r["loss"]) for r in rows[:6]))
+        again = json.loads(train("bed", CARD, "--json").stdout)
+        self.assertTrue(again["was_cached"])
+        self.assertEqual(again["rows"], first["rows"])
+        threads = json.loads(train("threads", CARD, "--json", "-t", 3).stdout)
+        self.assertEqual(pathlib.Path(threads["folder"], "net.safetensors").read_bytes(), (folder / "net.safetensors").read_bytes())
+        other = json.loads(train("bed", CARD, "--json", "--seed", 2).stdout)
+        self.assertNotEqual(pathlib.Path(other["folder"], "net.safetensors").read_bytes(), (folder / "net.safetensors").read_bytes())
+        text = train("bed", CARD).stdout
+        self.assertIn("trained already", text)
+        self.assertIn("bed.acc", text)
+
+    def test_stopped(self):
+        """Interrupted in the middle, then again: the same network as without."""
+        write_card(400)
+        whole = json.loads(train("whole", CARD, "--json").stdout)
+        process = subprocess.Popen([PITH, "train", CARD, "-v"], env=environment("stopped"), stderr=subprocess.PIPE, text=True)
+        for line in process.stderr:
+            if "step 40 of 400" in line:
+                process.send_signal(signal.SIGINT)
+                break
+        rest = process.stderr.read()
+        process.stderr.close()
+        self.assertEqual(process.wait(60), 130, rest)
+        r = train("stopped", CARD, "--json", "-v")
+        self.assertIn("goes on from step", r.stderr)
+        stopped = json.loads(r.stdout)
+        self.assertEqual(stopped["rows"], whole["rows"])
+        self.assertEqual(pathlib.Path(stopped["folder"], "net.safetensors").read_bytes(), pathlib.Path(whole["folder"], "net.safetensors").read_bytes())
+
+    def test_view(self):
+        """On a terminal: curves of dots, drawn again in place."""
+        write_card(25)
+        parent, child = pty.openpty()
+        process = subprocess.Popen([PITH, "train", CARD], env=dict(environment("view"), TERM="xterm"), stdout=subprocess.DEVNULL, stderr=child)
+        os.close(child)
+        seen, end = b"", time.monotonic() + 60
+        while time.monotonic() < end:
+            if select.select([parent], [], [], 0.1)[0]:
+                try:
+                    seen += os.read(parent, 65536)
+                except OSError:
+                    break
+        os.close(parent)
+        self.assertEqual(process.wait(60), 0, seen)
+        text = seen.decode()
+        self.assertTrue(any(0x2801 <= ord(c) <= 0x28FF for c in text), text)
+        self.assertIn("step 25 of 25: loss ", text)
+        self.assertIn("images/s", text)
+        self.assertIn("\033[17A\033[J", text)
+
+    def test_errors(self):
+        write_card(24)
+        r = train("errors", "gradual-pruning")
+        self.assertEqual(r.returncode, 1)
+        self.assertIn("pith reproduce gradual-pruning", r.stderr)
+        CARD.write_text(CARD.read_text().replace("widths", "width"))
+        r = train("errors", CARD)
+        self.assertEqual(r.returncode, 1)
+        self.assertIn("width", r.stderr)
+        CARD.write_text(CARD.read_text().replace("'{", "'["))
+        r = train("errors", CARD)
+        self.assertIn("net_settings", r.stderr)
+        self.assertEqual(train("errors").returncode, 2)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=[sys.argv[0], *sys.argv[2:]])

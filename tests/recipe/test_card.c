@@ -1,0 +1,149 @@
+/* Cards: what they hold, quick settings, budgets, every kind of error with its place; and that all built-in ones are
+ * right, quick and full. */
+#include "recipe/card.h"
+
+#include "recipe/cards.h"
+
+static void test_values(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = test_ctx(1);
+    static const char text[] = CARD_HEAD CARD_ROWS
+        "train: {rate: 1e-3, steps: 100, batch: 4, optimizer: muon, schedule: cosine}\nbeds: [vgg6]\ndata: [factors]\nseeds: 3\n"
+        "claims:\n  - ours.acc > dense.acc\n  - {claim: ours.bytes < 1, says: small, quick: true}\n"
+        "quick: {seeds: 1, settings: {n_images: 2}, train: {steps: 5}}\n";
+    pith_card *card = test_card(ctx, text, false), *quick = test_card(ctx, text, true);
+    assert_string_equal(card->id, "mine");
+    assert_string_equal(card->paper, "arXiv:1");
+    assert_int_equal(card->kind, PITH_CARD_CLAIM);
+    assert_int_equal(card->n_rows, 3);
+    assert_false(card->rows[0].beside);
+    assert_true(card->rows[1].beside && card->rows[2].beside);
+    assert_string_equal(card->measures[1].text, "size");
+    assert_int_equal(card->n_claims, 2);
+    assert_false(card->claims[0].quick);
+    assert_true(card->claims[1].quick);
+    assert_string_equal(card->claims[1].says, "small");
+    assert_string_equal(card->procedure->name, "classifier");
+    assert_int_equal(card->train.optimizer, PITH_CARD_MUON);
+    assert_int_equal(card->train.accumulate, 1);
+    assert_int_equal(card->train.steps, 100);
+    assert_int_equal(card->seeds, 3);
+    assert_int_equal(quick->train.steps, 5);
+    assert_int_equal(quick->train.batch, 4);
+    assert_int_equal(quick->seeds, 1);
+    pith_card_scale(card, 0.25);
+    assert_int_equal(card->train.steps, 25);
+    assert_int_equal(card->train.batch, 4);
+    pith_card_scale(card, 1e-6);
+    assert_int_equal(card->train.steps, 1);
+    pith_card_free(card);
+    pith_card_free(quick);
+    pith_ctx_free(ctx);
+}
+
+static void test_errors(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *says;
+    } cases[] = {
+        {CARD_HEAD "claims: []\n", "card.yaml:1:1: 'rows' is missing"},
+        {CARD_HEAD CARD_ROWS, "'claims' is missing: a card that claims nothing is a bed"},
+        {CARD_HEAD CARD_ROWS "claims: [ours.acc > 0]\nclaimz: 3\n", "card.yaml:15:1: unknown key 'claimz'"},
+        {CARD_HEAD CARD_ROWS "claims: [ours.acc > theirs.acc]\n", "card.yaml:14:21: 'theirs' is no row of this card"},
+        {CARD_HEAD CARD_ROWS "claims: [\"ours.speed > 0\"]\n", "card.yaml:14:16: 'speed' is no measure of this card"},
+        {CARD_HEAD CARD_ROWS "claims: ours.acc > 0\n", "card.yaml:14:9: 'claims' is a list"},
+        {CARD_HEAD CARD_ROWS "claims:\n  - {says: x}\n", "'claim' is missing"},
+        {CARD_HEAD CARD_ROWS "claims:\n  - {claim: ours.acc > 0, quickly: true}\n", "card.yaml:15:27: unknown key 'quickly'"},
+        {CARD_HEAD "rows: {ours: a}\nbeside: {ours: b}\nmeasures: {acc: c}\nclaims: [ours.acc > 0]\n", "card.yaml:12:10: the row 'ours' is there already"},
+        {CARD_HEAD "rows: {our-s: a}\nmeasures: {acc: c}\n", "card.yaml:11:8: names of rows and measures"},
+        {CARD_HEAD "rows: {or: a}\nmeasures: {acc: c}\n", "names of rows and measures"},
+        {CARD_HEAD "rows: {a: b}\nmeasures: {2acc: c}\n", "names of rows and measures"},
+        {CARD_HEAD CARD_ROWS CARD_TRAIN "kind: bed\nquick: {train: {step: 1}}\n", "card.yaml:16:17: unknown key 'step'"},
+        {CARD_HEAD CARD_ROWS "kind: bed\nquick: {train: {steps: 1}}\n", "'quick' changes 'train', and there is none"},
+        {CARD_HEAD CARD_ROWS "kind: bed\nquick: {settings: {image: [a]}}\n", "unknown key 'image'"},
+        {CARD_HEAD CARD_ROWS "kind: bed\ntrain: {rate: 1, steps: 0, batch: 1}\n", "card.yaml:15:25: 'steps' is from 1"},
+        {CARD_HEAD CARD_ROWS "kind: bed\ntrain: {rate: 1, batch: 1}\n", "card.yaml:15:8: 'steps' is missing"},
+        {CARD_HEAD CARD_ROWS "kind: hat\n", "'kind' is one of claim|bed, not hat"},
+        {"id: Mine\nfamily: a\ntitle: t\nline: l\nmechanism: m\nstream: s\nminutes: 1\nprocedure: classifier\nrows: {a: b}\nmeasures: {a: b}\n",
+         "card.yaml:1:5: 'id' is made of small letters"},
+        {"id: m\nfamily: a\ntitle: t\nline: l\nmechanism: m\nstream: s\nminutes: 1\nprocedure: magic\nrows: {a: b}\nmeasures: {a: b}\n",
+         "card.yaml:8:12: there is no procedure 'magic'"},
+        {"id: m\nfamily: a\ntitle: t\nline: l\nmechanism: m\nstream: s\nminutes: 1\nprocedure: classifier\nrows: {a: b}\nmeasures: {a: b}\n",
+         "'settings' is missing; the procedure 'classifier' needs 'net'"},
+        {"", "card.yaml:1:1: "},
+    };
+    pith_ctx *ctx = test_ctx(1);
+    for (size_t i = 0; i < PITH_COUNT(cases); i++)
+        for (int quick = 0; quick < 2; quick++) {
+            pith_card *card = NULL;
+            assert_int_equal(pith_card_parse(ctx, "card.yaml", cases[i].text, strlen(cases[i].text), quick, &card), PITH_E_FORMAT);
+            if (!strstr(pith_error(ctx), cases[i].says)) fail_msg("case %zu gives '%s', not '%s'", i, pith_error(ctx), cases[i].says);
+            assert_null(card);
+        }
+    pith_card *card;
+    assert_int_equal(pith_card_load(ctx, "no-such-card", false, &card), PITH_E_ARGUMENT);
+    assert_int_equal(pith_card_load(ctx, "/nowhere/card.yaml", false, &card), PITH_E_IO);
+    pith_ctx_free(ctx);
+}
+
+/* Each is what its place says, and what it needs is there too. */
+static void test_built_in(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = test_ctx(1);
+    size_t n = 0;
+    for (const pith_card_source *s = pith_card_sources; s->family; s++, n++) {
+        for (int quick = 0; quick < 2; quick++) {
+            pith_card *card, *bed;
+            assert_ok(ctx, pith_card_load(ctx, s->id, quick, &card));
+            assert_string_equal(card->id, s->id);
+            assert_string_equal(card->family, s->family);
+            assert_true(card->built_in);
+            size_t n_quick = 0;
+            for (size_t i = 0; i < card->n_claims; i++) n_quick += card->claims[i].quick;
+            assert_true(card->kind == PITH_CARD_BED || n_quick > 0); /* a quick run of a claim that judges nothing shows nothing */
+            for (size_t i = 0; i < card->beds.n; i++) {
+                assert_ok(ctx, pith_card_load(ctx, card->beds.items[i], quick, &bed));
+                assert_int_equal(bed->kind, PITH_CARD_BED);
+                pith_card_free(bed);
+            }
+            for (size_t i = 0, at; i < card->data.n; i++) assert_ok(ctx, pith_data_find(ctx, card->data.items[i], &at));
+            pith_card_free(card);
+        }
+        for (const pith_card_source *o = pith_card_sources; o != s; o++) assert_string_not_equal(o->id, s->id);
+    }
+    assert_true(n > 0);
+    pith_ctx_free(ctx);
+}
+
+static void test_no_memory(void **state)
+{
+    (void)state;
+    static const char text[] = CARD_HEAD CARD_ROWS CARD_TRAIN "claims: [\"ours.acc > least(dense.acc, 2)\"]\n";
+    for (long at = 1;; at++) {
+        test_faults f = {.fail_at = at};
+        pith_options options = {.n_threads = 1, .realloc = test_faulty_realloc, .realloc_user = &f};
+        pith_ctx *ctx = NULL;
+        pith_card *card = NULL;
+        pith_status status = pith_ctx_new(&options, &ctx);
+        if (status == PITH_OK) status = pith_card_parse(ctx, "card.yaml", text, sizeof text - 1, false, &card);
+        pith_card_free(card);
+        if (status != PITH_OK && status != PITH_E_MEMORY) fail_msg("allocation %ld: %s", at, pith_error(ctx));
+        if (ctx) pith_ctx_free(ctx);
+        assert_int_equal(f.held, 0);
+        if (status == PITH_OK) break;
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_values),
+        cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_built_in),
+        cmocka_unit_test(test_no_memory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
