@@ -6,8 +6,7 @@
 #define ROTATE_VALUES ((size_t)16384) /* a task */
 
 /* Some texts on their way through the layers.  In the step's memory, as checkpointed layers come back to it. */
-typedef struct recording recording;
-struct recording {
+typedef struct recording {
     pith_tape *tape;
     pith_llama *m;
     const int32_t *ids;
@@ -15,7 +14,7 @@ struct recording {
     bool checkpoint;
     const float *cos, *sin, *minus_sin; /* [len, rope_dims / 2] the step's own: the model's table may move */
     pith_var *value[LLAMA_N_VALUES]; /* [n_texts, len, …] */
-};
+} recording;
 
 static pith_status result(const recording *r, llama_value which)
 {

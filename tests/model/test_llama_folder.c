@@ -214,6 +214,13 @@ static void test_folder_of_others(void **state)
     t = tiny_new(&s, TINY_F32, false, true);
     assert_ok(ctx, pith_llama_new(ctx, &t->w, &m));
     assert_int_equal(pith_llama_save(ctx, m, NULL, folder, PITH_F32), PITH_E_UNSUPPORTED);
+    pith_llama_free(ctx, m);
+    tiny_free(t);
+    s.rope_dims = 16;
+    t = tiny_new(&s, TINY_F32, false, true);
+    tiny_add(t, "rope_freqs.weight", 1, 8, 2, 0);
+    assert_ok(ctx, pith_llama_new(ctx, &t->w, &m));
+    assert_int_equal(pith_llama_save(ctx, m, NULL, folder, PITH_F32), PITH_E_UNSUPPORTED);
     assert_ok(ctx, pith_folder_remove(ctx, folder));
     pith_llama_free(ctx, m);
     tiny_free(t);
