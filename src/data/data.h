@@ -89,7 +89,7 @@ uint64_t pith_dataset_hash(const pith_dataset *ds);
 
 /* ---- the table -------------------------------------------------------------------------------- */
 
-typedef enum pith_data_kind { PITH_DATA_IMAGES, PITH_DATA_CLIPS, PITH_DATA_SEQUENCES, PITH_DATA_TEXT } pith_data_kind;
+typedef enum pith_data_kind { PITH_DATA_IMAGES, PITH_DATA_CLIPS, PITH_DATA_SEQUENCES, PITH_DATA_TEXT, PITH_DATA_ROWS } pith_data_kind;
 const char *pith_data_kind_name(pith_data_kind kind);
 
 /* PARTLY: some of its files are there; a split may open, or the set may be smaller. */

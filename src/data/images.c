@@ -370,7 +370,8 @@ pith_status pith_photos_open(const pith_data_request *r, pith_dataset *ds)
 
 enum { MAX_CLASSES = 4096 };
 
-/* The images of one class that belong to the split, from number ds->n on; ds->n counts them.  dst NULL: only count. */
+/* The images of one class that belong to the split, from number ds->n on; ds->n counts them.  While ds has no fields they are
+ * only counted. */
 static pith_status take_class(const pith_data_request *r, pith_dataset *ds, const char *path, size_t class, bool every_tenth)
 {
     bool test = r->split == PITH_SPLIT_TEST, count_only = ds->n_fields == 0;

@@ -390,6 +390,72 @@ static void test_recall(void **state)
     pith_ctx_free(ctx);
 }
 
+static void test_passkey(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = test_ctx(1);
+    static const size_t lengths[] = {64, 300, 5000};
+    for (size_t k = 0; k < PITH_COUNT(lengths); k++) {
+        size_t length = lengths[k], early = 0;
+        pith_dataset *ds = must_open(ctx, "passkey", "train", &(pith_dataset_options){.n = 200, .length = length});
+        const char *text = data_of(ds, "text");
+        const int32_t *answer = data_of(ds, "answer");
+        for (size_t i = 0; i < ds->n; i++, text += length, answer += 2) {
+            char fact[64];
+            snprintf(fact, sizeof fact, "The passkey is %.5s. ", text + answer[0]);
+            const char *told = memmem(text, length, fact, strlen(fact));
+            assert_true(told && told < text + answer[0] && answer[1] == 5 && isdigit((unsigned char)text[answer[0]]));
+            assert_memory_equal(text + answer[0] - 16, "\nThe passkey is ", 16);
+            assert_int_equal(strnlen(text, length), answer[0] + 6);
+            early += told < text + length / 2;
+        }
+        if (length > 64) assert_true(early > 70 && early < 150); /* anywhere in the text */
+        pith_dataset_free(ds);
+    }
+    pith_dataset *none = NULL;
+    assert_int_equal(pith_dataset_open(ctx, "passkey", "train", &(pith_dataset_options){.length = 63}, &none), PITH_E_ARGUMENT);
+    pith_ctx_free(ctx);
+}
+
+static int by_chance(const void *a, const void *b)
+{
+    float x = ((const float *)a)[0], y = ((const float *)b)[0];
+    return (x > y) - (x < y);
+}
+
+static void test_clicks(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = test_ctx(2);
+    enum { N = 20000 };
+    pith_dataset *ds = must_open(ctx, "clicks", "train", &(pith_dataset_options){.n = N});
+    const int32_t *ids = data_of(ds, "ids");
+    const uint8_t *label = data_of(ds, "label");
+    const float *chance = data_of(ds, "chance");
+    size_t n_clicks = 0, n_first = 0;
+    float (*sorted)[2] = malloc(N * sizeof *sorted);
+    for (size_t i = 0; i < N; i++, ids += 20) {
+        for (int f = 0; f < 20; f++) assert_true(ids[f] >= 0 && ids[f] < 200000 && (f == 0 || ids[f] > ids[f - 1])); /* ids of later fields come later */
+        n_clicks += label[i];
+        n_first += ids[19] == 200000 - 74756;
+        sorted[i][0] = chance[i], sorted[i][1] = label[i];
+    }
+    assert_true(n_clicks > N / 7 && n_clicks < N / 3);
+    double zipf = N * log(2) / log(74757); /* the most popular id of the last field */
+    assert_true(fabs((double)n_first - zipf) < 5 * sqrt(zipf));
+    qsort(sorted, N, sizeof *sorted, by_chance); /* the area under the curve of the true chance */
+    double below = 0, pairs = 0;
+    for (size_t i = 0; i < N; i++) {
+        if (sorted[i][1] == 1) pairs += below;
+        else below++;
+    }
+    double auc = pairs / ((double)n_clicks * (double)(N - n_clicks));
+    if (auc < 0.7 || auc > 0.9) fail_msg("the best AUC is %.3f", auc);
+    free(sorted);
+    pith_dataset_free(ds);
+    pith_ctx_free(ctx);
+}
+
 /* ---- what is read ----------------------------------------------------------------------------- */
 
 enum { DIGITS = 12 };
@@ -654,7 +720,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_made), cmocka_unit_test(test_scenes), cmocka_unit_test(test_factors), cmocka_unit_test(test_clips), cmocka_unit_test(test_reber),
-        cmocka_unit_test(test_sequences), cmocka_unit_test(test_recall), cmocka_unit_test(test_digits), cmocka_unit_test(test_cifar),
+        cmocka_unit_test(test_sequences), cmocka_unit_test(test_recall), cmocka_unit_test(test_passkey), cmocka_unit_test(test_clicks), cmocka_unit_test(test_digits), cmocka_unit_test(test_cifar),
         cmocka_unit_test(test_photos_and_folders), cmocka_unit_test(test_corpus), cmocka_unit_test(test_arguments), cmocka_unit_test(test_cancelled_and_limits),
         cmocka_unit_test(test_memory),
     };
