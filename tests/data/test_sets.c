@@ -556,17 +556,19 @@ static void test_photos_and_folders(void **state)
     (void)state;
     pith_ctx *ctx = test_ctx(1);
     empty_folder();
-    write_png("images/kodak/a.png", 200, 40, 0);
-    write_png("images/kodak/b.png", 300, 90, 3);
+    write_png("images/kodak/a.png", 200, 90, 0);
+    write_png("images/kodak/b.png", 100, 90, 0); /* too narrow for patches of both splits */
     pith_dataset *train = must_open(ctx, "photos", "train", &(pith_dataset_options){.n = 60}), *test = must_open(ctx, "photos", "test", &(pith_dataset_options){.n = 60});
-    assert_non_null(strstr(train->source, "2 from PITH_DATA"));
+    assert_non_null(strstr(train->source, "of 1 photos: 1 from PITH_DATA"));
     const uint8_t *a = data_of(train, "image"), *b = data_of(test, "image");
-    for (size_t i = 0; i < 60 * 3072; i += 3072) { /* a column's shade tells where it is from: left of 160 of 200, or 240 of 300 */
-        assert_true(a[i + 31] < 160 || a[i + 31] <= 243);
-        bool step = a[i + 1] - a[i] == 2 || (uint8_t)(a[i + 1] - a[i]) == 2;
-        assert_true(step || (uint8_t)(a[i + 1] - a[i]) == 1);
-        assert_true(b[i] >= 160 || b[i] < 50); /* shades go on after 255 */
+    size_t n_wide = 0; /* a pixel's value is its column; 160 of 200 columns are for training */
+    for (size_t i = 0; i < 60 * 3072; i++) {
+        assert_true(a[i] < 160 && b[i] >= 160);
+        if (i % 32 == 0) continue;
+        assert_true(a[i] - a[i - 1] == 1 || a[i] - a[i - 1] == 2);
+        n_wide += a[i] - a[i - 1] == 2;
     }
+    assert_true(n_wide > 60 * 3072 / 4 && n_wide < 60 * 3072 * 3 / 4); /* patches of every pixel, and of 2 x 2 */
     pith_dataset_free(train);
     pith_dataset_free(test);
 
@@ -582,6 +584,10 @@ static void test_photos_and_folders(void **state)
     assert_int_equal(ds->n, 18);
     assert_string_equal(pith_dataset_field(ds, "label")->names[1], "dogs");
     assert_int_equal(((const int32_t *)data_of(ds, "label"))[17], 1);
+    pith_dataset_free(ds);
+    ds = must_open(ctx, path, "train", &(pith_dataset_options){.size = 16, .n = 4}); /* of each class as many */
+    assert_int_equal(ds->n, 4);
+    for (int i = 0; i < 4; i++) assert_int_equal(((const int32_t *)data_of(ds, "label"))[i], i / 2);
     pith_dataset_free(ds);
     ds = must_open(ctx, path, "test", &(pith_dataset_options){.size = 16});
     assert_int_equal(ds->n, 2);
