@@ -135,6 +135,7 @@ static void pass_all(walk *w, pith_trainer *t, uint64_t n_points)
         h->n_points = (size_t)n_points;
         h->n_terms = (size_t)counts[1];
         h->n_figures = (size_t)counts[2];
+        for (size_t i = 0; i < PITH_TRAIN_MAX_NOTES; i++) h->term[i][PITH_TRAIN_NAME - 1] = h->figure[i][PITH_TRAIN_NAME - 1] = 0;
     }
 }
 
