@@ -17,6 +17,7 @@
 #define PITH_RUN_H
 
 #include "data/data.h"
+#include "model/net.h"
 #include "recipe/card.h"
 #include "train/train.h"
 
@@ -78,7 +79,10 @@ void pith_bed_close(pith_bed *bed); /* NULL is allowed */
 pith_status pith_bed_value(const pith_bed *bed, const char *row, const char *measure, double *value);
 /** Report all of that as the run's own rows and notes; the run is of the bed's card. */
 pith_status pith_bed_report(const pith_bed *bed, pith_run *run);
-/** Where a bed is or would be: ~/.cache/pith/beds/<id>-<hash of its card, its procedure's code, which data is there, the seed>.
+/** The network it kept (pith_run_keep), its parameters on the tape. */
+pith_status pith_bed_net(const pith_bed *bed, pith_tape *tape, pith_net **net);
+/** Where a bed is or would be: ~/.cache/pith/beds/<id>-<hash of its card, its procedure's code, which data is there, the seed,
+ *  and the same of the beds it starts from>.
  *  @param path  the caller's, pith_free  @param there  whether it is trained */
 pith_status pith_bed_path(pith_ctx *ctx, const pith_card *card, uint64_t seed, char **path, bool *there);
 
