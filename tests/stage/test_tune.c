@@ -1,6 +1,8 @@
-/* Mechanisms of training that cards share: prefixes drawn by nested dropout, and which rows co-teaching picks. */
+/* Mechanisms of training that cards share: prefixes drawn by nested dropout, and which rows co-teaching picks; and principal
+ * components. */
 #include <math.h>
 
+#include "stage/transform/pca.h"
 #include "stage/tune/coteaching.h"
 #include "stage/tune/nested_dropout.h"
 #include "test.h"
@@ -77,6 +79,32 @@ static void test_coteach(void **state)
     pith_ctx_free(ctx);
 }
 
+/* Rows along (3, 4) / 5 with a little across, far from 0. */
+static void test_pca(void **state)
+{
+    (void)state;
+    enum { N = 50 };
+    float x[N * 2], mean[2], axes[4], y[N * 2];
+    pith_ctx *ctx = test_ctx(1);
+    for (int i = 0; i < N; i++) {
+        float along = (float)(i - N / 2), across = i % 2 ? 0.1f : -0.1f;
+        x[2 * i] = 7 + 0.6f * along - 0.8f * across;
+        x[2 * i + 1] = -5 + 0.8f * along + 0.6f * across;
+    }
+    assert_ok(ctx, pith_pca(ctx, x, N, 2, mean, axes));
+    assert_true(fabsf(axes[0] - 0.6f) < 1e-3f && fabsf(axes[1] - 0.8f) < 1e-3f);
+    assert_true(fabsf(axes[2] - 0.8f) < 1e-3f && fabsf(axes[3] + 0.6f) < 1e-3f);
+    pith_pca_project(x, N, 2, mean, axes, 2, y);
+    for (int i = 0; i < N; i++) { /* all axes give all of it back */
+        assert_true(fabsf(mean[0] + y[2 * i] * axes[0] + y[2 * i + 1] * axes[2] - x[2 * i]) < 1e-4f);
+        assert_true(fabsf(fabsf(y[2 * i + 1]) - 0.1f) < 0.02f);
+    }
+    x[3] = NAN;
+    assert_int_equal(pith_pca(ctx, x, N, 2, mean, axes), PITH_E_NONFINITE);
+    assert_int_equal(pith_pca(ctx, x, 0, 2, mean, axes), PITH_E_ARGUMENT);
+    pith_ctx_free(ctx);
+}
+
 static void test_no_memory(void **state)
 {
     (void)state;
@@ -92,6 +120,8 @@ static void test_no_memory(void **state)
         if (status == PITH_OK) status = pith_tape_new(ctx, 1, &tape);
         if (status == PITH_OK) status = pith_coteach_pick(tape, pith_tape_input(tape, logits, PITH_DIMS(1, 2)), label, 1, &picked);
         if (status == PITH_OK && !pith_nested_mask(pith_tape_input(tape, logits, PITH_DIMS(1, 2)), 1)) status = pith_tape_status(tape);
+        float mean[2], axes[4];
+        if (status == PITH_OK) status = pith_pca(ctx, logits, 1, 2, mean, axes);
         pith_tape_free(tape);
         if (ctx) pith_ctx_free(ctx);
         assert_int_equal(f.held, 0);
@@ -103,7 +133,7 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_nested_draw), cmocka_unit_test(test_nested_mask), cmocka_unit_test(test_coteach), cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_nested_draw), cmocka_unit_test(test_nested_mask), cmocka_unit_test(test_coteach), cmocka_unit_test(test_pca), cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
