@@ -538,11 +538,10 @@ done:
 
 /* ---- the regression --------------------------------------------------------------------------- */
 
-/* y = sin(3 x) from 40 points with noise of 0.4, by one layer of features, wide enough to learn the noise; measured against
- * the truth. */
-enum { TOY_POINTS = 40, TOY_GRID = 200, TOY_FEATURES = 128 };
+/* y = sin(3 x) from 40 points with noise of 0.4, by a perceptron wide enough to learn the noise; measured against the truth. */
+enum { TOY_POINTS = 40, TOY_GRID = 200, TOY_HIDDEN = 128, TOY_FEATURES = 64 };
 #define TOY_NOISE 0.4f
-#define TOY_RATE 1e-2f
+#define TOY_RATE 3e-3f
 
 typedef struct toy {
     pith_run *run;
@@ -569,7 +568,7 @@ static void make_points(toy *t)
 static pith_var *toy_tap(void *user, const char *layer, pith_net_side side, pith_var *x)
 {
     const toy *t = user;
-    return t->prefix && side == PITH_NET_BEFORE && strcmp(layer, "layers.1") == 0 ? pith_nested_mask(x, t->prefix) : x;
+    return t->prefix && side == PITH_NET_BEFORE && strcmp(layer, "layers.2") == 0 ? pith_nested_mask(x, t->prefix) : x;
 }
 
 static pith_var *toy_error(toy *t, int set)
@@ -609,7 +608,7 @@ static pith_status toy_work(toy *t, pith_tape *tape, const char *name)
     pith_trainer *trainer;
     pith_train_options o = {.n_steps = s->toy_steps, .user = t};
     pith_train_role role = {.optimizer = {.kind = PITH_ADAMW}, .schedule = {.kind = PITH_RATE_CONSTANT, .rate = TOY_RATE}, .loss = toy_loss};
-    snprintf(net, sizeof net, "{\"in\": 1, \"hidden\": [%d], \"out\": 1}", TOY_FEATURES);
+    snprintf(net, sizeof net, "{\"in\": 1, \"hidden\": [%d, %d], \"out\": 1}", TOY_HIDDEN, TOY_FEATURES);
     make_points(t);
     PITH_TRY(pith_net_new(tape, "mlp", net, t->run->seed, &t->net));
     pith_net_tap(t->net, toy_tap, t);
