@@ -66,7 +66,7 @@ pith_status pith_bed_path(pith_ctx *ctx, const pith_card *card, uint64_t seed, c
     uint64_t hash;
     char *cache;
     PITH_TRY(hash_of(ctx, card, seed, 0, &hash));
-    PITH_TRY(pith_cache_folder(ctx, "beds", &cache));
+    PITH_TRY(pith_cache_path(ctx, "beds", &cache));
     *path = pith_format(ctx, "%s/%s-%016llx", cache, card->id, (unsigned long long)hash);
     pith_free(ctx, cache);
     if (!*path) return PITH_E_MEMORY;
@@ -148,8 +148,6 @@ static pith_status train(pith_bed *bed, const char *part, audience who)
 {
     pith_ctx *ctx = bed->ctx;
     pith_run run = {.ctx = ctx, .card = bed->card, .seed = bed->seed, .quick = bed->card->quick, .folder = part, .parent = who.parent, .observe = who.observe, .observe_user = who.user};
-    for (const pith_run *p = who.parent; p; p = p->parent)
-        if (!strcmp(p->card->id, bed->card->id)) return pith_fail(ctx, PITH_E_ARGUMENT, "the bed '%s' needs itself; take it out of its card's beds", bed->card->id);
     pith_log(ctx, PITH_LOG_INFO, "training the bed %s%s, seed %llu, about %.3g min", bed->card->id, run.quick ? " (quick)" : "", (unsigned long long)bed->seed, bed->card->minutes);
     double start = pith_now_s();
     pith_status status = pith_folder_make(ctx, part);
@@ -161,15 +159,23 @@ static pith_status train(pith_bed *bed, const char *part, audience who)
     return status;
 }
 
+static pith_status make_cache(pith_ctx *ctx)
+{
+    char *cache;
+    PITH_TRY(pith_cache_path(ctx, "beds", &cache));
+    pith_status status = pith_folder_make(ctx, cache);
+    pith_free(ctx, cache);
+    return status;
+}
+
 /* Under the lock: somebody else may have trained it while we waited. */
 static pith_status train_once(pith_bed *bed, audience who)
 {
     pith_ctx *ctx = bed->ctx;
     char *lock = pith_format(ctx, "%s.lock", bed->folder), *part = pith_format(ctx, "%s.part", bed->folder);
-    int fd = lock && part ? open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0666) : -1;
-    pith_status status = PITH_OK;
-    if (!lock || !part) status = PITH_E_MEMORY;
-    else if (fd < 0) status = pith_fail(ctx, PITH_E_IO, "%s: %s", lock, strerror(errno));
+    pith_status status = lock && part ? make_cache(ctx) : PITH_E_MEMORY;
+    int fd = status == PITH_OK ? open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0666) : -1;
+    if (status == PITH_OK && fd < 0) status = pith_fail(ctx, PITH_E_IO, "%s: %s", lock, strerror(errno));
     while (status == PITH_OK && flock(fd, LOCK_EX | LOCK_NB) != 0) {
         if (errno != EWOULDBLOCK && errno != EINTR) status = pith_fail(ctx, PITH_E_IO, "%s: cannot lock: %s", lock, strerror(errno));
         else if ((status = pith_progress(ctx, "waiting for another process that trains this bed", 0, 1)) == PITH_OK) usleep(200000);
@@ -193,6 +199,11 @@ static pith_status open_for(pith_ctx *ctx, pith_card *card, uint64_t seed, audie
     *bed = (pith_bed){.card = card, .seed = seed, .ctx = ctx};
     if (card->kind != PITH_CARD_BED) {
         status = pith_fail(ctx, PITH_E_ARGUMENT, "%s is no bed; its kind is claim", card->id);
+        goto failed;
+    }
+    for (const pith_run *p = who.parent; p; p = p->parent) {
+        if (strcmp(p->card->id, card->id)) continue;
+        status = pith_fail(ctx, PITH_E_ARGUMENT, "the bed '%s' needs itself; take it out of its card's beds", card->id);
         goto failed;
     }
     PITH_GOTO(pith_bed_path(ctx, card, seed, &bed->folder, &bed->was_cached), failed);

@@ -162,7 +162,9 @@ static bool add_rows(const pith_report *r, cJSON *list)
             !cJSON_AddBoolToObject(row, "beside", r->card->rows[i].beside) || !(values = cJSON_AddObjectToObject(row, "values")))
             return false;
         for (size_t m = 0; m < v->n_measures; m++) {
-            if (isnan(*pith_values_at(v, i, m, 0))) continue;
+            double sum = 0;
+            for (size_t seed = 0; seed < v->n_seeds; seed++) sum += *pith_values_at(v, i, m, seed);
+            if (isnan(sum)) continue; /* not measured, or not for every seed */
             cJSON *seeds = cJSON_CreateDoubleArray(pith_values_at(v, i, m, 0), (int)v->n_seeds);
             if (!seeds || !cJSON_AddItemToObject(values, r->card->measures[m].name, seeds)) return false;
         }

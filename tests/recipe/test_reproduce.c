@@ -298,6 +298,14 @@ static void test_bed_of_run(void **state)
         assert_non_null(strstr(r->notes[0], "small.yaml: data: factors train"));
         pith_report_free(r);
     }
+    /* a bed that needs itself would wait for itself */
+    pith_bed *bed = NULL;
+    snprintf(text, sizeof text, "%sbeds: [%s]\n", small_bed, bed_path);
+    pith_card *card = test_card(ctx, text, false);
+    pith_run itself = {.ctx = ctx, .card = card, .seed = 99};
+    assert_int_equal(pith_bed_open(&itself, bed_path, &bed), PITH_E_ARGUMENT);
+    assert_non_null(strstr(pith_error(ctx), "needs itself"));
+    pith_card_free(card);
     pith_ctx_free(ctx);
 }
 
