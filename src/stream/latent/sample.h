@@ -4,10 +4,10 @@
  * A step from level t to s takes what the network says of data z and noise e at t, and mixes them as s does: DDIM (Song,
  * Meng, Ermon, arXiv:2010.02502) for STEPS, Euler's method for EDM and FLOW.  It is x' = x + d(signal) z + d(noise) e, and
  * with heun z and e are the means of what is said at t and, after a first try, at s (arXiv:2206.00364); the step to clean
- * data stays Euler's.
+ * data stays Euler's.  (The last level of STEPS is not near to clean: there Heun's method halves DDIM's error, and no more.)
  *
- * While the tape records nothing, memory is that of one step; what was made before stays.  While it records, all can be
- * differentiated. */
+ * While the tape records nothing, memory is that of one step, but for a few numbers a step, until the tape's step ends; what
+ * was made before stays.  While it records, all can be differentiated. */
 #ifndef PITH_SAMPLE_LATENT_H
 #define PITH_SAMPLE_LATENT_H
 
