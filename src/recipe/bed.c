@@ -15,6 +15,7 @@
 #include "recipe/run.h"
 
 #define RESULT "bed.json"
+#define MAX_DEPTH 8 /* beds that start from beds */
 
 /* Which of the card's data sets are there, and the user's folder of data: the first that is there is used. */
 static pith_status hash_data(pith_ctx *ctx, const pith_card *card, uint64_t *hash)
@@ -31,12 +32,23 @@ static pith_status hash_data(pith_ctx *ctx, const pith_card *card, uint64_t *has
     return PITH_OK;
 }
 
-/* What decides the result: the card, the procedure's code and pith's version, the data, the seed. */
-static pith_status hash_of(pith_ctx *ctx, const pith_card *card, uint64_t seed, uint64_t *hash)
+/* What decides the result: the card, the procedure's code and pith's version, the data, the seed, and all that of the beds it
+ * starts from, which must not go round in a circle. */
+static pith_status hash_of(pith_ctx *ctx, const pith_card *card, uint64_t seed, int depth, uint64_t *hash)
 {
-    uint64_t data;
+    uint64_t data, beds = 0;
+    if (depth > MAX_DEPTH) return pith_fail(ctx, PITH_E_ARGUMENT, "the bed '%s' starts from beds that start from beds, more than %d deep: one of them needs itself", card->id, MAX_DEPTH);
     PITH_TRY(hash_data(ctx, card, &data));
-    uint64_t parts[6] = {pith_hash(card->text, card->text_len), pith_procedure_find(card->procedure->name)->code, pith_hash(PITH_VERSION, strlen(PITH_VERSION)), data, seed, card->quick};
+    for (size_t i = 0; i < card->beds.n; i++) {
+        pith_card *bed;
+        uint64_t parts[2] = {beds};
+        PITH_TRY(pith_card_load(ctx, card->beds.items[i], card->quick, &bed));
+        pith_status status = hash_of(ctx, bed, seed, depth + 1, &parts[1]);
+        pith_card_free(bed);
+        PITH_TRY(status);
+        beds = pith_hash(parts, sizeof parts);
+    }
+    uint64_t parts[7] = {pith_hash(card->text, card->text_len), pith_procedure_find(card->procedure->name)->code, pith_hash(PITH_VERSION, strlen(PITH_VERSION)), data, seed, card->quick, beds};
     *hash = pith_hash(parts, sizeof parts);
     return PITH_OK;
 }
@@ -53,7 +65,7 @@ pith_status pith_bed_path(pith_ctx *ctx, const pith_card *card, uint64_t seed, c
 {
     uint64_t hash;
     char *cache;
-    PITH_TRY(hash_of(ctx, card, seed, &hash));
+    PITH_TRY(hash_of(ctx, card, seed, 0, &hash));
     PITH_TRY(pith_cache_folder(ctx, "beds", &cache));
     *path = pith_format(ctx, "%s/%s-%016llx", cache, card->id, (unsigned long long)hash);
     pith_free(ctx, cache);
@@ -112,6 +124,14 @@ pith_status pith_bed_value(const pith_bed *bed, const char *row, const char *mea
     if (cJSON_IsNumber(v)) *value = v->valuedouble;
     else status = pith_fail(bed->ctx, PITH_E_ARGUMENT, "%s: the bed '%s' measured no %s.%s", bed->folder, bed->card->id, row, measure);
     cJSON_Delete(json);
+    return status;
+}
+
+pith_status pith_bed_net(const pith_bed *bed, pith_tape *tape, pith_net **net)
+{
+    char *file = pith_format(bed->ctx, "%s/net.safetensors", bed->folder);
+    pith_status status = file ? pith_net_open(tape, file, net) : PITH_E_MEMORY;
+    pith_free(bed->ctx, file);
     return status;
 }
 
@@ -198,24 +218,43 @@ pith_status pith_bed_get(pith_ctx *ctx, const char *which, bool quick, uint64_t 
     return open_for(ctx, card, seed, (audience){0}, bed);
 }
 
-pith_status pith_bed_open(pith_run *run, const char *id, pith_bed **bed)
+/* Notes of the bed's training become the run's, with "before: " where before is not NULL. */
+static pith_status take_notes(pith_run *run, const cJSON *result, const char *before)
+{
+    const cJSON *note;
+    cJSON_ArrayForEach(note, pith_json_get(result, "notes"))
+        if (cJSON_IsString(note)) PITH_TRY(pith_run_note(run, "%s%s%s", before ? before : "", before ? ": " : "", note->valuestring));
+    return PITH_OK;
+}
+
+pith_status pith_bed_open(pith_run *run, const char *id, pith_bed **out)
 {
     size_t i = 0;
     while (i < run->card->beds.n && strcmp(run->card->beds.items[i], id)) i++;
     if (i == run->card->beds.n) return pith_fail(run->ctx, PITH_E_ARGUMENT, "%s: its procedure needs the bed '%s'; add it to the card's beds", run->card->file, id);
     pith_card *card;
-    cJSON *json;
+    pith_bed *bed;
+    cJSON *result = NULL;
     PITH_TRY(pith_card_load(run->ctx, id, run->quick, &card));
-    PITH_TRY(open_for(run->ctx, card, run->seed, (audience){run, run->observe, run->observe_user}, bed));
-    pith_status status = read_result(*bed, &json);
-    if (status == PITH_OK) {
-        const cJSON *note;
-        cJSON_ArrayForEach(note, pith_json_get(json, "notes")) if (status == PITH_OK && cJSON_IsString(note)) status = pith_run_note(run, "%s: %s", id, note->valuestring);
-        cJSON_Delete(json);
-    }
-    if (status == PITH_OK) return PITH_OK;
-    pith_bed_close(*bed);
-    *bed = NULL;
+    PITH_TRY(open_for(run->ctx, card, run->seed, (audience){run, run->observe, run->observe_user}, &bed));
+    pith_status status = read_result(bed, &result);
+    if (status == PITH_OK) status = take_notes(run, result, id);
+    cJSON_Delete(result);
+    if (status == PITH_OK) *out = bed;
+    else pith_bed_close(bed);
+    return status;
+}
+
+pith_status pith_bed_report(const pith_bed *bed, pith_run *run)
+{
+    cJSON *result = NULL;
+    pith_status status = read_result(bed, &result);
+    const cJSON *row, *value;
+    cJSON_ArrayForEach(row, pith_json_get(result, "rows"))
+        cJSON_ArrayForEach(value, row)
+            if (status == PITH_OK && cJSON_IsNumber(value)) status = pith_run_row(run, row->string, value->string, value->valuedouble);
+    if (status == PITH_OK) status = take_notes(run, result, NULL);
+    cJSON_Delete(result);
     return status;
 }
 

@@ -39,13 +39,27 @@ static pith_status take_notes(pith_report *r, pith_run *run)
     return PITH_OK;
 }
 
+/* A bed is trained into the cache, or is there already. */
+static pith_status run_bed(pith_run *run)
+{
+    const pith_card *card = run->card;
+    pith_card *copy;
+    pith_bed *bed;
+    PITH_TRY(pith_card_parse(run->ctx, card->file, card->text, card->text_len, card->quick, &copy));
+    copy->procedure = card->procedure;
+    PITH_TRY(pith_bed_of_card(run->ctx, copy, run->seed, &bed));
+    pith_status status = pith_bed_report(bed, run);
+    pith_bed_close(bed);
+    return status;
+}
+
 static pith_status run_seed(pith_report *r, size_t index)
 {
     pith_ctx *ctx = r->ctx;
     char *folder;
     PITH_TRY(make_scratch(ctx, &folder));
     pith_run run = {.ctx = ctx, .card = r->card, .seed = r->first_seed + index, .quick = r->card->quick, .folder = folder};
-    pith_status status = r->card->procedure->run(&run);
+    pith_status status = r->card->kind == PITH_CARD_BED ? run_bed(&run) : r->card->procedure->run(&run);
     for (size_t i = 0; i < run.n_values; i++) *pith_values_at(&r->values, run.values[i].row, run.values[i].measure, index) = run.values[i].value;
     if (status == PITH_OK) status = take_notes(r, &run);
     pith_run_clear(&run);
@@ -86,6 +100,10 @@ pith_status pith_reproduce(pith_ctx *ctx, pith_card *card, const pith_reproduce_
     describe_machine(r);
     if (o->budget_minutes > 0) r->budget = o->budget_minutes / card->minutes;
     pith_status status = PITH_E_MEMORY;
+    if (r->budget != 1 && card->kind == PITH_CARD_BED) {
+        status = pith_fail(ctx, PITH_E_ARGUMENT, "%s is a bed, which other cards take as its card says; give no budget", card->id);
+        goto failed;
+    }
     size_t n;
     if (!pith_mul(r->values.n_rows * r->values.n_measures, r->values.n_seeds, &n) || n > 10000000) {
         status = pith_fail(ctx, PITH_E_LIMIT, "%s: too many seeds", card->id);

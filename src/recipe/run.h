@@ -17,6 +17,7 @@
 #define PITH_RUN_H
 
 #include "data/data.h"
+#include "model/net.h"
 #include "recipe/card.h"
 #include "train/train.h"
 
@@ -76,7 +77,12 @@ pith_status pith_bed_train(pith_ctx *ctx, pith_card *card, uint64_t seed, void (
 void pith_bed_close(pith_bed *bed); /* NULL is allowed */
 /** What its training measured.  @return PITH_E_ARGUMENT */
 pith_status pith_bed_value(const pith_bed *bed, const char *row, const char *measure, double *value);
-/** Where a bed is or would be: ~/.cache/pith/beds/<id>-<hash of its card, its procedure's code, which data is there, the seed>.
+/** Report all of that as the run's own rows and notes; the run is of the bed's card. */
+pith_status pith_bed_report(const pith_bed *bed, pith_run *run);
+/** The network it kept (pith_run_keep), its parameters on the tape. */
+pith_status pith_bed_net(const pith_bed *bed, pith_tape *tape, pith_net **net);
+/** Where a bed is or would be: ~/.cache/pith/beds/<id>-<hash of its card, its procedure's code, which data is there, the seed,
+ *  and the same of the beds it starts from>.
  *  @param path  the caller's, pith_free  @param there  whether it is trained */
 pith_status pith_bed_path(pith_ctx *ctx, const pith_card *card, uint64_t seed, char **path, bool *there);
 

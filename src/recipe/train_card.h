@@ -2,6 +2,7 @@
 #ifndef PITH_TRAIN_CARD_H
 #define PITH_TRAIN_CARD_H
 
+#include "model/net.h"
 #include "recipe/run.h"
 #include "train/train.h"
 
@@ -9,5 +10,15 @@
 pith_train_options pith_run_train_options(const pith_run *run);
 /** Optimizer and schedule; weights decay, gains and biases do not.  The rest is zero, the caller's to set. */
 pith_train_role pith_run_train_role(const pith_run *run);
+
+/** Train a bed in the run's folder: checkpoint and curves are there, an evaluation comes `evaluations` times, and the buffers of
+ *  nets [n_nets] survive a stop.  o from pith_run_train_options, with what is the caller's; what it says of checkpoints and
+ *  curves is set here. */
+pith_status pith_run_train(pith_run *run, pith_tape *tape, pith_train_options *o, uint64_t evaluations, const pith_train_role *roles, size_t n_roles, pith_net *const *nets, size_t n_nets);
+/** The last thing a bed does: its network as net.safetensors, what pith_bed_net opens; the checkpoint has served. */
+pith_status pith_run_keep(pith_run *run, const pith_net *net);
+/** A network of a card: `kind`, and of its settings those of `own` (a JSON object, or NULL) before those of `usual` (likewise, from
+ *  the data: "{\"channels\": 3}"). */
+pith_status pith_run_net(pith_run *run, pith_tape *tape, const char *kind, const char *own, const char *usual, pith_net **net);
 
 #endif

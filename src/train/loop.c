@@ -432,6 +432,7 @@ static pith_status prepare(pith_trainer *t, pith_train_result *result)
     PITH_TRY(pith_out_check(t->ctx, o->checkpoint, "-"));
     PITH_TRY(pith_trainer_load(t, &found));
     if (!found) return PITH_OK;
+    t->between = false;
     result->resumed_from = t->state.step;
     pith_log(t->ctx, PITH_LOG_INFO, "train: goes on from step %llu of %s", (unsigned long long)t->state.step, o->checkpoint);
     return PITH_OK;
@@ -472,6 +473,7 @@ pith_status pith_trainer_run(pith_trainer *t, pith_train_result *result)
     if (result) *result = r;
     if (t->finished) return pith_fail(t->ctx, PITH_E_ARGUMENT, "train: the trainer has run to its end; make a new one to train on");
     PITH_TRY(prepare(t, &r));
+    if (t->between) return pith_fail(t->ctx, PITH_E_ARGUMENT, "train: the last run failed within step %llu and has no checkpoint to go on from; make a new trainer", (unsigned long long)t->state.step);
     pith_tape_zero_grad(t->tape);
     uint64_t before = t->state.step;
     double seconds = t->state.seconds;

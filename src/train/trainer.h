@@ -54,7 +54,7 @@ struct pith_trainer {
 /** What the run is, for its checkpoint: parameters, settings, kept memory, options.identity. */
 uint64_t pith_trainer_identity(const pith_trainer *trainer);
 pith_status pith_trainer_save(pith_trainer *trainer);
-/** *found: false when there is no file.  On error the trainer is as before. */
+/** Also removes what killed processes left half written beside it.  *found: false when there is no file.  On error the trainer is as before. */
 pith_status pith_trainer_load(pith_trainer *trainer, bool *found);
 /** Room for one more point. */
 pith_status pith_trainer_grow(pith_trainer *trainer, size_t n_points);
