@@ -1,9 +1,10 @@
-/* Mechanisms of training that cards share: prefixes drawn by nested dropout, and which rows co-teaching picks; and principal
- * components. */
+/* Mechanisms of training that cards share: prefixes drawn by nested dropout, and which rows co-teaching picks; the terms of
+ * two-dimensional Matryoshka; and principal components. */
 #include <math.h>
 
 #include "stage/transform/pca.h"
 #include "stage/tune/coteaching.h"
+#include "stage/tune/matryoshka2d.h"
 #include "stage/tune/nested_dropout.h"
 #include "test.h"
 
@@ -105,6 +106,55 @@ static void test_pca(void **state)
     pith_ctx_free(ctx);
 }
 
+/* The sum against its terms one by one, what is left out, and that each layer and size is drawn. */
+static void test_matryoshka(void **state)
+{
+    (void)state;
+    enum { N = 3, D = 4, LAYERS = 3 };
+    static const size_t sizes[] = {2, 4};
+    pith_matryoshka2d o = {.n_layers = LAYERS, .sizes = sizes, .n_sizes = 2, .temperature = 0.5f, .softness = 0.3f};
+    size_t seen[LAYERS][D + 1] = {{0}};
+    for (uint64_t step = 0; step < 100; step++) {
+        pith_matryoshka2d_draw d = pith_matryoshka2d_choose(&o, 1, step);
+        assert_in_range(d.layer, 1, LAYERS - 1);
+        seen[d.layer][d.size]++;
+    }
+    assert_true(seen[1][2] > 10 && seen[1][4] > 10 && seen[2][2] > 10 && seen[2][4] > 10);
+
+    pith_ctx *ctx = test_ctx(1);
+    pith_tape *tape;
+    assert_ok(ctx, pith_tape_new(ctx, 1, &tape));
+    pith_var *a[LAYERS], *b[LAYERS];
+    pith_rng rng = {1, 2, 0};
+    for (int i = 0; i < LAYERS; i++) {
+        a[i] = pith_tape_param(tape, "a", PITH_DIMS(N, D));
+        b[i] = pith_tape_param(tape, "b", PITH_DIMS(N, D));
+        for (int k = 0; k < N * D; k++) a[i]->data[k] = pith_rng_normal(&rng), b[i]->data[k] = pith_rng_normal(&rng);
+    }
+    pith_tape_step(tape, 0);
+    const pith_matryoshka2d_draw d = {2, 2};
+#define PREFIX(x) pith_var_slice(x, 1, 0, 2)
+#define LOSS(x, y) (double)pith_var_contrastive(x, y, 0.5f)->data[0]
+#define ALIGN(x, y) (double)pith_var_kl(pith_var_scale(x, 1 / 0.3f), pith_var_scale(y, 1 / 0.3f))->data[0]
+    double last = LOSS(a[2], b[2]), last_size = LOSS(PREFIX(a[2]), PREFIX(b[2])), layer = LOSS(a[1], b[1]), layer_size = LOSS(PREFIX(a[1]), PREFIX(b[1]));
+    double align = ALIGN(a[1], a[2]) + ALIGN(b[1], b[2]) + ALIGN(PREFIX(a[1]), PREFIX(a[2])) + ALIGN(PREFIX(b[1]), PREFIX(b[2]));
+    pith_var *sum = pith_matryoshka2d_loss(a, b, &o, d);
+    assert_true(fabs((double)sum->data[0] - (last + last_size + layer + layer_size + align)) < 1e-4);
+    assert_ok(ctx, pith_backward(tape, sum, 0));
+    assert_null(a[0]->grad); /* a layer that was not drawn */
+    assert_non_null(a[1]->grad);
+    o.no_alignment = true;
+    assert_true(fabs((double)pith_matryoshka2d_loss(a, b, &o, d)->data[0] - (last + last_size + layer + layer_size)) < 1e-4);
+    o.no_layers = true;
+    assert_true(fabs((double)pith_matryoshka2d_loss(a, b, &o, d)->data[0] - (last + last_size)) < 1e-5);
+    o.no_sizes = true;
+    assert_true(fabs((double)pith_matryoshka2d_loss(a, b, &o, d)->data[0] - last) < 1e-5);
+    assert_null(pith_matryoshka2d_loss(a, b, &o, (pith_matryoshka2d_draw){1, 5}));
+    assert_int_equal(pith_tape_status(tape), PITH_E_ARGUMENT);
+    pith_tape_free(tape);
+    pith_ctx_free(ctx);
+}
+
 static void test_no_memory(void **state)
 {
     (void)state;
@@ -133,7 +183,7 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_nested_draw), cmocka_unit_test(test_nested_mask), cmocka_unit_test(test_coteach), cmocka_unit_test(test_pca), cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_nested_draw), cmocka_unit_test(test_nested_mask), cmocka_unit_test(test_coteach), cmocka_unit_test(test_pca), cmocka_unit_test(test_matryoshka), cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

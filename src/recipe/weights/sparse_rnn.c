@@ -1,6 +1,6 @@
 /* sparse-rnn: recurrent networks that tell strings of Reber's grammar, pruned after training by one threshold over all
  * chosen matrices and trained on; and networks drawn as random graphs, their accuracy against the graphs' properties.
- * Thesis: H. Dhiman, "Investigating Sparsity in Recurrent Neural Networks", arXiv:2407.20601.
+ * After the thesis arXiv:2407.20601.
  *
  * A row is <cell>_<target>: "lstm_both" with target i2h, h2h, both or random (both, masked at random), or <cell>_dense;
  * graphs_<cell>; and property_<name> for each property of the graphs. */
