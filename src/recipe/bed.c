@@ -50,6 +50,10 @@ static pith_status hash_of(pith_ctx *ctx, const pith_card *card, uint64_t seed, 
     }
     uint64_t parts[7] = {pith_hash(card->text, card->text_len), pith_procedure_find(card->procedure->name)->code, pith_hash(PITH_VERSION, strlen(PITH_VERSION)), data, seed, card->quick, beds};
     *hash = pith_hash(parts, sizeof parts);
+    if (card->split) { /* sums of parts round otherwise, and batch norm sees other batches */
+        uint64_t split[2] = {*hash, card->split};
+        *hash = pith_hash(split, sizeof split);
+    }
     return PITH_OK;
 }
 
@@ -142,21 +146,27 @@ typedef struct audience {
     const pith_run *parent;        /* NULL: nobody's run */
     void (*observe)(void *user, const pith_train_history *history);
     void *user;
+    pith_group *group;             /* processes that share the training; NULL: this one alone */
 } audience;
+
+/* All processes of a group go on together, or none does. */
+static pith_status agree(const audience *who, pith_status mine) { return who->group ? pith_group_agree(who->group, mine) : mine; }
 
 static pith_status train(pith_bed *bed, const char *part, audience who)
 {
     pith_ctx *ctx = bed->ctx;
-    pith_run run = {.ctx = ctx, .card = bed->card, .seed = bed->seed, .quick = bed->card->quick, .folder = part, .parent = who.parent, .observe = who.observe, .observe_user = who.user};
+    pith_run run = {.ctx = ctx, .card = bed->card, .seed = bed->seed, .quick = bed->card->quick, .folder = part, .parent = who.parent, .observe = who.observe, .observe_user = who.user, .group = who.group};
     pith_log(ctx, PITH_LOG_INFO, "training the bed %s%s, seed %llu, about %.3g min", bed->card->id, run.quick ? " (quick)" : "", (unsigned long long)bed->seed, bed->card->minutes);
     double start = pith_now_s();
-    pith_status status = pith_folder_make(ctx, part);
+    bool leads = pith_group_leads(who.group);
+    pith_status status = agree(&who, leads ? pith_folder_make(ctx, part) : PITH_OK);
     if (status == PITH_OK) status = bed->card->procedure->run(&run);
-    if (status == PITH_OK) status = write_result(&run, pith_now_s() - start);
-    if (status == PITH_OK && rename(part, bed->folder) != 0)
+    if (status == PITH_OK && leads) status = write_result(&run, pith_now_s() - start);
+    status = agree(&who, status); /* nobody reads the checkpoint's folder any more */
+    if (status == PITH_OK && leads && rename(part, bed->folder) != 0)
         status = pith_fail(ctx, PITH_E_IO, "%s: cannot put the trained bed in place: %s", bed->folder, strerror(errno));
     pith_run_clear(&run);
-    return status;
+    return agree(&who, status);
 }
 
 static pith_status make_cache(pith_ctx *ctx)
@@ -173,14 +183,17 @@ static pith_status train_once(pith_bed *bed, audience who)
 {
     pith_ctx *ctx = bed->ctx;
     char *lock = pith_format(ctx, "%s.lock", bed->folder), *part = pith_format(ctx, "%s.part", bed->folder);
-    pith_status status = lock && part ? make_cache(ctx) : PITH_E_MEMORY;
-    int fd = status == PITH_OK ? open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0666) : -1;
-    if (status == PITH_OK && fd < 0) status = pith_fail(ctx, PITH_E_IO, "%s: %s", lock, strerror(errno));
-    while (status == PITH_OK && flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    bool leads = pith_group_leads(who.group);
+    pith_status status = !lock || !part ? PITH_E_MEMORY : leads ? make_cache(ctx) : PITH_OK;
+    int fd = status == PITH_OK && leads ? open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0666) : -1;
+    if (status == PITH_OK && leads && fd < 0) status = pith_fail(ctx, PITH_E_IO, "%s: %s", lock, strerror(errno));
+    while (status == PITH_OK && leads && flock(fd, LOCK_EX | LOCK_NB) != 0) {
         if (errno != EWOULDBLOCK && errno != EINTR) status = pith_fail(ctx, PITH_E_IO, "%s: cannot lock: %s", lock, strerror(errno));
         else if ((status = pith_progress(ctx, "waiting for another process that trains this bed", 0, 1)) == PITH_OK) usleep(200000);
     }
     bed->was_cached = status == PITH_OK && is_trained(ctx, bed->folder);
+    status = agree(&who, status);
+    if (status == PITH_OK && who.group) status = pith_group_broadcast(who.group, &bed->was_cached, sizeof bed->was_cached); /* the leader has the lock */
     if (status == PITH_OK && !bed->was_cached) status = train(bed, part, who);
     if (fd >= 0) close(fd);
     pith_free(ctx, lock);
@@ -207,7 +220,7 @@ static pith_status open_for(pith_ctx *ctx, pith_card *card, uint64_t seed, audie
         goto failed;
     }
     PITH_GOTO(pith_bed_path(ctx, card, seed, &bed->folder, &bed->was_cached), failed);
-    if (!bed->was_cached) PITH_GOTO(train_once(bed, who), failed);
+    if (!bed->was_cached || who.group) PITH_GOTO(train_once(bed, who), failed);
     *out = bed;
     return PITH_OK;
 failed:
@@ -215,9 +228,9 @@ failed:
     return status;
 }
 
-pith_status pith_bed_train(pith_ctx *ctx, pith_card *card, uint64_t seed, void (*observe)(void *user, const pith_train_history *history), void *user, pith_bed **bed)
+pith_status pith_bed_train(pith_ctx *ctx, pith_card *card, uint64_t seed, pith_group *group, void (*observe)(void *user, const pith_train_history *history), void *user, pith_bed **bed)
 {
-    return open_for(ctx, card, seed, (audience){NULL, observe, user}, bed);
+    return open_for(ctx, card, seed, (audience){.observe = observe, .user = user, .group = group}, bed);
 }
 
 pith_status pith_bed_of_card(pith_ctx *ctx, pith_card *card, uint64_t seed, pith_bed **bed) { return open_for(ctx, card, seed, (audience){0}, bed); }
@@ -247,7 +260,7 @@ pith_status pith_bed_open(pith_run *run, const char *id, pith_bed **out)
     pith_bed *bed;
     cJSON *result = NULL;
     PITH_TRY(pith_card_load(run->ctx, id, run->quick, &card));
-    PITH_TRY(open_for(run->ctx, card, run->seed, (audience){run, run->observe, run->observe_user}, &bed));
+    PITH_TRY(open_for(run->ctx, card, run->seed, (audience){.parent = run, .observe = run->observe, .user = run->observe_user}, &bed));
     pith_status status = read_result(bed, &result);
     if (status == PITH_OK) status = take_notes(run, result, id);
     cJSON_Delete(result);

@@ -9,10 +9,10 @@
 pith_train_options pith_run_train_options(const pith_run *run)
 {
     const pith_card_train *t = &run->card->train;
-    uint64_t identity[3] = {pith_hash(run->card->text, run->card->text_len), run->seed, run->quick};
+    uint64_t identity[4] = {pith_hash(run->card->text, run->card->text_len), run->seed, run->quick, run->card->split};
     return (pith_train_options){.n_steps = t->steps, .n_parts = (uint32_t)t->accumulate, .patience = (uint32_t)t->patience,
                                 .identity = pith_hash(identity, sizeof identity), .n_items = (double)(t->batch * t->accumulate),
-                                .observe = run->observe, .observe_user = run->observe_user};
+                                .group = run->group, .observe = run->observe, .observe_user = run->observe_user};
 }
 
 pith_train_role pith_run_train_role(const pith_run *run)

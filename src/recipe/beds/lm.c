@@ -257,7 +257,7 @@ static pith_status train(work *w, pith_train_result *result)
     role.loss = loss;
     if (status == PITH_OK) status = pith_trainer_new(w->tape, &o, &role, 1, &trainer);
     if (status == PITH_OK) status = pith_trainer_run(trainer, result);
-    if (status == PITH_OK && unlink(checkpoint) != 0) pith_log(w->ctx, PITH_LOG_DEBUG, "%s was not there to be removed", checkpoint);
+    if (status == PITH_OK && pith_group_leads(w->run->group) && unlink(checkpoint) != 0) pith_log(w->ctx, PITH_LOG_DEBUG, "%s was not there to be removed", checkpoint);
     pith_trainer_free(trainer);
     pith_free(w->ctx, checkpoint);
     pith_free(w->ctx, curves);
@@ -292,7 +292,7 @@ static pith_status make(work *w)
     PITH_TRY(pith_run_row(w->run, "lm", "recall_tokens", (double)recall.right / (double)PITH_MAX(recall.tokens, 1)));
     const pith_card_train *t = &w->run->card->train;
     PITH_TRY(pith_run_row(w->run, "lm", "tokens_per_s", result.steps_per_s * (double)(t->batch * t->accumulate * s->context)));
-    return pith_llama_save(w->ctx, w->m, &w->vocab, w->run->folder, PITH_F32);
+    return pith_group_leads(w->run->group) ? pith_llama_save(w->ctx, w->m, &w->vocab, w->run->folder, PITH_F32) : PITH_OK;
 }
 
 static pith_status run(pith_run *run)
