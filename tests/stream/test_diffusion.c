@@ -276,7 +276,7 @@ static void test_drawn_noise(void **state)
             for (size_t j = 0; long_way && j < MANY; j++) square += pow((double)z->data[j] - mean, 2) / MANY;
         }
         if (fabs(mean - 0.7) > 0.03 || fabs(sqrt(square) - 0.5) > 0.03) fail_msg("way %zu: mean %g, deviation %g", i, mean, sqrt(square));
-        assert_true(bytes[1] < 3 * bytes[0]);
+        if (bytes[1] > bytes[0] + 197 * MANY) fail_msg("way %zu: %zu and %zu bytes", i, bytes[0], bytes[1]); /* a quarter of a value a step */
         pith_tape_free(tape);
         pith_diffusion_free((pith_diffusion *)k.d);
     }

@@ -53,13 +53,12 @@ pith_var *pith_diffusion_walk(const pith_diffusion *diffusion, const pith_denois
     walk w = {.d = diffusion, .net = net, .o = o, .n = x->dims[0], .t = pith_op_attr(tape, x->dims[0], sizeof(double))};
     if (!w.t) return NULL;
     bool records = pith_recording(tape);
+    const pith_scope scope = pith_scope_begin(tape);
     for (size_t i = 0; i < o->n_steps && x; i++) {
-        pith_scope scope = {0};
-        if (!records) scope = pith_scope_begin(tape);
         pith_sample_step at = {.i = i, .n = o->n_steps, .from = o->levels ? o->levels[i] : pith_diffusion_step(diffusion, o->n_steps, i), .to = o->levels ? o->levels[i + 1] : pith_diffusion_step(diffusion, o->n_steps, i + 1)};
         x = at.x = step(&w, x, &at);
         if (x && o->hook) x = o->hook(o->user, &at);
-        if (!records) pith_scope_end(tape, scope, &x, x ? 1 : 0);
+        if (!records) pith_scope_end(tape, scope, &x, x ? 1 : 0); /* all since the walk began, but x */
     }
     return x;
 }

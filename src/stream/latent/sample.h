@@ -7,7 +7,7 @@
  * data stays Euler's.  (The last level of STEPS is not near to clean: there Heun's method halves DDIM's error, and no more.)
  *
  * While the tape records nothing, memory is that of one step, but for a few numbers a step, until the tape's step ends; what
- * was made before stays.  While it records, all can be differentiated. */
+ * was made before the walk stays, what a hook made does not.  While it records, all can be differentiated. */
 #ifndef PITH_SAMPLE_LATENT_H
 #define PITH_SAMPLE_LATENT_H
 
