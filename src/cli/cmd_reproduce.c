@@ -46,14 +46,14 @@ typedef struct cell {
     char text[40];
 } cell;
 
-static cell value_cell(const pith_values *v, size_t row, size_t measure)
+static cell value_cell(const pith_row_values *v, size_t row, size_t measure)
 {
     cell c = {"-"};
     double sum = 0, square = 0, n = (double)v->n_seeds;
-    for (size_t s = 0; s < v->n_seeds; s++) sum += *pith_values_at(v, row, measure, s);
+    for (size_t s = 0; s < v->n_seeds; s++) sum += *pith_row_value_at(v, row, measure, s);
     if (isnan(sum)) return c;
     for (size_t s = 0; s < v->n_seeds; s++) {
-        double d = *pith_values_at(v, row, measure, s) - sum / n;
+        double d = *pith_row_value_at(v, row, measure, s) - sum / n;
         square += d * d;
     }
     int len = snprintf(c.text, sizeof c.text, "%.4g", sum / n);
@@ -61,10 +61,10 @@ static cell value_cell(const pith_values *v, size_t row, size_t measure)
     return c;
 }
 
-static bool was_measured(const pith_values *v, size_t row)
+static bool was_measured(const pith_row_values *v, size_t row)
 {
     for (size_t m = 0; m < v->n_measures; m++)
-        if (!isnan(*pith_values_at(v, row, m, 0))) return true;
+        if (!isnan(*pith_row_value_at(v, row, m, 0))) return true;
     return false;
 }
 

@@ -60,7 +60,7 @@ static pith_status run_seed(pith_report *r, size_t index)
     PITH_TRY(make_scratch(ctx, &folder));
     pith_run run = {.ctx = ctx, .card = r->card, .seed = r->first_seed + index, .quick = r->card->quick, .folder = folder};
     pith_status status = r->card->kind == PITH_CARD_BED ? run_bed(&run) : r->card->procedure->run(&run);
-    for (size_t i = 0; i < run.n_values; i++) *pith_values_at(&r->values, run.values[i].row, run.values[i].measure, index) = run.values[i].value;
+    for (size_t i = 0; i < run.n_values; i++) *pith_row_value_at(&r->values, run.values[i].row, run.values[i].measure, index) = run.values[i].value;
     if (status == PITH_OK) status = take_notes(r, &run);
     pith_run_clear(&run);
     if (status == PITH_OK) status = pith_folder_remove(ctx, folder);
@@ -96,7 +96,7 @@ pith_status pith_reproduce(pith_ctx *ctx, pith_card *card, const pith_reproduce_
         return PITH_E_MEMORY;
     }
     *r = (pith_report){.card = card, .ctx = ctx, .first_seed = o->first_seed ? o->first_seed : 1, .budget = 1};
-    r->values = (pith_values){.n_rows = card->n_rows, .n_measures = card->n_measures, .n_seeds = o->n_seeds ? o->n_seeds : card->seeds};
+    r->values = (pith_row_values){.n_rows = card->n_rows, .n_measures = card->n_measures, .n_seeds = o->n_seeds ? o->n_seeds : card->seeds};
     describe_machine(r);
     if (o->budget_minutes > 0) r->budget = o->budget_minutes / card->minutes;
     pith_status status = PITH_E_MEMORY;
@@ -153,7 +153,7 @@ static const char *verdict_name(const pith_judgement *j)
 
 static bool add_rows(const pith_report *r, cJSON *list)
 {
-    const pith_values *v = &r->values;
+    const pith_row_values *v = &r->values;
     for (size_t i = 0; i < v->n_rows; i++) {
         cJSON *row = cJSON_CreateObject();
         if (!row || !cJSON_AddItemToArray(list, row)) return false;
@@ -163,9 +163,9 @@ static bool add_rows(const pith_report *r, cJSON *list)
             return false;
         for (size_t m = 0; m < v->n_measures; m++) {
             double sum = 0;
-            for (size_t seed = 0; seed < v->n_seeds; seed++) sum += *pith_values_at(v, i, m, seed);
+            for (size_t seed = 0; seed < v->n_seeds; seed++) sum += *pith_row_value_at(v, i, m, seed);
             if (isnan(sum)) continue; /* not measured, or not for every seed */
-            cJSON *seeds = cJSON_CreateDoubleArray(pith_values_at(v, i, m, 0), (int)v->n_seeds);
+            cJSON *seeds = cJSON_CreateDoubleArray(pith_row_value_at(v, i, m, 0), (int)v->n_seeds);
             if (!seeds || !cJSON_AddItemToObject(values, r->card->measures[m].name, seeds)) return false;
         }
     }

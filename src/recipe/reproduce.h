@@ -23,7 +23,7 @@ typedef struct pith_report {
     pith_card *card;               /* as it was run */
     uint64_t first_seed;
     double budget;                 /* factor on all steps, 1 unless asked for */
-    pith_values values;
+    pith_row_values values;
     pith_judgement *claims;        /* [card->n_claims] */
     char **notes;
     size_t n_notes;

@@ -69,8 +69,8 @@ static void test_report(void **state)
     pith_report *r;
     assert_ok(ctx, pith_reproduce(ctx, card_of(ctx, known_card, false, known, &p), &(pith_reproduce_options){0}, &r));
     assert_int_equal(r->values.n_seeds, 3);
-    assert_true(*pith_values_at(&r->values, 0, 0, 2) == 3); /* seeds 1, 2, 3 */
-    assert_true(isnan(*pith_values_at(&r->values, 2, 0, 0)));
+    assert_true(*pith_row_value_at(&r->values, 0, 0, 2) == 3); /* seeds 1, 2, 3 */
+    assert_true(isnan(*pith_row_value_at(&r->values, 2, 0, 0)));
     assert_true(r->claims[0].judged && r->claims[0].verdict == PITH_HOLDS);
     assert_string_equal(r->claims[0].numbers, "2 ± 1 == 2 ± 0");
     assert_int_equal(r->claims[1].verdict, PITH_FAILS);
@@ -228,7 +228,7 @@ static void test_bed(void **state)
     pith_report *r;
     assert_ok(ctx, pith_reproduce(ctx, card_of(ctx, bed_card, false, train_bed, &p), &(pith_reproduce_options){.n_seeds = 2}, &r));
     assert_int_equal(n_trained, 2);
-    assert_true(*pith_values_at(&r->values, 0, 0, 0) == 1.5 && *pith_values_at(&r->values, 0, 0, 1) == 2.5);
+    assert_true(*pith_row_value_at(&r->values, 0, 0, 0) == 1.5 && *pith_row_value_at(&r->values, 0, 0, 1) == 2.5);
     assert_int_equal(r->n_notes, 1);
     assert_string_equal(r->notes[0], "from a test");
     pith_report_free(r);
