@@ -34,7 +34,7 @@ typedef struct subject {
 static const subject subjects[] = {
     {"mlp", "mlp", "{\"hidden\": [256, 256]}", 32, 1, {784}, SGD, 0.02f},
     {"lenet", "lenet5", NULL, 16, 3, {1, 28, 28}, SGD, 0.01f},
-    {"resnet20", "resnet20", NULL, 128, 3, {3, 32, 32}, SGD, 0.05f},
+    {"resnet20", "resnet20", NULL, 128, 3, {3, 32, 32}, SGD, 0.01f},
     {"vit1m", "vit1m", NULL, 64, 3, {3, 32, 32}, ADAMW, 1e-3f},
     {"lstm", "rnn", "{\"in\": 64, \"width\": 256, \"classes\": 10, \"output\": \"last\"}", 32, 2, {64, 64}, ADAMW, 1e-3f},
 };

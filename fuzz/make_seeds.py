@@ -362,7 +362,25 @@ def data():
         yield b"\7" + text
 
 
-TARGETS = {f.__name__: f for f in (config, data, folder, gguf, pith, rans, safetensors, tokenizer)}
+# ---- cards ----
+
+def card():
+    texts = [path.read_text() for path in sorted((pathlib.Path(__file__).parents[1] / "recipes").glob("*/*.yaml"))]
+    for text in texts:
+        yield b"\0" + text.encode()
+        yield b"\1" + text.encode()
+        yield b"\1" + text.encode()[:len(text) // 2]
+    claims = ("a.x == 1 or (b.x - a.x) / std(a.x) > 2", "min(a.x) < most(1, b.x, 2) and max(b.x) != least(a.x, 3)", "(" * 200 + "a.x" + ")" * 200 + " > 0", "a.x >", "1e400 < a.x", "c.x > 0")
+    head = texts[-1][:texts[-1].index("claims:")]
+    for claim in claims:
+        yield b"\0" + (head + "claims:\n  - '%s'\n" % claim).encode()
+    yield b"\0a: &x [*x, *x]\nb: *x\n"
+    yield b"\0" + b"- " * 500 + b"x\n"
+    yield b"\0id: {{{{[[[[\n"
+    yield b"\0%YAML 9.9\n--- !!binary |\n  =\n"
+
+
+TARGETS = {f.__name__: f for f in (card, config, data, folder, gguf, pith, rans, safetensors, tokenizer)}
 
 
 def write(folder, name):

@@ -6,7 +6,7 @@ import pathlib
 import re
 import sys
 
-LAYERS = ["base", "tensor", "grad", "stage", "format", "text", "data", "stream", "model", "train", "eval", "recipe", "serve", "api", "cli"]
+LAYERS = ["base", "tensor", "grad", "stage", "format", "text", "data", "stream", "mpi", "model", "train", "eval", "recipe", "serve", "api", "cli"]
 PUBLIC = {"pith.h", "config.h"}          # may be included from anywhere
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.M)
 

@@ -68,15 +68,13 @@ pith_status pith_folder_remove(pith_ctx *ctx, const char *path)
     return PITH_OK;
 }
 
-pith_status pith_cache_folder(pith_ctx *ctx, const char *name, char **path)
+pith_status pith_cache_path(pith_ctx *ctx, const char *name, char **path)
 {
     const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     bool set = cache && cache[0] == '/'; /* a relative one is to be ignored: XDG Base Directory Specification */
     if (!set && (!home || !home[0])) return pith_fail(ctx, PITH_E_IO, "neither XDG_CACHE_HOME nor HOME is set, so there is no place for the cache; set one");
-    char *folder = set ? pith_format(ctx, "%s/pith/%s", cache, name) : pith_format(ctx, "%s/.cache/pith/%s", home, name);
-    if (!folder) return PITH_E_MEMORY;
-    pith_status status = pith_folder_make(ctx, folder);
-    if (status == PITH_OK) *path = folder;
-    else pith_free(ctx, folder);
-    return status;
+    char *text = set ? pith_format(ctx, "%s/pith/%s", cache, name) : pith_format(ctx, "%s/.cache/pith/%s", home, name);
+    if (!text) return PITH_E_MEMORY;
+    *path = text;
+    return PITH_OK;
 }

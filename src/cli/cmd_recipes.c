@@ -138,14 +138,18 @@ static pith_status explain_text(pith_cli *cli, const pith_card *card)
         PITH_TRY(bed_state(cli, card, &state));
         printf("%-10s%s\n", "cache", state);
     }
+    int width = 12;
+    for (size_t i = 0; i < card->n_rows; i++) width = PITH_MAX(width, (int)strlen(card->rows[i].name));
+    for (size_t i = 0; i < card->n_measures; i++) width = PITH_MAX(width, (int)strlen(card->measures[i].name));
     printf("\nrows\n");
-    for (size_t i = 0; i < card->n_rows; i++) printf("  %-14s %s%s\n", card->rows[i].name, card->rows[i].beside ? "beside: " : "", card->rows[i].what);
+    for (size_t i = 0; i < card->n_rows; i++) printf("  %-*s  %s%s\n", width, card->rows[i].name, card->rows[i].beside ? "beside: " : "", card->rows[i].what);
     printf("measures\n");
-    for (size_t i = 0; i < card->n_measures; i++) printf("  %-14s %s\n", card->measures[i].name, card->measures[i].text);
+    for (size_t i = 0; i < card->n_measures; i++) printf("  %-*s  %s\n", width, card->measures[i].name, card->measures[i].text);
     if (card->n_claims) printf("claims\n");
     for (size_t i = 0; i < card->n_claims; i++) {
-        printf("  %s%s\n", card->claims[i].text, card->claims[i].quick ? " (quick runs too)" : "");
-        if (card->claims[i].says) printf("      %s\n", card->claims[i].says);
+        const pith_card_claim *c = &card->claims[i];
+        printf("  %s%s\n", c->says ? c->says : c->text, c->quick ? " (quick runs too)" : "");
+        if (c->says) printf("      %s\n", c->text);
     }
     return PITH_OK;
 }

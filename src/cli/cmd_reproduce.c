@@ -46,14 +46,14 @@ typedef struct cell {
     char text[40];
 } cell;
 
-static cell value_cell(const pith_values *v, size_t row, size_t measure)
+static cell value_cell(const pith_row_values *v, size_t row, size_t measure)
 {
     cell c = {"-"};
     double sum = 0, square = 0, n = (double)v->n_seeds;
-    for (size_t s = 0; s < v->n_seeds; s++) sum += *pith_values_at(v, row, measure, s);
+    for (size_t s = 0; s < v->n_seeds; s++) sum += *pith_row_value_at(v, row, measure, s);
     if (isnan(sum)) return c;
     for (size_t s = 0; s < v->n_seeds; s++) {
-        double d = *pith_values_at(v, row, measure, s) - sum / n;
+        double d = *pith_row_value_at(v, row, measure, s) - sum / n;
         square += d * d;
     }
     int len = snprintf(c.text, sizeof c.text, "%.4g", sum / n);
@@ -61,10 +61,10 @@ static cell value_cell(const pith_values *v, size_t row, size_t measure)
     return c;
 }
 
-static bool was_measured(const pith_values *v, size_t row)
+static bool was_measured(const pith_row_values *v, size_t row)
 {
     for (size_t m = 0; m < v->n_measures; m++)
-        if (!isnan(*pith_values_at(v, row, m, 0))) return true;
+        if (!isnan(*pith_row_value_at(v, row, m, 0))) return true;
     return false;
 }
 
@@ -139,6 +139,27 @@ static pith_status run_card(pith_cli *cli, const reproduce_args *a, const char *
     return status;
 }
 
+/* Every built-in card; one that fails does not keep the others from running. */
+static pith_status run_all(pith_cli *cli, const reproduce_args *a, cJSON *list, bool *held)
+{
+    size_t n_failed = 0, n = 0;
+    pith_status first = PITH_OK;
+    for (const pith_card_source *s = pith_card_sources; s->family; s++, n++) {
+        if (n && !list) printf("\n");
+        pith_status status = run_card(cli, a, s->id, list, held);
+        if (status == PITH_E_CANCELLED || status == PITH_E_MEMORY) return status;
+        if (status == PITH_OK) continue;
+        pith_log(cli->ctx, PITH_LOG_ERROR, "%s: %s", s->id, pith_error(cli->ctx));
+        if (!n_failed++) first = status;
+    }
+    return n_failed ? pith_fail(cli->ctx, first, "%zu of %zu cards could not be run; the lines above say why", n_failed, n) : PITH_OK;
+}
+
+static pith_status verdict(pith_cli *cli, bool held)
+{
+    return held ? PITH_OK : pith_fail(cli->ctx, PITH_E_CLAIM, "not every claim holds; the table says which");
+}
+
 static pith_status print_report(pith_cli *cli, const char *folder)
 {
     char *text;
@@ -158,14 +179,14 @@ static pith_status run(pith_cli *cli, void *args)
     bool held = true;
     pith_status status = cli->globals.json && !list ? PITH_E_MEMORY : PITH_OK;
     if (a->card) status = status == PITH_OK ? run_card(cli, a, a->card, list, &held) : status;
-    for (const pith_card_source *s = pith_card_sources; a->all && status == PITH_OK && s->family; s++) {
-        if (s != pith_card_sources && !list) printf("\n");
-        status = run_card(cli, a, s->id, list, &held);
+    if (a->all) status = status == PITH_OK ? run_all(cli, a, list, &held) : status;
+    /* what was measured is printed also when a card of --all failed */
+    if (list && (status == PITH_OK || a->all)) {
+        pith_status printed = pith_json_print(cli, list);
+        return status != PITH_OK ? status : printed != PITH_OK ? printed : verdict(cli, held);
     }
-    if (status != PITH_OK || !list) cJSON_Delete(list);
-    else status = pith_json_print(cli, list);
-    if (status != PITH_OK) return status;
-    return held ? PITH_OK : pith_fail(cli->ctx, PITH_E_CLAIM, "not every claim holds; the table says which");
+    cJSON_Delete(list);
+    return status != PITH_OK ? status : verdict(cli, held);
 }
 
 const pith_command pith_command_reproduce = {

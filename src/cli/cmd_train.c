@@ -1,4 +1,5 @@
 /* pith train: train a bed's network, with a view of its curves. */
+#include "cli/processes.h"
 #include "cli/train_view.h"
 #include "recipe/run.h"
 
@@ -24,6 +25,7 @@ static const pith_example examples[] = {
     {"pith train vgg6", "train it, or say where it is and what was measured"},
     {"pith train vgg6 --quick", "see that it works"},
     {"pith train mine.yaml --seed 2", "a card of your own"},
+    {"mpirun -n 4 pith train vgg6", "four processes, each with its share of every batch"},
     {0},
 };
 
@@ -62,26 +64,34 @@ static void print_text(const pith_bed *bed)
     printf("in %s\n", bed->folder);
 }
 
-static pith_status run(pith_cli *cli, void *args)
+static pith_status train(pith_cli *cli, const train_args *a, pith_group *group)
 {
-    const train_args *a = args;
     pith_card *card;
     PITH_TRY(pith_card_load(cli->ctx, a->card, a->quick, &card));
-    if (card->kind != PITH_CARD_BED) {
-        pith_status status = pith_fail(cli->ctx, PITH_E_ARGUMENT, "%s measures and claims, it is no bed to be trained; run it with: pith reproduce %s", card->id, a->card);
+    pith_status status = PITH_OK;
+    if (card->kind != PITH_CARD_BED) status = pith_fail(cli->ctx, PITH_E_ARGUMENT, "%s measures and claims, it is no bed to be trained; run it with: pith reproduce %s", card->id, a->card);
+    else if (group) status = pith_card_share(card, pith_group_size(group));
+    if (status != PITH_OK) {
         pith_card_free(card);
         return status;
     }
     pith_train_view view;
     pith_train_view_init(&view, cli, !a->no_plot);
     pith_bed *bed;
-    PITH_TRY(pith_bed_train(cli->ctx, card, (uint64_t)a->seed, pith_train_view_observe, &view, &bed));
+    PITH_TRY(pith_bed_train(cli->ctx, card, (uint64_t)a->seed, group, pith_train_view_observe, &view, &bed));
     pith_terminal_clear(cli->terminal);
-    pith_status status = PITH_OK;
-    if (cli->globals.json) status = print_json(cli, bed);
+    if (!pith_group_leads(group)) status = PITH_OK;
+    else if (cli->globals.json) status = print_json(cli, bed);
     else print_text(bed);
     pith_bed_close(bed);
     return status;
+}
+
+static pith_status run(pith_cli *cli, void *args)
+{
+    pith_processes p;
+    PITH_TRY(pith_processes_open(cli, &p));
+    return pith_processes_close(cli, &p, train(cli, args, p.group));
 }
 
 const pith_command pith_command_train = {
@@ -91,7 +101,10 @@ const pith_command pith_command_train = {
                    "(${XDG_CACHE_HOME:-~/.cache}/pith/beds), by the card's text, its code and the seed; a bed that is there is not trained again. "
                    "Beside the network stand its curves: curves.csv, curves.svg, curves.png.\n\n"
                    "Training that was stopped in any way, even killed, goes on from its last checkpoint when the command is given again, and ends with "
-                   "the same bytes as training that was never stopped.",
+                   "the same bytes as training that was never stopped.\n\n"
+                   "Started by mpirun (Open MPI), the processes share each step: parts where the card accumulates a multiple of their number, else equal "
+                   "pieces of its batch. The first one prints and writes; several machines need the cache folder in common. When a process dies the job "
+                   "ends, and given again it goes on from the last checkpoint, with any number of processes that the parts can be shared by.",
     .positionals = positionals, .options = options, .examples = examples,
     .args_size = sizeof(train_args), .run = run,
 };

@@ -117,6 +117,8 @@ static bool flush_output(void)
 static int run_command(const pith_command *command, pith_globals *globals, void *args)
 {
     pith_terminal terminal;
+    const char *rank = getenv("OMPI_COMM_WORLD_RANK"); /* of several processes the first one speaks */
+    if (rank && atoi(rank) > 0) globals->quiet = true;
     pith_terminal_init(&terminal, !globals->no_progress && !globals->quiet);
     pith_options options = {
         .n_threads = (int)globals->threads,

@@ -46,9 +46,14 @@ typedef struct pith_field {
  *   image    u8 [channels, height, width]; clips: [frames, 3, height, width]
  *   label    u8, i32: the class; several columns: attributes, -1 where there is none
  *   mask     u8 [height, width]: 0 background, 1 and 2 the objects
- *   caption  u8 [length]: text, padded with zeros
+ *   track    f32 [frames, 3]: x, y and radius of what moves in a clip, in sides of the picture
+ *   caption  u8 [length]: text, padded with zeros;  words  i32 [length]: the same in word ids, 0 ends it
  *   text     u8, no dims: one corpus, n is its bytes; u8 [length]: texts, padded with zeros
- *   tokens, target  i32 [length] (target may be f32): sequence tasks; -1 in target: not asked here */
+ *   answer   i32 [questions, 2]: where in the text each answer begins, and its bytes
+ *   tokens, target  i32 [length]: sequence tasks; target is what follows, -1 where that is not asked
+ *   input    f32 [length, 2] and target f32: the adding task
+ *   length   i32: of the tokens before the padding
+ *   ids      i32 [fields], chance  f32: a row of clicks, and the true chance of its label */
 typedef struct pith_dataset {
     const char *name;
     char split[8];                    /* "train" or "test" */
@@ -89,7 +94,7 @@ uint64_t pith_dataset_hash(const pith_dataset *ds);
 
 /* ---- the table -------------------------------------------------------------------------------- */
 
-typedef enum pith_data_kind { PITH_DATA_IMAGES, PITH_DATA_CLIPS, PITH_DATA_SEQUENCES, PITH_DATA_TEXT } pith_data_kind;
+typedef enum pith_data_kind { PITH_DATA_IMAGES, PITH_DATA_CLIPS, PITH_DATA_SEQUENCES, PITH_DATA_TEXT, PITH_DATA_ROWS } pith_data_kind;
 const char *pith_data_kind_name(pith_data_kind kind);
 
 /* PARTLY: some of its files are there; a split may open, or the set may be smaller. */

@@ -370,21 +370,28 @@ pith_status pith_photos_open(const pith_data_request *r, pith_dataset *ds)
 
 enum { MAX_CLASSES = 4096 };
 
-/* The images of one class that belong to the split, from number ds->n on; ds->n counts them.  dst NULL: only count. */
-static pith_status take_class(const pith_data_request *r, pith_dataset *ds, const char *path, size_t class, bool every_tenth)
+typedef struct folder_way {
+    bool every_tenth;        /* is for tests, the others train */
+    size_t n, per_class;     /* the most to take */
+} folder_way;
+
+/* The images of one class that belong to the split, from number ds->n on; ds->n counts them.  While ds has no fields they are
+ * only counted. */
+static pith_status take_class(const pith_data_request *r, pith_dataset *ds, const char *path, size_t class, const folder_way *way)
 {
     bool test = r->split == PITH_SPLIT_TEST, count_only = ds->n_fields == 0;
+    size_t first = ds->n;
     name_list names;
     PITH_TRY(list_folder(r->ctx, path, false, &names));
     pith_status status = PITH_OK;
     for (size_t i = 0; i < names.n && status == PITH_OK; i++) {
-        if (every_tenth && test != (i % 10 == 9)) continue;
-        if (r->n && ds->n == r->n) break;
+        if (way->every_tenth && test != (i % 10 == 9)) continue;
+        if (ds->n == way->n || ds->n - first == way->per_class) break;
         if (!count_only) {
             char whole[2 * PITH_DATA_PATH];
             pith_image image;
             snprintf(whole, sizeof whole, "%s/%s", path, names.names[i]);
-            status = pith_progress(r->ctx, "reading images", ds->n, r->n);
+            status = pith_progress(r->ctx, "reading images", ds->n, way->n);
             if (status == PITH_OK) status = read_image_file(r->ctx, whole, &image);
             if (status != PITH_OK) break;
             pith_image_square(&image, r->size, (uint8_t *)ds->fields[0].data + ds->n * ds->fields[0].n_values);
@@ -398,14 +405,14 @@ static pith_status take_class(const pith_data_request *r, pith_dataset *ds, cons
 }
 
 /* With folders in it: classes in their order.  Without: one class. */
-static pith_status take_classes(const pith_data_request *r, pith_dataset *ds, const char *path, const name_list *classes, bool every_tenth)
+static pith_status take_classes(const pith_data_request *r, pith_dataset *ds, const char *path, const name_list *classes, const folder_way *way)
 {
     ds->n = 0;
-    if (classes->n == 0) return take_class(r, ds, path, 0, every_tenth);
+    if (classes->n == 0) return take_class(r, ds, path, 0, way);
     for (size_t c = 0; c < classes->n; c++) {
         char whole[2 * PITH_DATA_PATH];
         snprintf(whole, sizeof whole, "%s/%s", path, classes->names[c]);
-        PITH_TRY(take_class(r, ds, whole, c, every_tenth));
+        PITH_TRY(take_class(r, ds, whole, c, way));
     }
     return PITH_OK;
 }
@@ -428,9 +435,9 @@ static pith_status name_classes(const name_list *classes, pith_dataset *ds)
     return PITH_OK;
 }
 
-pith_status pith_image_folder_open(const pith_data_request *asked, const char *folder, pith_dataset *ds)
+pith_status pith_image_folder_open(const pith_data_request *request, const char *folder, pith_dataset *ds)
 {
-    pith_data_request r = *asked;
+    const pith_data_request r = *request;
     char path[PITH_DATA_PATH];
     struct stat st;
     if (strlen(folder) + sizeof ds->split + 1 > sizeof path) return pith_fail(r.ctx, PITH_E_ARGUMENT, "folder: a path of %zu bytes is too long", strlen(folder));
@@ -440,15 +447,16 @@ pith_status pith_image_folder_open(const pith_data_request *asked, const char *f
     name_list classes;
     PITH_TRY(list_folder(r.ctx, path, true, &classes));
     pith_status status = classes.n > MAX_CLASSES ? pith_fail(r.ctx, PITH_E_LIMIT, "%s: more than %d folders", path, MAX_CLASSES) : PITH_OK;
-    if (status == PITH_OK) status = take_classes(&r, ds, path, &classes, !own_split);
+    folder_way way = {.every_tenth = !own_split, .n = r.n ? r.n : SIZE_MAX};
+    way.per_class = r.n ? PITH_CEIL_DIV(r.n, PITH_MAX(classes.n, (size_t)1)) : SIZE_MAX;
+    if (status == PITH_OK) status = take_classes(&r, ds, path, &classes, &way);
     if (status == PITH_OK && ds->n == 0) status = pith_fail(r.ctx, PITH_E_IO, "%s: no PNG or JPEG files for \"%s\"", path, ds->split);
-    if (status == PITH_OK) {
-        r.n = ds->n;
-        if (!pith_dataset_add(ds, "image", PITH_FIELD_U8, PITH_FIELD_SHAPE(3, r.size, r.size)) || !pith_dataset_add(ds, "label", PITH_FIELD_I32, 0, NULL)) status = PITH_E_MEMORY;
-    }
+    if (status == PITH_OK && (!pith_dataset_add(ds, "image", PITH_FIELD_U8, PITH_FIELD_SHAPE(3, r.size, r.size)) || !pith_dataset_add(ds, "label", PITH_FIELD_I32, 0, NULL)))
+        status = PITH_E_MEMORY;
     if (status == PITH_OK) status = name_classes(&classes, ds);
-    if (status == PITH_OK) status = take_classes(&r, ds, path, &classes, !own_split);
-    if (status == PITH_OK && ds->n != r.n) status = pith_fail(r.ctx, PITH_E_IO, "%s: files came or went while they were read", path);
+    size_t n = way.n = ds->n;
+    if (status == PITH_OK) status = take_classes(&r, ds, path, &classes, &way);
+    if (status == PITH_OK && ds->n != n) status = pith_fail(r.ctx, PITH_E_IO, "%s: files came or went while they were read", path);
     snprintf(ds->source, sizeof ds->source, "folder %.200s, %zu classes", path, PITH_MAX(classes.n, (size_t)1));
     free_names(&classes);
     return status;

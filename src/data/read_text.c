@@ -151,7 +151,10 @@ pith_status pith_text_clean(pith_text_buffer *b, const char *text, size_t len)
         const char *line = text + at, *end = memchr(line, '\n', len - at);
         size_t n = end ? (size_t)(end - line) : len - at, letters = 0;
         at += n + (end != NULL);
-        for (size_t i = 0; i < n; i++) letters += isalpha((unsigned char)line[i]) || (line[i] & 0x80);
+        for (size_t i = 0, k; i < n; i += k ? k : 1) {
+            k = utf8_length((const uint8_t *)line + i, n - i);
+            letters += k > 1 || (k == 1 && isalpha((unsigned char)line[i])); /* k 0: a byte that is dropped below */
+        }
         if (!letters) {
             paragraph = true;
             continue;

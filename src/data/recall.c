@@ -1,4 +1,5 @@
-/* recall: texts in which facts, "key: value", are scattered among other sentences and asked for at the end. */
+/* Texts to remember: facts, "key: value", scattered among other sentences and asked for at the end (recall); one number
+ * in a long text (passkey). */
 #include "data/sets.h"
 
 static const char *const first_words[] = {"amber", "ancient", "bitter", "bright", "broken", "calm", "clever", "copper", "crimson", "distant", "eager", "early", "empty", "faded", "fierce", "gentle",
@@ -10,7 +11,7 @@ static const char *const verbs[] = {"walked to", "looked at", "talked about", "w
 static const char *const objects[] = {"the river", "a long winter", "the market", "an open door", "the last train", "a cup of tea", "the harvest", "some letters", "the north wind", "a small boat"};
 static const char *const endings[] = {" in the morning", " with a smile", " before the rain", " once more", " without a word", " for an hour", " near the wall", ""};
 
-enum { USUAL_LENGTH = 512, USUAL_PAIRS = 4, MAX_PAIRS = 256, ROOM_PER_PAIR = 64 };
+enum { USUAL_LENGTH = 512, USUAL_PAIRS = 4, MAX_PAIRS = 256, ROOM_PER_PAIR = 64, PASSKEY_LENGTH = 1024, PASSKEY_SHORTEST = 64 };
 
 /* A text being written; what does not fit is not written at all. */
 typedef struct writer {
@@ -100,6 +101,38 @@ static void make_recall(const pith_data_request *r, pith_dataset *ds, void *user
         answer[2 * p + 1] = 4;
         write_all(&w, "%u\n", pairs[p].value);
     }
+}
+
+/* "The passkey is 12345." at a random place among sentences, and at the end "The passkey is 12345" to be completed
+ * (Mohtashami and Jaggi, "Landmark attention", arXiv:2305.16300, with sentences of our own). */
+static void make_passkey(const pith_data_request *r, pith_dataset *ds, void *user, size_t i)
+{
+    (void)user;
+    static const char told[] = "The passkey is 12345. ", asked[] = "\nThe passkey is 12345\n";
+    pith_rng stream = pith_data_rng(r, i), *rng = &stream;
+    size_t length = ds->fields[0].n_values, most = length - (sizeof asked - 1);
+    uint32_t key = 10000 + pith_rng_below(rng, 90000);
+    writer w = {.text = (char *)ds->fields[0].data + i * length};
+    w.cap = pith_rng_below(rng, (uint32_t)(most - (sizeof told - 1)) + 1);
+    while (write_filler(&w, rng)) { }
+    w.cap = most;
+    write_all(&w, "The passkey is %u. ", key);
+    while (write_filler(&w, rng)) { }
+    w.cap = length;
+    write_all(&w, "\nThe passkey is ");
+    int32_t *answer = (int32_t *)ds->fields[1].data + i * 2;
+    answer[0] = (int32_t)w.len;
+    answer[1] = 5;
+    write_all(&w, "%u\n", key);
+}
+
+pith_status pith_passkey_open(const pith_data_request *r, pith_dataset *ds)
+{
+    size_t length = r->length ? r->length : PASSKEY_LENGTH;
+    if (length < PASSKEY_SHORTEST) return pith_fail(r->ctx, PITH_E_ARGUMENT, "%s: texts of %zu bytes; at least %d", ds->name, length, PASSKEY_SHORTEST);
+    if (!pith_dataset_add(ds, "text", PITH_FIELD_U8, PITH_FIELD_SHAPE(length))) return PITH_E_MEMORY;
+    if (!pith_dataset_add(ds, "answer", PITH_FIELD_I32, PITH_FIELD_SHAPE(1, 2))) return PITH_E_MEMORY;
+    return pith_data_fill(r, ds, make_passkey, NULL);
 }
 
 pith_status pith_recall_open(const pith_data_request *asked, pith_dataset *ds)

@@ -75,6 +75,10 @@ const pith_data_set pith_data_sets[] = {
      .licence = "free, each of its own (/usr/share/doc/PACKAGE/copyright)", .n_quick = 400000, .files = text_files, .open = pith_corpus_open},
     {.name = "recall", .kind = PITH_DATA_TEXT, .summary = "facts scattered in sentences, asked for at the end", .source = "a seed", .licence = OURS,
      .n_train = 10000, .n_test = 1000, .n_quick = 256, .open = pith_recall_open},
+    {.name = "passkey", .kind = PITH_DATA_TEXT, .summary = "a number to be found in a long text", .source = "a seed", .licence = OURS,
+     .n_train = 10000, .n_test = 1000, .n_quick = 256, .open = pith_passkey_open},
+    {.name = "clicks", .kind = PITH_DATA_ROWS, .summary = "an advertising log: 20 fields of 200,000 ids, clicked or not", .source = "a seed", .licence = OURS,
+     .n_train = 2000000, .n_test = 200000, .n_quick = 4096, .open = pith_clicks_open},
     SEQUENCE("reber", PITH_SEQ_REBER, 4000, "is a string one of Reber's grammar?"),
     SEQUENCE("embedded-reber", PITH_SEQ_EMBEDDED_REBER, 4000, "the same, with a symbol to remember over the whole string"),
     SEQUENCE("assoc", PITH_SEQ_ASSOC, 20000, "associative recall: keys and values, asked for later"),
@@ -90,7 +94,7 @@ const pith_data_set pith_data_sets[] = {
 
 const char *pith_data_kind_name(pith_data_kind kind)
 {
-    static const char *const names[] = {"images", "clips", "sequences", "text"};
+    static const char *const names[] = {"images", "clips", "sequences", "text", "rows"};
     return (unsigned)kind < PITH_COUNT(names) ? names[kind] : "unknown";
 }
 

@@ -83,7 +83,7 @@ pith_status pith_data_read(pith_ctx *ctx, const pith_data_file *file, char *path
 
 /* ---- the functions that fill sets -------------------------------------------------------------- */
 
-pith_data_open_fn pith_scenes_open, pith_factors_open, pith_clips_open, pith_sequences_open, pith_recall_open,
+pith_data_open_fn pith_scenes_open, pith_factors_open, pith_clips_open, pith_sequences_open, pith_recall_open, pith_passkey_open, pith_clicks_open,
     pith_mnist_open, pith_cifar_open, pith_photos_open, pith_corpus_open;
 /** A folder of images, classes as subfolders; request->set is a row of its own, not in the table. */
 pith_status pith_image_folder_open(const pith_data_request *request, const char *path, pith_dataset *ds);

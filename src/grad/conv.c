@@ -1,20 +1,12 @@
 /* Convolution over one, two or three dimensions, by laying the values under the kernel out as a matrix and the
- * matrix product.
+ * matrix product; where no position is left out, without laying out (conv_direct.c).
  *
  * The product x * w, its gradient by x and that by w are three functions, linear in each of their two arguments,
  * whose gradients are again these three: so a convolution can be differentiated any number of times, and the
  * gradient by x is the transposed convolution. */
+#include "grad/conv.h"
+
 #include "grad/matmul.h"
-#include "grad/tape.h"
-
-#define MAX_SPACE 3
-
-typedef struct conv_attr {
-    int n_space;
-    size_t n, groups, c_in, c_out;               /* c_in, c_out: of a group */
-    size_t x[MAX_SPACE], w[MAX_SPACE], y[MAX_SPACE]; /* [depth, height, width]; 1 where there are fewer */
-    size_t stride[MAX_SPACE], padding[MAX_SPACE], dilation[MAX_SPACE];
-} conv_attr;
 
 static size_t volume(const size_t *dims) { return dims[0] * dims[1] * dims[2]; }
 
@@ -150,6 +142,7 @@ static size_t images_at_once(const conv_attr *a)
 /* y[n, g] = w[g] columns(x[n, g]) */
 static bool forward(pith_tape *tape, const conv_attr *a, const float *x, const float *w, float *y)
 {
+    if (pith_conv_is_direct(a)) return pith_conv_direct(tape, a, x, w, y);
     size_t k = a->c_in * volume(a->w), p = volume(a->y), at_once = images_at_once(a), x_step = a->groups * a->c_in * volume(a->x), y_step = a->groups * a->c_out * p;
     pith_block *columns = pith_op_take(tape, at_once * a->groups * k * p);
     bool done = columns != NULL;
@@ -173,6 +166,7 @@ static bool forward(pith_tape *tape, const conv_attr *a, const float *x, const f
 /* x[n, g] = columns^-1(w[g]' y[n, g]), places that several columns share are added up */
 static bool by_input(pith_tape *tape, const conv_attr *a, const float *g, const float *w, float *x)
 {
+    if (pith_conv_is_direct(a)) return pith_conv_direct_by_input(tape, a, g, w, x);
     size_t k = a->c_in * volume(a->w), p = volume(a->y), at_once = images_at_once(a), x_step = a->groups * a->c_in * volume(a->x), y_step = a->groups * a->c_out * p;
     pith_block *columns = pith_op_take(tape, at_once * a->groups * k * p);
     bool done = columns != NULL;
@@ -195,6 +189,7 @@ static bool by_input(pith_tape *tape, const conv_attr *a, const float *g, const 
 /* w[g] = sum over n of y[n, g] columns(x[n, g])': the images' products side by side, then added in order */
 static bool by_weights(pith_tape *tape, const conv_attr *a, const float *x, const float *g, float *w)
 {
+    if (pith_conv_is_direct(a)) return pith_conv_direct_by_weights(tape, a, x, g, w);
     size_t k = a->c_in * volume(a->w), p = volume(a->y), at_once = images_at_once(a), x_step = a->groups * a->c_in * volume(a->x), y_step = a->groups * a->c_out * p, n_w = a->groups * a->c_out * k;
     pith_block *columns = pith_op_take(tape, at_once * a->groups * k * p), *products = pith_op_take(tape, at_once * n_w);
     bool done = columns && products;

@@ -58,6 +58,7 @@ struct pith_var {
     pith_block *grad_block;       /* parameters: the memory of grad */
     uint64_t pass;                /* the last pith_gradients that wanted it */
     bool sought;                  /* … and asked for it itself */
+    size_t first_use;             /* parameters, while gradients are watched: the first value made of it */
 };
 
 /* n_dims, dims of a shape: pith_var_reshape(x, PITH_DIMS(2, 3)) */
@@ -109,6 +110,13 @@ typedef enum pith_pass_flags {
  *  not; PITH_E_ARGUMENT when loss has several values, needs no gradient, or its graph was given back; or the
  *  tape's failure.  After an error the parameters' grad are not to be used: pith_tape_zero_grad. */
 pith_status pith_backward(pith_tape *tape, pith_var *loss, unsigned flags);
+/** In pith_backward, call fn once for each parameter that takes a gradient, as soon as nothing more will be added to it in
+ *  this pass: to send it while the pass goes on.  gradient [count] is read only, of this pass and those before it; NULL:
+ *  it has none.  fn NULL: no more. */
+typedef void pith_gradient_fn(void *user, pith_var *param, const float *gradient);
+void pith_tape_watch(pith_tape *tape, pith_gradient_fn *fn, void *user);
+/** A parameter's grad to be written to, made (zeros) where there is none.  NULL: memory. */
+float *pith_tape_own_grad(pith_var *param);
 /** Forget the parameters' gradients (pith_optimizer_step does). */
 void pith_tape_zero_grad(pith_tape *tape);
 /** gx[i] = d<y, seed>/d x[i], for values x of this step or parameters; seed NULL: y has one value and seed is 1.
@@ -165,6 +173,7 @@ pith_var *pith_var_elu(pith_var *x, float alpha);
 pith_var *pith_var_silu(pith_var *x);                      /* x sigmoid(x) */
 pith_var *pith_var_gelu(pith_var *x);                      /* x Phi(x): Hendrycks, Gimpel, arXiv:1606.08415 */
 pith_var *pith_var_gelu_tanh(pith_var *x);                 /* its tanh form, same paper */
+pith_var *pith_var_silu_mul(pith_var *gate, pith_var *up); /* silu(gate) up, of one shape: SwiGLU (Shazeer, arXiv:2002.05202) */
 pith_var *pith_var_clamp(pith_var *x, float low, float high); /* gradient 0 outside */
 /* no gradient, that is gradient 0; see pith_var_straight_through */
 pith_var *pith_var_round(pith_var *x);                     /* to even */

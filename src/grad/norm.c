@@ -44,17 +44,23 @@ static void normalize_rows_back(void *arg, size_t from, size_t to, int worker)
     }
 }
 
+/* The same, of operations: r from x again, xhat is y.  axes: over which y is normal. */
+static pith_var *back_recorded(pith_var *y, pith_var *gy, unsigned axes)
+{
+    const norm_attr *a = y->attr;
+    pith_var *x = y->in[0], *d = a->center ? pith_var_sub(x, pith_var_mean(x, axes)) : x;
+    pith_var *r = pith_var_rsqrt(pith_var_affine(pith_var_mean(pith_var_square(d), axes), 1, a->eps));
+    pith_var *g = a->center ? pith_var_sub(gy, pith_var_mean(gy, axes)) : gy;
+    return pith_var_mul(r, pith_var_sub(g, pith_var_mul(y, pith_var_mean(pith_var_mul(gy, y), axes))));
+}
+
 static void normalize_backward(pith_var *y, pith_var *gy, pith_var **gx)
 {
     static const pith_op back = {"normalize_back", NULL};
     pith_var *x = y->in[0];
     norm_attr *a = y->attr;
-    unsigned last = PITH_AXIS(x->n_dims - 1);
-    if (pith_recording(y->tape)) { /* the same, of operations: r from x again, xhat is y */
-        pith_var *d = a->center ? pith_var_sub(x, pith_var_mean(x, last)) : x;
-        pith_var *r = pith_var_rsqrt(pith_var_affine(pith_var_mean(pith_var_square(d), last), 1, a->eps));
-        pith_var *g = a->center ? pith_var_sub(gy, pith_var_mean(gy, last)) : gy;
-        gx[0] = pith_var_mul(r, pith_var_sub(g, pith_var_mul(y, pith_var_mean(pith_var_mul(gy, y), last))));
+    if (pith_recording(y->tape)) {
+        gx[0] = back_recorded(y, gy, PITH_AXIS(x->n_dims - 1));
         return;
     }
     pith_var *g = pith_op_value(y->tape, &back, NULL, 0, x->n_dims, x->dims, 0);
@@ -104,12 +110,81 @@ pith_var *pith_var_rms_norm(pith_var *x, pith_var *gain, float eps)
     return y ? scaled("rms_norm", y, gain, NULL, x->dims[x->n_dims - 1], PITH_DIMS(x->dims[x->n_dims - 1])) : NULL;
 }
 
-/* gain and bias of channels, [n, channels, ..] */
-static pith_var *scale_channels(const char *op, pith_var *y, pith_var *gain, pith_var *bias)
+/* ---- gain and bias of channels ---------------------------------------------------------------- */
+
+#define PLANE 16 /* values of a channel side by side, from which on it is worked on in planes */
+
+static size_t plane_of(const pith_var *x) { return x->count ? x->count / (x->dims[0] * x->dims[1]) : 0; }
+
+/* y = gain x + bias, or gx = gain g with the sums that are the gradients by gain and bias. */
+typedef struct scale_work {
+    const pith_loops *loops;
+    const float *x, *gain, *bias, *g;
+    float *y, *g_gain, *g_bias;          /* each may be NULL */
+    size_t n, channels, plane;
+} scale_work;
+
+static void scale_planes(void *arg, size_t from, size_t to, int worker)
 {
+    (void)worker;
+    const scale_work *w = arg;
+    for (size_t i = from; i < to; i++) {
+        size_t c = i % w->channels, at = i * w->plane;
+        w->loops->unary(PITH_UNARY_AFFINE, 0, w->gain[c], w->bias[c], w->x + at, NULL, w->y + at, w->plane);
+    }
+}
+
+static void scale_channels_back(void *arg, size_t from, size_t to, int worker)
+{
+    (void)worker;
+    const scale_work *w = arg;
+    for (size_t c = from; c < to; c++) {
+        double along = 0, sum = 0;
+        for (size_t i = 0; i < w->n; i++) {
+            size_t at = (i * w->channels + c) * w->plane;
+            if (w->g_gain) along += (double)w->loops->dot(w->x + at, w->g + at, w->plane);
+            if (w->g_bias) sum += (double)w->loops->sum(w->g + at, w->plane);
+            if (w->y) w->loops->unary(PITH_UNARY_AFFINE, 0, w->gain[c], 0, w->g + at, NULL, w->y + at, w->plane);
+        }
+        if (w->g_gain) w->g_gain[c] = (float)along;
+        if (w->g_bias) w->g_bias[c] = (float)sum;
+    }
+}
+
+static void scale_backward(pith_var *y, pith_var *gy, pith_var **gx)
+{
+    static const pith_op back = {"scale_channels_back", NULL};
+    pith_var *x = y->in[0], *gain = y->in[1], *bias = y->in[2];
+    size_t dims[PITH_MAX_DIMS] = {x->dims[1], 1, 1, 1, 1, 1, 1, 1};
+    if (pith_recording(y->tape)) {
+        gx[0] = pith_var_mul(gy, pith_var_reshape(gain, x->n_dims - 1, dims));
+        gx[1] = pith_var_reshape(pith_var_sum_to(pith_var_mul(gy, x), x->n_dims - 1, dims), gain->n_dims, gain->dims);
+        gx[2] = pith_var_reshape(pith_var_sum_to(gy, x->n_dims - 1, dims), bias->n_dims, bias->dims);
+        return;
+    }
+    for (int i = 0; i < 3; i++) {
+        pith_var *in = y->in[i];
+        if (pith_wanted(in) && !(gx[i] = pith_op_value(y->tape, &back, NULL, 0, in->n_dims, in->dims, 0))) return;
+    }
+    scale_work w = {y->tape->loops, x->data, gain->data, NULL, gy->data, gx[0] ? gx[0]->data : NULL, gx[1] ? gx[1]->data : NULL, gx[2] ? gx[2]->data : NULL, x->dims[0], x->dims[1], plane_of(x)};
+    pith_op_ranges(y->tape, w.channels, PITH_CEIL_DIV(ELEMENT_GRAIN, w.n * w.plane), scale_channels_back, &w);
+}
+
+/* gain and bias (or NULL) of channels, [n, channels, ..] */
+static pith_var *scale_channels(const char *name, pith_var *x, pith_var *gain, pith_var *bias)
+{
+    static const pith_op op = {"scale_channels", scale_backward};
+    if (!x) return NULL;
+    bool both = gain && bias && gain->count == x->dims[1] && bias->count == x->dims[1];
+    if (!both || plane_of(x) < PLANE) {
+        size_t dims[PITH_MAX_DIMS] = {x->dims[1], 1, 1, 1, 1, 1, 1, 1};
+        return scaled(name, x, gain, bias, x->dims[1], x->n_dims - 1, dims);
+    }
+    pith_var *in[] = {x, gain, bias}, *y = pith_op_value(x->tape, &op, in, 3, x->n_dims, x->dims, 0);
     if (!y) return NULL;
-    size_t dims[PITH_MAX_DIMS] = {y->dims[1], 1, 1, 1, 1, 1, 1, 1};
-    return scaled(op, y, gain, bias, y->dims[1], y->n_dims - 1, dims);
+    scale_work w = {x->tape->loops, x->data, gain->data, bias->data, NULL, y->data, NULL, NULL, x->dims[0], x->dims[1], plane_of(x)};
+    pith_op_ranges(x->tape, w.n * w.channels, PITH_CEIL_DIV(ELEMENT_GRAIN, w.plane), scale_planes, &w);
+    return y;
 }
 
 pith_var *pith_var_group_norm(pith_var *x, size_t n_groups, pith_var *gain, pith_var *bias, float eps)
@@ -122,6 +197,86 @@ pith_var *pith_var_group_norm(pith_var *x, size_t n_groups, pith_var *gain, pith
 }
 
 /* ---- batch ------------------------------------------------------------------------------------ */
+
+/* Planes of channels, [n, channels, plane]: each channel is one row, in pieces. */
+typedef struct channels_work {
+    const pith_loops *loops;
+    norm_attr *a;
+    const float *x, *g;
+    float *y;
+    size_t n, channels, plane;
+} channels_work;
+
+static void normalize_channels(void *arg, size_t from, size_t to, int worker)
+{
+    (void)worker;
+    const channels_work *w = arg;
+    size_t step = w->channels * w->plane;
+    double count = (double)(w->n * w->plane);
+    for (size_t c = from; c < to; c++) {
+        const float *x = w->x + c * w->plane;
+        double sum = 0, spread = 0;
+        for (size_t i = 0; i < w->n; i++) sum += (double)w->loops->sum(x + i * step, w->plane);
+        float mean = (float)(sum / count);
+        for (size_t i = 0; i < w->n; i++) spread += (double)w->loops->spread(x + i * step, w->plane, mean);
+        w->a->mean[c] = mean;
+        w->a->r[c] = (float)(1 / sqrt(spread / count + (double)w->a->eps));
+        for (size_t i = 0; i < w->n; i++) w->loops->normalize(x + i * step, mean, w->a->r[c], NULL, NULL, w->y + c * w->plane + i * step, w->plane);
+    }
+}
+
+static void normalize_channels_back(void *arg, size_t from, size_t to, int worker)
+{
+    (void)worker;
+    const channels_work *w = arg;
+    size_t step = w->channels * w->plane;
+    double count = (double)(w->n * w->plane);
+    for (size_t c = from; c < to; c++) {
+        const float *x = w->x + c * w->plane, *g = w->g + c * w->plane;
+        float mean = w->a->mean[c], r = w->a->r[c];
+        double sum = 0, along = 0;
+        for (size_t i = 0; i < w->n; i++) {
+            sum += (double)w->loops->sum(g + i * step, w->plane);
+            along += (double)w->loops->dot(x + i * step, g + i * step, w->plane);
+        }
+        along = (along - (double)mean * sum) * (double)r / count;
+        for (size_t i = 0; i < w->n; i++) w->loops->normalize_back(x + i * step, mean, r, g + i * step, (float)(sum / count), (float)along, w->y + c * w->plane + i * step, w->plane);
+    }
+}
+
+static channels_work channels_of(const pith_var *x, norm_attr *a, const float *g, float *y)
+{
+    size_t n = x->dims[0], channels = x->dims[1];
+    return (channels_work){x->tape->loops, a, x->data, g, y, n, channels, x->count / (n * channels)};
+}
+
+static void channels_backward(pith_var *y, pith_var *gy, pith_var **gx)
+{
+    static const pith_op back = {"normalize_channels_back", NULL};
+    pith_var *x = y->in[0];
+    if (pith_recording(y->tape)) {
+        gx[0] = back_recorded(y, gy, PITH_ALL_AXES & ~PITH_AXIS(1) & ((1u << x->n_dims) - 1));
+        return;
+    }
+    pith_var *g = pith_op_value(y->tape, &back, NULL, 0, x->n_dims, x->dims, 0);
+    if (!g) return;
+    channels_work w = channels_of(x, y->attr, gy->data, g->data);
+    pith_op_ranges(y->tape, w.channels, PITH_CEIL_DIV(ELEMENT_GRAIN, w.n * w.plane), normalize_channels_back, &w);
+    gx[0] = g;
+}
+
+/* x [n, channels, ..], not empty, every channel brought to mean 0 and mean square 1 over all else. */
+static pith_var *channels_normalized(pith_var *x, float eps)
+{
+    static const pith_op op = {"normalize_channels", channels_backward};
+    pith_var *y = pith_op_value(x->tape, &op, &x, 1, x->n_dims, x->dims, sizeof(norm_attr));
+    norm_attr a = {eps, true, y ? pith_op_attr(x->tape, x->dims[1], sizeof(float)) : NULL, y ? pith_op_attr(x->tape, x->dims[1], sizeof(float)) : NULL};
+    if (!a.mean || !a.r) return NULL;
+    memcpy(y->attr, &a, sizeof a);
+    channels_work w = channels_of(x, y->attr, NULL, y->data);
+    pith_op_ranges(x->tape, w.channels, PITH_CEIL_DIV(ELEMENT_GRAIN, w.n * w.plane), normalize_channels, &w);
+    return y;
+}
 
 pith_var *pith_var_batch_norm_fixed(pith_var *x, pith_var *gain, pith_var *bias, float eps, const float *mean, const float *variance)
 {
@@ -141,9 +296,10 @@ pith_var *pith_var_batch_norm(pith_var *x, pith_var *gain, pith_var *bias, float
     if (!x) return NULL;
     if (x->n_dims < 2 || !x->tape->training) return pith_var_batch_norm_fixed(x, gain, bias, eps, mean, variance);
     size_t channels = x->dims[1], n = channels ? x->count / channels : 0;
-    /* channels as rows, and back */
-    pith_var *turned = pith_var_transpose(x, 0, 1), *rows = turned ? pith_var_reshape(turned, PITH_DIMS(channels, n)) : NULL;
-    pith_var *y = pith_var_normalize(rows, eps, true);
+    bool in_place = plane_of(x) >= PLANE;
+    /* else channels as rows, and back */
+    pith_var *turned = in_place ? NULL : pith_var_transpose(x, 0, 1), *rows = turned ? pith_var_reshape(turned, PITH_DIMS(channels, n)) : NULL;
+    pith_var *y = in_place ? channels_normalized(x, eps) : pith_var_normalize(rows, eps, true);
     if (!y) return NULL;
     const norm_attr *a = y->attr;
     if (x->tape->recording) { /* once, not in a checkpoint's first time as well */
@@ -153,5 +309,6 @@ pith_var *pith_var_batch_norm(pith_var *x, pith_var *gain, pith_var *bias, float
             variance[c] += momentum * (v - variance[c]);
         }
     }
-    return scale_channels("batch_norm", pith_var_transpose(pith_var_reshape(y, turned->n_dims, turned->dims), 0, 1), gain, bias);
+    if (!in_place) y = pith_var_transpose(pith_var_reshape(y, turned->n_dims, turned->dims), 0, 1);
+    return scale_channels("batch_norm", y, gain, bias);
 }

@@ -36,17 +36,14 @@ static void write_step(const scan_work *w, const float *e, const float *k, const
     const scan_attr *a = w->a;
     const pith_loops *l = w->tape->loops;
     if (a->n_decay == 1) l->unary(PITH_UNARY_AFFINE, 0, e[0], 0, s, NULL, s, a->dk * a->dv);
-    for (size_t i = 0; i < a->dk; i++, s += a->dv) {
-        if (a->n_decay > 1) l->unary(PITH_UNARY_AFFINE, 0, e[i], 0, s, NULL, s, a->dv);
-        l->axpy(s, v, k[i], a->dv);
-    }
+    for (size_t i = 0; a->n_decay > 1 && i < a->dk; i++) l->unary(PITH_UNARY_AFFINE, 0, e[i], 0, s + i * a->dv, NULL, s + i * a->dv, a->dv);
+    w->tape->kernels->gemm(a->dk, a->dv, 1, k, 1, v, a->dv, s, a->dv, true);
 }
 
 static void read_step(const scan_work *w, const float *q, const float *s, float *y)
 {
     const scan_attr *a = w->a;
-    memset(y, 0, a->dv * sizeof *y);
-    for (size_t i = 0; i < a->dk; i++) w->tape->loops->axpy(y, s + i * a->dv, q[i], a->dv);
+    w->tape->kernels->gemm(1, a->dv, a->dk, q, a->dk, s, a->dv, y, a->dv, false);
 }
 
 static void decays(const scan_work *w, const float *decay, float *e)
@@ -85,17 +82,18 @@ static void back_step(const scan_work *w, size_t head, size_t t, const float *be
     const float *q = w->q + at * a->dk, *k = w->k + at * a->dk, *v = w->v + (head * a->len + t) * dv, *gy = w->gy + (head * a->len + t) * dv;
     float *gq = w->gq + at * a->dk, *gk = w->gk + at * a->dk, *gv = w->gv + (head * a->len + t) * dv, *gd = w->gd + (head * a->len + t) * a->n_decay;
     const float *read = a->before ? before : after;
+    pith_gemm_fn *gemm = w->tape->kernels->gemm;
+    if (!a->before) gemm(a->dk, dv, 1, q, 1, gy, dv, g, dv, true);
+    gemm(1, dv, a->dk, k, a->dk, g, dv, gv, dv, false);
     for (size_t i = 0; i < a->dk; i++) {
-        float *row = g + i * dv;
+        float *row = g + i * dv, r = e[a->n_decay > 1 ? i : 0];
         gq[i] += l->dot(read + i * dv, gy, dv);
-        if (!a->before) l->axpy(row, gy, q[i], dv);
         gk[i] += l->dot(row, v, dv);
-        l->axpy(gv, row, k[i], dv);
-        float r = e[a->n_decay > 1 ? i : 0];
         gd[a->n_decay > 1 ? i : 0] += r * l->dot(row, before + i * dv, dv);
-        l->unary(PITH_UNARY_AFFINE, 0, r, 0, row, NULL, row, dv);
-        if (a->before) l->axpy(row, gy, q[i], dv);
+        if (a->n_decay > 1) l->unary(PITH_UNARY_AFFINE, 0, r, 0, row, NULL, row, dv);
     }
+    if (a->n_decay == 1) l->unary(PITH_UNARY_AFFINE, 0, e[0], 0, g, NULL, g, a->dk * dv);
+    if (a->before) gemm(a->dk, dv, 1, q, 1, gy, dv, g, dv, true);
 }
 
 /* Groups: all heads of one add to the same gradients. */

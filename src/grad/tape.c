@@ -490,6 +490,35 @@ static bool pass_value(pith_var *v, bool recorded)
     return tape->status == PITH_OK;
 }
 
+static const pith_op checkpoint_op;
+
+/* Where each parameter is used first.  What a checkpoint uses is known only to its function. */
+static void find_first_uses(pith_tape *tape)
+{
+    size_t n_values = tape->n_values, unknown = n_values;
+    for (size_t i = 0; i < tape->n_params; i++) tape->params[i]->first_use = n_values;
+    for (size_t i = n_values; i-- > 0;) {
+        const pith_var *v = tape->values[i];
+        if (v->op == &checkpoint_op) unknown = i;
+        for (int k = 0; k < v->n_in; k++)
+            if (v->in[k]->name) v->in[k]->first_use = i;
+    }
+    for (size_t i = 0; i < tape->n_params; i++) tape->params[i]->first_use = PITH_MIN(tape->params[i]->first_use, unknown);
+}
+
+/* Tell of the parameters whose first use is value i, which has been passed. */
+static void tell_watcher(pith_tape *tape, const pith_var *v, size_t i)
+{
+    bool any = v->op == &checkpoint_op;
+    for (int k = 0; k < v->n_in; k++) any |= v->in[k]->name && v->in[k]->first_use == i;
+    for (size_t p = 0; p < tape->n_params && any && !tape->status; p++) {
+        pith_var *param = tape->params[p];
+        if (param->first_use != i || !param->needs_grad) continue;
+        param->first_use = SIZE_MAX; /* told */
+        tape->watch(tape->watch_user, param, param->g_data);
+    }
+}
+
 /* Pass values from..to-1 in reverse.  Whatever has a gradient by then has all of it: what uses a value is made
  * after it. */
 static pith_status sweep(pith_tape *tape, size_t from, size_t to, unsigned flags)
@@ -497,9 +526,10 @@ static pith_status sweep(pith_tape *tape, size_t from, size_t to, unsigned flags
     bool recorded = flags & PITH_RECORD_PASS;
     for (size_t i = to; i-- > from && !tape->status;) {
         pith_var *v = tape->values[i];
-        if (!v->op || !(recorded ? (void *)v->g : (void *)v->g_data)) continue;
-        if (!pass_value(v, recorded)) break;
-        if (recorded || v->sought) continue;
+        bool reached = v->op && (recorded ? (void *)v->g : (void *)v->g_data);
+        if (reached && !pass_value(v, recorded)) break;
+        if (tape->watching) tell_watcher(tape, v, i);
+        if (!reached || recorded || v->sought) continue;
         forget_gradient(v);
         if (flags & PITH_KEEP_GRAPH || v->keep) continue;
         pith_op_drop(tape, v->block);
@@ -567,8 +597,14 @@ pith_status pith_backward(pith_tape *tape, pith_var *loss, unsigned flags)
         p->grad_block = NULL;
         p->grad = NULL;
     }
+    size_t n_values = tape->n_values;
+    if (tape->watch) find_first_uses(tape);
     seed_pass(loss, NULL, false);
-    sweep(tape, 0, tape->n_values, flags & PITH_KEEP_GRAPH);
+    tape->watching = tape->watch != NULL;
+    sweep(tape, 0, n_values, flags & PITH_KEEP_GRAPH);
+    tape->watching = false;
+    for (size_t i = 0; i < tape->n_params && tape->watch && !tape->status; i++) /* what this loss does not depend on */
+        if (tape->params[i]->needs_grad && tape->params[i]->first_use != SIZE_MAX) tape->watch(tape->watch_user, tape->params[i], tape->params[i]->g_data);
     loss->keep = keep || !(flags & PITH_KEEP_GRAPH);
     for (size_t i = 0; i < tape->n_params; i++) {
         pith_var *p = tape->params[i];
@@ -580,6 +616,21 @@ pith_status pith_backward(pith_tape *tape, pith_var *loss, unsigned flags)
     }
     pith_record_values(tape, was);
     return tape->status;
+}
+
+void pith_tape_watch(pith_tape *tape, pith_gradient_fn *fn, void *user)
+{
+    tape->watch = fn;
+    tape->watch_user = user;
+}
+
+float *pith_tape_own_grad(pith_var *p)
+{
+    if (p->grad) return p->grad;
+    p->grad_block = pith_op_take(p->tape, p->count);
+    p->grad = p->grad_block ? pith_op_floats(p->grad_block) : NULL;
+    if (p->grad) memset(p->grad, 0, p->count * sizeof(float));
+    return p->grad;
 }
 
 void pith_tape_zero_grad(pith_tape *tape)
@@ -619,7 +670,10 @@ static void checkpoint_backward(pith_var *y, pith_var *gy, pith_var **gx)
         return;
     }
     accumulate(again, gy);
+    bool watching = tape->watching;
+    tape->watching = false;
     sweep(tape, from, tape->n_values, 0);
+    tape->watching = watching;
 }
 
 static const pith_op checkpoint_op = {"checkpoint", checkpoint_backward};

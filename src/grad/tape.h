@@ -34,6 +34,9 @@ struct pith_tape {
     bool recording, training;             /* training: recording, or a checkpoint's first time through */
     uint64_t seed, step, n_draws;
     uint64_t pass, n_passes;              /* the pith_gradients at work; 0: none, or pith_backward */
+    pith_gradient_fn *watch;              /* pith_tape_watch; NULL: nobody */
+    void *watch_user;
+    bool watching;                        /* within a pith_backward that is watched */
 };
 
 /** Recording on or off; returns what it was.  Does not end training, as pith_tape_record does. */

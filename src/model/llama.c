@@ -179,6 +179,7 @@ static pith_status make_rope(pith_ctx *ctx, pith_weights *w, pith_llama *m)
             else status = pith_fail(ctx, PITH_E_FORMAT, "rope_freqs.weight[%zu] is %g, a divisor above 0 is needed", i, (double)divisors[i]);
         }
         pith_free(ctx, divisors);
+        m->rope_divided = s->rope_scaling != PITH_ROPE_LLAMA3;
         if (status != PITH_OK || s->rope_scaling == PITH_ROPE_LLAMA3) return status;
     }
 

@@ -32,6 +32,7 @@ typedef struct pith_llama {
     size_t n_rope;
     float *rope_freq;                                 /* [rope_dims/2] radians a position, scaling applied */
     float rope_magnitude;                             /* of the rotated vectors: 1 but for YaRN */
+    bool rope_divided;                                /* by a vector of the file that the settings do not tell of */
     size_t n_batch;                                   /* tokens that pass the layers at once in prefill: 512 */
     size_t ram_bytes;                                 /* of all operators */
     pith_tap_fn *tap;                                 /* listens at operator inputs when set */

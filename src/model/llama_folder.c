@@ -187,6 +187,7 @@ pith_status pith_llama_save(pith_ctx *ctx, pith_llama *m, const pith_vocab *voca
     if (dtype != PITH_F32 && dtype != PITH_F16 && dtype != PITH_BF16) return pith_fail(ctx, PITH_E_UNSUPPORTED, "a model folder is written as F32, F16 or BF16");
     if (m->s.rope_style == PITH_ROPE_PAIRS && m->s.rope_dims != m->s.head_dim)
         return pith_fail(ctx, PITH_E_UNSUPPORTED, "%u of %u values of a head are rotated in pairs, which a model folder cannot say", m->s.rope_dims, m->s.head_dim);
+    if (m->rope_divided) return pith_fail(ctx, PITH_E_UNSUPPORTED, "the model scales positions by a vector of its own, which a model folder cannot say");
     static const char *const names[] = {"config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"};
     char *paths[PITH_COUNT(names)] = {NULL};
     pith_status status = pith_folder_make(ctx, folder);

@@ -6,8 +6,7 @@
 #define ROTATE_VALUES ((size_t)16384) /* a task */
 
 /* Some texts on their way through the layers.  In the step's memory, as checkpointed layers come back to it. */
-typedef struct recording recording;
-struct recording {
+typedef struct recording {
     pith_tape *tape;
     pith_llama *m;
     const int32_t *ids;
@@ -15,7 +14,7 @@ struct recording {
     bool checkpoint;
     const float *cos, *sin, *minus_sin; /* [len, rope_dims / 2] the step's own: the model's table may move */
     pith_var *value[LLAMA_N_VALUES]; /* [n_texts, len, …] */
-};
+} recording;
 
 static pith_status result(const recording *r, llama_value which)
 {
@@ -161,8 +160,7 @@ static pith_status attend(void *run, const pith_llama_layer *l, size_t i_layer)
 static pith_status gate(void *run, const pith_llama_layer *l)
 {
     recording *r = run;
-    pith_var *gated = pith_var_mul(pith_var_silu(r->value[LLAMA_GATE]), r->value[LLAMA_UP]);
-    r->value[LLAMA_GATE] = scaled(r, gated, &l->down_scale, r->m->s.n_ff);
+    r->value[LLAMA_GATE] = scaled(r, pith_var_silu_mul(r->value[LLAMA_GATE], r->value[LLAMA_UP]), &l->down_scale, r->m->s.n_ff);
     return result(r, LLAMA_GATE);
 }
 

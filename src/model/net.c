@@ -258,7 +258,9 @@ pith_var *pith_net_run(pith_net *net, const pith_net_input *in)
         for (int d = 0; same && d < s->param->n_dims; d++) same = s->value->dims[d] == s->param->dims[d];
         if (!same) return pith_op_fail(net->tape, PITH_E_SHAPE, "%s: in place of %s %s there is %s", net->name, s->param->name, PITH_SHAPE(s->param), PITH_SHAPE(s->value));
     }
-    return net->kind->forward(net, net->self, in);
+    pith_var *y = net->kind->forward(net, net->self, in);
+    if (!y && pith_tape_status(net->tape) == PITH_OK) return pith_net_refuse(net, "something that it reads was not given (x, ids, t or context), or a tap gave nothing back");
+    return y;
 }
 
 pith_var *pith_net_forward(pith_net *net, pith_var *x) { return x ? pith_net_run(net, &(pith_net_input){.x = x}) : NULL; }

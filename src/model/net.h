@@ -125,9 +125,9 @@ void pith_net_freeze(pith_net *net, bool frozen);
 
 /* ---- listening and replacing ------------------------------------------------------------------ */
 
-/** Called with the input (before) and output (after) of each layer that has parameters, and of each hidden depth
- *  (after only); returns what to go on with: x itself, or another value of its shape (a gate, a quantised value).
- *  NULL stops the pass; the tape must hold the failure.  layer: "layer1.0.conv1". */
+/** Called with the input (before) and output (after) of each layer that has parameters, and of each embedding and hidden
+ *  depth (after only); returns what to go on with: x itself, or another value of its shape (a gate, a quantised value).
+ *  NULL stops the pass.  layer: "layer1.0.conv1". */
 typedef enum pith_net_side { PITH_NET_BEFORE, PITH_NET_AFTER } pith_net_side;
 typedef pith_var *pith_net_tap_fn(void *user, const char *layer, pith_net_side side, pith_var *x);
 void pith_net_tap(pith_net *net, pith_net_tap_fn *fn, void *user); /* NULL: none */

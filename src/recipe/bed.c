@@ -50,6 +50,10 @@ static pith_status hash_of(pith_ctx *ctx, const pith_card *card, uint64_t seed, 
     }
     uint64_t parts[7] = {pith_hash(card->text, card->text_len), pith_procedure_find(card->procedure->name)->code, pith_hash(PITH_VERSION, strlen(PITH_VERSION)), data, seed, card->quick, beds};
     *hash = pith_hash(parts, sizeof parts);
+    if (card->split) { /* sums of parts round otherwise, and batch norm sees other batches */
+        uint64_t split[2] = {*hash, card->split};
+        *hash = pith_hash(split, sizeof split);
+    }
     return PITH_OK;
 }
 
@@ -66,7 +70,7 @@ pith_status pith_bed_path(pith_ctx *ctx, const pith_card *card, uint64_t seed, c
     uint64_t hash;
     char *cache;
     PITH_TRY(hash_of(ctx, card, seed, 0, &hash));
-    PITH_TRY(pith_cache_folder(ctx, "beds", &cache));
+    PITH_TRY(pith_cache_path(ctx, "beds", &cache));
     *path = pith_format(ctx, "%s/%s-%016llx", cache, card->id, (unsigned long long)hash);
     pith_free(ctx, cache);
     if (!*path) return PITH_E_MEMORY;
@@ -142,22 +146,35 @@ typedef struct audience {
     const pith_run *parent;        /* NULL: nobody's run */
     void (*observe)(void *user, const pith_train_history *history);
     void *user;
+    pith_group *group;             /* processes that share the training; NULL: this one alone */
 } audience;
+
+/* All processes of a group go on together, or none does. */
+static pith_status agree(const audience *who, pith_status mine) { return who->group ? pith_group_agree(who->group, mine) : mine; }
 
 static pith_status train(pith_bed *bed, const char *part, audience who)
 {
     pith_ctx *ctx = bed->ctx;
-    pith_run run = {.ctx = ctx, .card = bed->card, .seed = bed->seed, .quick = bed->card->quick, .folder = part, .parent = who.parent, .observe = who.observe, .observe_user = who.user};
-    for (const pith_run *p = who.parent; p; p = p->parent)
-        if (!strcmp(p->card->id, bed->card->id)) return pith_fail(ctx, PITH_E_ARGUMENT, "the bed '%s' needs itself; take it out of its card's beds", bed->card->id);
+    pith_run run = {.ctx = ctx, .card = bed->card, .seed = bed->seed, .quick = bed->card->quick, .folder = part, .parent = who.parent, .observe = who.observe, .observe_user = who.user, .group = who.group};
     pith_log(ctx, PITH_LOG_INFO, "training the bed %s%s, seed %llu, about %.3g min", bed->card->id, run.quick ? " (quick)" : "", (unsigned long long)bed->seed, bed->card->minutes);
     double start = pith_now_s();
-    pith_status status = pith_folder_make(ctx, part);
+    bool leads = pith_group_leads(who.group);
+    pith_status status = agree(&who, leads ? pith_folder_make(ctx, part) : PITH_OK);
     if (status == PITH_OK) status = bed->card->procedure->run(&run);
-    if (status == PITH_OK) status = write_result(&run, pith_now_s() - start);
-    if (status == PITH_OK && rename(part, bed->folder) != 0)
+    if (status == PITH_OK && leads) status = write_result(&run, pith_now_s() - start);
+    status = agree(&who, status); /* nobody reads the checkpoint's folder any more */
+    if (status == PITH_OK && leads && rename(part, bed->folder) != 0)
         status = pith_fail(ctx, PITH_E_IO, "%s: cannot put the trained bed in place: %s", bed->folder, strerror(errno));
     pith_run_clear(&run);
+    return agree(&who, status);
+}
+
+static pith_status make_cache(pith_ctx *ctx)
+{
+    char *cache;
+    PITH_TRY(pith_cache_path(ctx, "beds", &cache));
+    pith_status status = pith_folder_make(ctx, cache);
+    pith_free(ctx, cache);
     return status;
 }
 
@@ -166,15 +183,17 @@ static pith_status train_once(pith_bed *bed, audience who)
 {
     pith_ctx *ctx = bed->ctx;
     char *lock = pith_format(ctx, "%s.lock", bed->folder), *part = pith_format(ctx, "%s.part", bed->folder);
-    int fd = lock && part ? open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0666) : -1;
-    pith_status status = PITH_OK;
-    if (!lock || !part) status = PITH_E_MEMORY;
-    else if (fd < 0) status = pith_fail(ctx, PITH_E_IO, "%s: %s", lock, strerror(errno));
-    while (status == PITH_OK && flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    bool leads = pith_group_leads(who.group);
+    pith_status status = !lock || !part ? PITH_E_MEMORY : leads ? make_cache(ctx) : PITH_OK;
+    int fd = status == PITH_OK && leads ? open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0666) : -1;
+    if (status == PITH_OK && leads && fd < 0) status = pith_fail(ctx, PITH_E_IO, "%s: %s", lock, strerror(errno));
+    while (status == PITH_OK && leads && flock(fd, LOCK_EX | LOCK_NB) != 0) {
         if (errno != EWOULDBLOCK && errno != EINTR) status = pith_fail(ctx, PITH_E_IO, "%s: cannot lock: %s", lock, strerror(errno));
         else if ((status = pith_progress(ctx, "waiting for another process that trains this bed", 0, 1)) == PITH_OK) usleep(200000);
     }
     bed->was_cached = status == PITH_OK && is_trained(ctx, bed->folder);
+    status = agree(&who, status);
+    if (status == PITH_OK && who.group) status = pith_group_broadcast(who.group, &bed->was_cached, sizeof bed->was_cached); /* the leader has the lock */
     if (status == PITH_OK && !bed->was_cached) status = train(bed, part, who);
     if (fd >= 0) close(fd);
     pith_free(ctx, lock);
@@ -195,8 +214,13 @@ static pith_status open_for(pith_ctx *ctx, pith_card *card, uint64_t seed, audie
         status = pith_fail(ctx, PITH_E_ARGUMENT, "%s is no bed; its kind is claim", card->id);
         goto failed;
     }
+    for (const pith_run *p = who.parent; p; p = p->parent) {
+        if (strcmp(p->card->id, card->id)) continue;
+        status = pith_fail(ctx, PITH_E_ARGUMENT, "the bed '%s' needs itself; take it out of its card's beds", card->id);
+        goto failed;
+    }
     PITH_GOTO(pith_bed_path(ctx, card, seed, &bed->folder, &bed->was_cached), failed);
-    if (!bed->was_cached) PITH_GOTO(train_once(bed, who), failed);
+    if (!bed->was_cached || who.group) PITH_GOTO(train_once(bed, who), failed);
     *out = bed;
     return PITH_OK;
 failed:
@@ -204,9 +228,9 @@ failed:
     return status;
 }
 
-pith_status pith_bed_train(pith_ctx *ctx, pith_card *card, uint64_t seed, void (*observe)(void *user, const pith_train_history *history), void *user, pith_bed **bed)
+pith_status pith_bed_train(pith_ctx *ctx, pith_card *card, uint64_t seed, pith_group *group, void (*observe)(void *user, const pith_train_history *history), void *user, pith_bed **bed)
 {
-    return open_for(ctx, card, seed, (audience){NULL, observe, user}, bed);
+    return open_for(ctx, card, seed, (audience){.observe = observe, .user = user, .group = group}, bed);
 }
 
 pith_status pith_bed_of_card(pith_ctx *ctx, pith_card *card, uint64_t seed, pith_bed **bed) { return open_for(ctx, card, seed, (audience){0}, bed); }
@@ -218,24 +242,43 @@ pith_status pith_bed_get(pith_ctx *ctx, const char *which, bool quick, uint64_t 
     return open_for(ctx, card, seed, (audience){0}, bed);
 }
 
-pith_status pith_bed_open(pith_run *run, const char *id, pith_bed **bed)
+/* Notes of the bed's training become the run's, with "before: " where before is not NULL. */
+static pith_status take_notes(pith_run *run, const cJSON *result, const char *before)
+{
+    const cJSON *note;
+    cJSON_ArrayForEach(note, pith_json_get(result, "notes"))
+        if (cJSON_IsString(note)) PITH_TRY(pith_run_note(run, "%s%s%s", before ? before : "", before ? ": " : "", note->valuestring));
+    return PITH_OK;
+}
+
+pith_status pith_bed_open(pith_run *run, const char *id, pith_bed **out)
 {
     size_t i = 0;
     while (i < run->card->beds.n && strcmp(run->card->beds.items[i], id)) i++;
     if (i == run->card->beds.n) return pith_fail(run->ctx, PITH_E_ARGUMENT, "%s: its procedure needs the bed '%s'; add it to the card's beds", run->card->file, id);
     pith_card *card;
-    cJSON *json;
+    pith_bed *bed;
+    cJSON *result = NULL;
     PITH_TRY(pith_card_load(run->ctx, id, run->quick, &card));
-    PITH_TRY(open_for(run->ctx, card, run->seed, (audience){run, run->observe, run->observe_user}, bed));
-    pith_status status = read_result(*bed, &json);
-    if (status == PITH_OK) {
-        const cJSON *note;
-        cJSON_ArrayForEach(note, pith_json_get(json, "notes")) if (status == PITH_OK && cJSON_IsString(note)) status = pith_run_note(run, "%s: %s", id, note->valuestring);
-        cJSON_Delete(json);
-    }
-    if (status == PITH_OK) return PITH_OK;
-    pith_bed_close(*bed);
-    *bed = NULL;
+    PITH_TRY(open_for(run->ctx, card, run->seed, (audience){.parent = run, .observe = run->observe, .user = run->observe_user}, &bed));
+    pith_status status = read_result(bed, &result);
+    if (status == PITH_OK) status = take_notes(run, result, id);
+    cJSON_Delete(result);
+    if (status == PITH_OK) *out = bed;
+    else pith_bed_close(bed);
+    return status;
+}
+
+pith_status pith_bed_report(const pith_bed *bed, pith_run *run)
+{
+    cJSON *result = NULL;
+    pith_status status = read_result(bed, &result);
+    const cJSON *row, *value;
+    cJSON_ArrayForEach(row, pith_json_get(result, "rows"))
+        cJSON_ArrayForEach(value, row)
+            if (status == PITH_OK && cJSON_IsNumber(value)) status = pith_run_row(run, row->string, value->string, value->valuedouble);
+    if (status == PITH_OK) status = take_notes(run, result, NULL);
+    cJSON_Delete(result);
     return status;
 }
 

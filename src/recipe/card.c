@@ -271,6 +271,18 @@ static void scale_keys(const pith_key *fields, void *at, double factor)
     }
 }
 
+pith_status pith_card_share(pith_card *card, size_t n)
+{
+    pith_card_train *t = &card->train;
+    if (t->accumulate % n == 0) return PITH_OK;
+    if (t->batch % n) return pith_fail(card->ctx, PITH_E_ARGUMENT, "%s: a batch of %llu cannot be shared by %zu processes; make it, or accumulate, a multiple of that", card->file, (unsigned long long)t->batch, n);
+    pith_log(card->ctx, PITH_LOG_WARN, "%s: each batch of %llu is %zu parts of %llu, one a process; batch norm sees a part", card->id, (unsigned long long)t->batch, n, (unsigned long long)t->batch / n);
+    t->batch /= n;
+    t->accumulate *= n;
+    card->split = n;
+    return PITH_OK;
+}
+
 void pith_card_scale(pith_card *card, double factor)
 {
     if (card->has_train) scale_keys(train_keys, &card->train, factor);

@@ -70,6 +70,7 @@ typedef struct pith_card {
     pith_pair *measures;           /* "acc": "share of test images that are classified rightly" */
     pith_card_claim *claims;
     bool quick;                    /* `quick` was applied */
+    uint64_t split;                /* parts that each batch was split into by pith_card_share; 0: it was not */
     const char *file, *text;       /* where it came from, and its text [text_len] */
     size_t text_len;
     bool built_in;
@@ -87,6 +88,10 @@ void pith_card_free(pith_card *card); /* NULL is allowed */
 
 /** Scale what training costs: steps of `train` and settings that count steps, at least 1 each. */
 void pith_card_scale(pith_card *card, double factor);
+
+/** Make each step's parts a multiple of n processes: as they are where `accumulate` is one, else each batch in n parts.
+ *  @return PITH_E_ARGUMENT when the batch cannot be split so */
+pith_status pith_card_share(pith_card *card, size_t n);
 
 /* Built-in cards, sorted by family, then id. */
 typedef struct pith_card_source {

@@ -266,9 +266,9 @@ pith_status pith_claim_parse(const pith_card *card, const pith_yaml *text, const
 
 #define OVER_SEEDS SIZE_MAX
 
-static double evaluate(const pith_claim *c, const pith_values *v, size_t seed);
+static double evaluate(const pith_claim *c, const pith_row_values *v, size_t seed);
 
-static double over_seeds(node_kind kind, const pith_claim *c, const pith_values *v)
+static double over_seeds(node_kind kind, const pith_claim *c, const pith_row_values *v)
 {
     double sum = 0, square = 0, least = INFINITY, most = -INFINITY, n = (double)v->n_seeds;
     for (size_t s = 0; s < v->n_seeds; s++) {
@@ -290,11 +290,11 @@ static double over_seeds(node_kind kind, const pith_claim *c, const pith_values 
 }
 
 /* The value of a number at one seed, or OVER_SEEDS with measures as their means.  NaN: not measured. */
-static double evaluate(const pith_claim *c, const pith_values *v, size_t seed)
+static double evaluate(const pith_claim *c, const pith_row_values *v, size_t seed)
 {
     switch (c->kind) {
     case NUMBER: return c->number;
-    case MEASURE: return seed == OVER_SEEDS ? over_seeds(SEEDS_MEAN, c, v) : *pith_values_at(v, c->row, c->measure, seed);
+    case MEASURE: return seed == OVER_SEEDS ? over_seeds(SEEDS_MEAN, c, v) : *pith_row_value_at(v, c->row, c->measure, seed);
     case SEEDS_MIN:
     case SEEDS_MAX:
     case SEEDS_MEAN:
@@ -337,7 +337,7 @@ static void put(writer *w, const char *format, ...)
     if (n > 0) w->len += (size_t)n;
 }
 
-static void put_side(writer *w, const pith_claim *c, const pith_values *v)
+static void put_side(writer *w, const pith_claim *c, const pith_row_values *v)
 {
     double x = evaluate(c, v, OVER_SEEDS);
     if (!isfinite(x)) put(w, "?");
@@ -345,7 +345,7 @@ static void put_side(writer *w, const pith_claim *c, const pith_values *v)
     if (isfinite(x) && v->n_seeds > 1 && has_measure(c)) put(w, " ± %.2g", over_seeds(SEEDS_STD, c, v));
 }
 
-static pith_verdict compare(const pith_claim *c, const pith_values *v, writer *w)
+static pith_verdict compare(const pith_claim *c, const pith_row_values *v, writer *w)
 {
     double a = evaluate(c->a, v, OVER_SEEDS), b = evaluate(c->b, v, OVER_SEEDS);
     const char *sign = "";
@@ -361,7 +361,7 @@ static pith_verdict compare(const pith_claim *c, const pith_values *v, writer *w
     return holds ? PITH_HOLDS : PITH_FAILS;
 }
 
-static pith_verdict judge(const pith_claim *c, const pith_values *v, writer *w)
+static pith_verdict judge(const pith_claim *c, const pith_row_values *v, writer *w)
 {
     if (c->kind != AND && c->kind != OR) return compare(c, v, w);
     pith_verdict a = judge(c->a, v, w), b = judge(c->b, v, w), decisive = c->kind == AND ? PITH_FAILS : PITH_HOLDS;
@@ -369,7 +369,7 @@ static pith_verdict judge(const pith_claim *c, const pith_values *v, writer *w)
     return a == PITH_UNJUDGED || b == PITH_UNJUDGED ? PITH_UNJUDGED : a;
 }
 
-pith_verdict pith_claim_judge(const pith_claim *claim, const pith_values *values, char *numbers, size_t size)
+pith_verdict pith_claim_judge(const pith_claim *claim, const pith_row_values *values, char *numbers, size_t size)
 {
     writer w = {numbers, size, 0};
     if (size) numbers[0] = 0;

@@ -13,12 +13,12 @@
 #include "recipe/card.h"
 
 /* What was measured, by row, measure (both of the card) and seed; NaN: not measured. */
-typedef struct pith_values {
+typedef struct pith_row_values {
     size_t n_rows, n_measures, n_seeds;
     double *at;                    /* [row, measure, seed] */
-} pith_values;
+} pith_row_values;
 
-static inline double *pith_values_at(const pith_values *v, size_t row, size_t measure, size_t seed)
+static inline double *pith_row_value_at(const pith_row_values *v, size_t row, size_t measure, size_t seed)
 {
     return v->at + (row * v->n_measures + measure) * v->n_seeds + seed;
 }
@@ -35,6 +35,6 @@ pith_status pith_claim_parse(const pith_card *card, const pith_yaml *text, const
 
 /** Judge a claim.  numbers, size: the caller's; what was compared, "0.971 ± 0.002 >= 0.954 ± 0.001"; several
  *  comparisons are separated by semicolons, and what was not measured, or is not finite, is '?'.  It is cut where it does not fit. */
-pith_verdict pith_claim_judge(const pith_claim *claim, const pith_values *values, char *numbers, size_t size);
+pith_verdict pith_claim_judge(const pith_claim *claim, const pith_row_values *values, char *numbers, size_t size);
 
 #endif

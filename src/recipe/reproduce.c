@@ -39,14 +39,28 @@ static pith_status take_notes(pith_report *r, pith_run *run)
     return PITH_OK;
 }
 
+/* A bed is trained into the cache, or is there already. */
+static pith_status run_bed(pith_run *run)
+{
+    const pith_card *card = run->card;
+    pith_card *copy;
+    pith_bed *bed;
+    PITH_TRY(pith_card_parse(run->ctx, card->file, card->text, card->text_len, card->quick, &copy));
+    copy->procedure = card->procedure;
+    PITH_TRY(pith_bed_of_card(run->ctx, copy, run->seed, &bed));
+    pith_status status = pith_bed_report(bed, run);
+    pith_bed_close(bed);
+    return status;
+}
+
 static pith_status run_seed(pith_report *r, size_t index)
 {
     pith_ctx *ctx = r->ctx;
     char *folder;
     PITH_TRY(make_scratch(ctx, &folder));
     pith_run run = {.ctx = ctx, .card = r->card, .seed = r->first_seed + index, .quick = r->card->quick, .folder = folder};
-    pith_status status = r->card->procedure->run(&run);
-    for (size_t i = 0; i < run.n_values; i++) *pith_values_at(&r->values, run.values[i].row, run.values[i].measure, index) = run.values[i].value;
+    pith_status status = r->card->kind == PITH_CARD_BED ? run_bed(&run) : r->card->procedure->run(&run);
+    for (size_t i = 0; i < run.n_values; i++) *pith_row_value_at(&r->values, run.values[i].row, run.values[i].measure, index) = run.values[i].value;
     if (status == PITH_OK) status = take_notes(r, &run);
     pith_run_clear(&run);
     if (status == PITH_OK) status = pith_folder_remove(ctx, folder);
@@ -82,10 +96,14 @@ pith_status pith_reproduce(pith_ctx *ctx, pith_card *card, const pith_reproduce_
         return PITH_E_MEMORY;
     }
     *r = (pith_report){.card = card, .ctx = ctx, .first_seed = o->first_seed ? o->first_seed : 1, .budget = 1};
-    r->values = (pith_values){.n_rows = card->n_rows, .n_measures = card->n_measures, .n_seeds = o->n_seeds ? o->n_seeds : card->seeds};
+    r->values = (pith_row_values){.n_rows = card->n_rows, .n_measures = card->n_measures, .n_seeds = o->n_seeds ? o->n_seeds : card->seeds};
     describe_machine(r);
     if (o->budget_minutes > 0) r->budget = o->budget_minutes / card->minutes;
     pith_status status = PITH_E_MEMORY;
+    if (r->budget != 1 && card->kind == PITH_CARD_BED) {
+        status = pith_fail(ctx, PITH_E_ARGUMENT, "%s is a bed, which other cards take as its card says; give no budget", card->id);
+        goto failed;
+    }
     size_t n;
     if (!pith_mul(r->values.n_rows * r->values.n_measures, r->values.n_seeds, &n) || n > 10000000) {
         status = pith_fail(ctx, PITH_E_LIMIT, "%s: too many seeds", card->id);
@@ -135,7 +153,7 @@ static const char *verdict_name(const pith_judgement *j)
 
 static bool add_rows(const pith_report *r, cJSON *list)
 {
-    const pith_values *v = &r->values;
+    const pith_row_values *v = &r->values;
     for (size_t i = 0; i < v->n_rows; i++) {
         cJSON *row = cJSON_CreateObject();
         if (!row || !cJSON_AddItemToArray(list, row)) return false;
@@ -144,8 +162,10 @@ static bool add_rows(const pith_report *r, cJSON *list)
             !cJSON_AddBoolToObject(row, "beside", r->card->rows[i].beside) || !(values = cJSON_AddObjectToObject(row, "values")))
             return false;
         for (size_t m = 0; m < v->n_measures; m++) {
-            if (isnan(*pith_values_at(v, i, m, 0))) continue;
-            cJSON *seeds = cJSON_CreateDoubleArray(pith_values_at(v, i, m, 0), (int)v->n_seeds);
+            double sum = 0;
+            for (size_t seed = 0; seed < v->n_seeds; seed++) sum += *pith_row_value_at(v, i, m, seed);
+            if (isnan(sum)) continue; /* not measured, or not for every seed */
+            cJSON *seeds = cJSON_CreateDoubleArray(pith_row_value_at(v, i, m, 0), (int)v->n_seeds);
             if (!seeds || !cJSON_AddItemToObject(values, r->card->measures[m].name, seeds)) return false;
         }
     }

@@ -23,7 +23,7 @@ typedef struct pith_report {
     pith_card *card;               /* as it was run */
     uint64_t first_seed;
     double budget;                 /* factor on all steps, 1 unless asked for */
-    pith_values values;
+    pith_row_values values;
     pith_judgement *claims;        /* [card->n_claims] */
     char **notes;
     size_t n_notes;
@@ -33,7 +33,8 @@ typedef struct pith_report {
     pith_ctx *ctx;
 } pith_report;
 
-/** Run a card, which the report takes over (also on error).  Beds that are missing are trained.
+/** Run a card, which the report takes over (also on error).  Beds that are missing are trained; so is the card itself when
+ *  it is a bed, into the cache.
  *  @return what its procedure returned; PITH_E_ARGUMENT, PITH_E_CANCELLED, PITH_E_IO, PITH_E_MEMORY */
 pith_status pith_reproduce(pith_ctx *ctx, pith_card *card, const pith_reproduce_options *options, pith_report **report);
 void pith_report_free(pith_report *report); /* NULL is allowed */

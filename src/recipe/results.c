@@ -20,7 +20,7 @@ static void put(page *p, const char *format, ...)
     for (int pass = 0; pass < 2 && p->status == PITH_OK; pass++) {
         va_list args;
         va_start(args, format);
-        int n = vsnprintf(p->text + p->len, p->room - p->len, format, args);
+        int n = vsnprintf(p->text ? p->text + p->len : NULL, p->room - p->len, format, args);
         va_end(args);
         if (n >= 0 && p->len + (size_t)n < p->room) {
             p->len += (size_t)n;

@@ -38,6 +38,7 @@ struct pith_run {
     size_t n_values, n_values_room;
     char **notes;
     size_t n_notes;
+    pith_group *group;             /* processes that share it, of which only the first writes files; NULL: this one alone */
     const pith_run *parent;        /* the run for which this bed is trained; NULL */
     void (*observe)(void *user, const pith_train_history *history); /* who looks on while it trains; NULL */
     void *observe_user;
@@ -72,11 +73,14 @@ pith_status pith_bed_open(pith_run *run, const char *id, pith_bed **bed);
 pith_status pith_bed_get(pith_ctx *ctx, const char *which, bool quick, uint64_t seed, pith_bed **bed);
 /** The same of a card that is loaded; takes it over, also on error. */
 pith_status pith_bed_of_card(pith_ctx *ctx, pith_card *card, uint64_t seed, pith_bed **bed);
-/** The same, and `observe` (or NULL) sees how it trains. */
-pith_status pith_bed_train(pith_ctx *ctx, pith_card *card, uint64_t seed, void (*observe)(void *user, const pith_train_history *history), void *user, pith_bed **bed);
+/** The same; `observe` (or NULL) sees how it trains, and the processes of `group` (NULL: this one alone) share the work: all
+ *  call this with the same card, of which pith_card_share made parts. */
+pith_status pith_bed_train(pith_ctx *ctx, pith_card *card, uint64_t seed, pith_group *group, void (*observe)(void *user, const pith_train_history *history), void *user, pith_bed **bed);
 void pith_bed_close(pith_bed *bed); /* NULL is allowed */
 /** What its training measured.  @return PITH_E_ARGUMENT */
 pith_status pith_bed_value(const pith_bed *bed, const char *row, const char *measure, double *value);
+/** Report all of that as the run's own rows and notes; the run is of the bed's card. */
+pith_status pith_bed_report(const pith_bed *bed, pith_run *run);
 /** The network it kept (pith_run_keep), its parameters on the tape. */
 pith_status pith_bed_net(const pith_bed *bed, pith_tape *tape, pith_net **net);
 /** Where a bed is or would be: ~/.cache/pith/beds/<id>-<hash of its card, its procedure's code, which data is there, the seed,

@@ -360,18 +360,32 @@ static pith_var *logits(pith_task_net *n, const pith_batch *b, const int32_t **l
     return n->kind == PITH_TASK_VGG ? vgg_logits(n, b, label) : words_logits(n, b, label);
 }
 
+pith_var *pith_task_net_logits(pith_task_net *n, uint64_t index, const int32_t **label, pith_status *status)
+{
+    pith_batch b;
+    if (n->kind == PITH_TASK_SORT) return sort_logits(n, TRAINING, index * n->tasks->batch, n->tasks->batch, label);
+    *status = pith_loader_batch(n->loader, index, &b);
+    return *status == PITH_OK ? logits(n, &b, label) : NULL;
+}
+
 pith_var *pith_task_net_loss(pith_task_net *n, uint64_t index, pith_status *status)
 {
     const int32_t *label = NULL;
-    pith_var *x;
-    pith_batch b;
-    if (n->kind == PITH_TASK_SORT) {
-        x = sort_logits(n, TRAINING, index * n->tasks->batch, n->tasks->batch, &label);
-    } else {
-        *status = pith_loader_batch(n->loader, index, &b);
-        x = *status == PITH_OK ? logits(n, &b, &label) : NULL;
-    }
+    pith_var *x = pith_task_net_logits(n, index, &label, status);
     return x ? pith_var_cross_entropy(x, label) : NULL;
+}
+
+pith_status pith_task_net_copy(pith_task_net *dst, const pith_task_net *src)
+{
+    size_t n, n_src, n_buffers = 0;
+    pith_var *const *to = pith_tape_params(dst->tape, &n), *const *from = pith_tape_params(src->tape, &n_src);
+    const pith_net_buffer *b = pith_net_buffers(dst->net, &n_buffers), *c = pith_net_buffers(src->net, &n_buffers);
+    bool alike = dst->kind == src->kind && n == n_src;
+    for (size_t i = 0; i < n && alike; i++) alike = to[i]->count == from[i]->count;
+    if (!alike) return pith_fail(dst->tasks->run->ctx, PITH_E_ARGUMENT, "a network of %s is copied to one of another task or width", task_names[src->kind]);
+    for (size_t i = 0; i < n; i++) memcpy(to[i]->data, from[i]->data, to[i]->count * sizeof(float));
+    for (size_t i = 0; i < n_buffers; i++) memcpy(b[i].data, c[i].data, b[i].n * sizeof(float));
+    return PITH_OK;
 }
 
 /* Add a batch's figures, by row that counts. */

@@ -39,6 +39,12 @@ void pith_task_net_replace(pith_task_net *net, pith_net_replace_fn *fn, void *us
  *  so when it was not the tape. */
 pith_var *pith_task_net_loss(pith_task_net *net, uint64_t index, pith_status *status);
 
+/** The same batch before its loss: logits [rows, classes], or [n, steps, classes], and for each row its class or
+ *  PITH_NO_LABEL, until the step ends. */
+pith_var *pith_task_net_logits(pith_task_net *net, uint64_t index, const int32_t **label, pith_status *status);
+/** Parameters and running statistics of a network of the same kind and width. */
+pith_status pith_task_net_copy(pith_task_net *dst, const pith_task_net *src);
+
 typedef struct pith_task_figures {
     double accuracy;               /* share of held-out images, words or symbols that are predicted rightly */
     double loss;                   /* their mean cross-entropy, nats */

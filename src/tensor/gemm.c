@@ -14,6 +14,17 @@ void pith_gemm_ref(size_t m, size_t n, size_t k, const float *a, size_t lda, con
     }
 }
 
+void pith_gemm_rows_ref(size_t m, size_t n, size_t k, const float *a, const size_t *a_row, const float *b, const size_t *b_row, float *c, size_t ldc, bool add)
+{
+    for (size_t i = 0; i < m; i++) {
+        for (size_t j = 0; j < n; j++) {
+            float sum = add ? c[i * ldc + j] : 0;
+            for (size_t p = 0; p < k; p++) sum = fmaf(a[a_row[i] + p], b[b_row[p] + j], sum);
+            c[i * ldc + j] = sum;
+        }
+    }
+}
+
 /* Four vectors of four: every processor we know has them, and both compilers know this way to write it. */
 typedef float four __attribute__((vector_size(16), aligned(4), may_alias));
 

@@ -10,6 +10,7 @@
 #if defined(__AVX512F__)
 #include <immintrin.h>
 #define NAME pith_gemm_avx512
+#define ROWS_NAME pith_gemm_rows_avx512
 #define VECS 4
 #define WIDTH 16
 typedef __m512 vec;
@@ -21,6 +22,7 @@ typedef __m512 vec;
 #elif defined(__AVX2__)
 #include <immintrin.h>
 #define NAME pith_gemm_avx2
+#define ROWS_NAME pith_gemm_rows_avx2
 #define VECS 2
 #define WIDTH 8
 typedef __m256 vec;
@@ -32,6 +34,7 @@ typedef __m256 vec;
 #elif defined(__aarch64__)
 #include <arm_neon.h>
 #define NAME pith_gemm_neon
+#define ROWS_NAME pith_gemm_rows_neon
 #define VECS 4
 #define WIDTH 4
 typedef float32x4_t vec;
@@ -48,22 +51,25 @@ typedef float32x4_t vec;
 typedef struct tile {
     size_t k, lda, ldb, ldc;
     const float *a, *b;
+    const size_t *a_row, *b_row; /* where rows are, from a and b; NULL: lda, ldb apart */
     float *c;
     bool add;
 } tile;
 
-/* n_rows and n_vecs are constants where this is called, so that the sums are registers. */
-static inline __attribute__((always_inline)) void run_tile(const tile *t, int n_rows, int n_vecs)
+/* n_rows, n_vecs and scattered are constants where this is called, so that the sums are registers. */
+static inline __attribute__((always_inline)) void run_tile(const tile *t, int n_rows, int n_vecs, bool scattered)
 {
     vec sum[ROWS][VECS];
     for (int i = 0; i < n_rows; i++)
         for (int j = 0; j < n_vecs; j++) sum[i][j] = t->add ? LOAD(t->c + (size_t)i * t->ldc + j * WIDTH) : ZERO();
-    const float *a = t->a, *b = t->b;
+    const float *a = t->a, *b = t->b, *rows[ROWS];
+    for (int i = 0; scattered && i < n_rows; i++) rows[i] = a + t->a_row[i];
     for (size_t p = 0; p < t->k; p++, a++, b += t->ldb) {
+        const float *from = scattered ? t->b + t->b_row[p] : b;
         vec row[VECS];
-        for (int j = 0; j < n_vecs; j++) row[j] = LOAD(b + j * WIDTH);
+        for (int j = 0; j < n_vecs; j++) row[j] = LOAD(from + j * WIDTH);
         for (int i = 0; i < n_rows; i++) {
-            vec x = SPREAD(a[(size_t)i * t->lda]);
+            vec x = SPREAD(scattered ? rows[i][p] : a[(size_t)i * t->lda]);
             for (int j = 0; j < n_vecs; j++) sum[i][j] = FMA(x, row[j], sum[i][j]);
         }
     }
@@ -71,31 +77,34 @@ static inline __attribute__((always_inline)) void run_tile(const tile *t, int n_
         for (int j = 0; j < n_vecs; j++) STORE(t->c + (size_t)i * t->ldc + j * WIDTH, sum[i][j]);
 }
 
-static inline __attribute__((always_inline)) void run_rows(const tile *t, int n_rows, size_t n_vecs)
+static inline __attribute__((always_inline)) void run_rows(const tile *t, int n_rows, size_t n_vecs, bool scattered)
 {
     switch (n_vecs) {
-    case 1: run_tile(t, n_rows, 1); break;
-    case 2: run_tile(t, n_rows, 2); break;
+    case 1: run_tile(t, n_rows, 1, scattered); break;
+    case 2: run_tile(t, n_rows, 2, scattered); break;
 #if VECS > 2
-    case 3: run_tile(t, n_rows, 3); break;
-    case 4: run_tile(t, n_rows, 4); break;
+    case 3: run_tile(t, n_rows, 3, scattered); break;
+    case 4: run_tile(t, n_rows, 4, scattered); break;
 #endif
     default: break;
     }
 }
 
-static void run(const tile *t, size_t n_rows, size_t n_vecs)
+static inline __attribute__((always_inline)) void run_any(const tile *t, size_t n_rows, size_t n_vecs, bool scattered)
 {
     switch (n_rows) {
-    case 1: run_rows(t, 1, n_vecs); break;
-    case 2: run_rows(t, 2, n_vecs); break;
-    case 3: run_rows(t, 3, n_vecs); break;
-    case 4: run_rows(t, 4, n_vecs); break;
-    case 5: run_rows(t, 5, n_vecs); break;
-    case 6: run_rows(t, 6, n_vecs); break;
+    case 1: run_rows(t, 1, n_vecs, scattered); break;
+    case 2: run_rows(t, 2, n_vecs, scattered); break;
+    case 3: run_rows(t, 3, n_vecs, scattered); break;
+    case 4: run_rows(t, 4, n_vecs, scattered); break;
+    case 5: run_rows(t, 5, n_vecs, scattered); break;
+    case 6: run_rows(t, 6, n_vecs, scattered); break;
     default: break;
     }
 }
+
+static void run(const tile *t, size_t n_rows, size_t n_vecs) { run_any(t, n_rows, n_vecs, false); }
+static void run_scattered(const tile *t, size_t n_rows, size_t n_vecs) { run_any(t, n_rows, n_vecs, true); }
 
 void NAME(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b, size_t ldb, float *c, size_t ldc, bool add)
 {
@@ -106,11 +115,29 @@ void NAME(size_t m, size_t n, size_t k, const float *a, size_t lda, const float 
         for (size_t j = 0; j < whole; j += VECS * WIDTH) {
             size_t n_vecs = PITH_MIN((whole - j) / WIDTH, (size_t)VECS);
             for (size_t i = 0; i < m; i += ROWS) {
-                tile t = {depth, lda, ldb, ldc, a + i * lda + k0, b + k0 * ldb + j, c + i * ldc + j, more};
+                tile t = {depth, lda, ldb, ldc, a + i * lda + k0, b + k0 * ldb + j, NULL, NULL, c + i * ldc + j, more};
                 run(&t, PITH_MIN(m - i, (size_t)ROWS), n_vecs);
             }
         }
         k0 += depth;
     } while (k0 < k);
     if (whole < n) pith_gemm_ref(m, n - whole, k, a, lda, b + whole, ldb, c + whole, ldc, add);
+}
+
+void ROWS_NAME(size_t m, size_t n, size_t k, const float *a, const size_t *a_row, const float *b, const size_t *b_row, float *c, size_t ldc, bool add)
+{
+    size_t whole = n - n % WIDTH, k0 = 0;
+    do {
+        size_t depth = PITH_MIN(k - k0, (size_t)DEPTH);
+        bool more = add || k0 > 0;
+        for (size_t j = 0; j < whole; j += VECS * WIDTH) {
+            size_t n_vecs = PITH_MIN((whole - j) / WIDTH, (size_t)VECS);
+            for (size_t i = 0; i < m; i += ROWS) {
+                tile t = {depth, 0, 0, ldc, a + k0, b + j, a_row + i, b_row + k0, c + i * ldc + j, more};
+                run_scattered(&t, PITH_MIN(m - i, (size_t)ROWS), n_vecs);
+            }
+        }
+        k0 += depth;
+    } while (k0 < k);
+    if (whole < n) pith_gemm_rows_ref(m, n - whole, k, a, a_row, b + whole, b_row, c + whole, ldc, add);
 }

@@ -33,7 +33,8 @@ typedef struct pith_kernels {
     void (*bf16_to_f32)(const uint16_t *src, float *dst, size_t n);
 
     pith_gemm_fn *gemm; /* dense f32 product, gemm.h */
-    pith_gemm16_fn *gemm16;
+    pith_gemm_rows_fn *gemm_rows;
+    pith_gemm16_fn *gemm16; /* gemm16.h */
     float (*dot)(const float *a, const float *b, size_t n);
     void (*axpy)(float *y, const float *x, float a, size_t n);                     /* y += a x */
     void (*rmsnorm)(float *y, const float *x, const float *gain, size_t n, float eps); /* y = x / rms(x) * gain; in place allowed */

@@ -63,17 +63,23 @@ typedef struct trainer {
     size_t n_token_slots;
 } trainer;
 
-/* Room for one more in an array that doubles. */
-static pith_status grow(pith_ctx *ctx, void *array, size_t n, size_t *cap, size_t size)
+/* The array with room for one more, doubled if need be; NULL: no memory, and the array is as it was. */
+static void *grown(pith_ctx *ctx, void *array, size_t n, size_t *cap, size_t size)
 {
-    if (n < *cap) return PITH_OK;
+    if (n < *cap) return array;
     size_t bigger = *cap ? 2 * *cap : 64, bytes;
-    void *p = pith_mul(bigger, size, &bytes) ? pith_resize(ctx, *(void **)array, bytes) : pith_array(ctx, SIZE_MAX, 2);
-    if (!p) return PITH_E_MEMORY;
-    *(void **)array = p;
-    *cap = bigger;
-    return PITH_OK;
+    void *p = pith_mul(bigger, size, &bytes) ? pith_resize(ctx, array, bytes) : pith_array(ctx, SIZE_MAX, 2);
+    if (p) *cap = bigger;
+    return p;
 }
+
+/* Make room in an array of one's own. */
+#define GROW(ctx, array, n, cap)                                              \
+    do {                                                                      \
+        void *grown_ = grown(ctx, array, n, cap, sizeof *(array));            \
+        if (!grown_) return PITH_E_MEMORY;                                    \
+        (array) = grown_;                                                     \
+    } while (0)
 
 /* ---- words ------------------------------------------------------------------------------------ */
 
@@ -114,7 +120,7 @@ static pith_status count_words(trainer *t, const pith_str *text, size_t i_text, 
             t->words[*slot - 1].count++;
         } else {
             if (len > MOST_PLACES || t->n_places + len > MOST_PLACES) return pith_fail(t->ctx, PITH_E_LIMIT, "training of a tokenizer: different words have more than 2^31 bytes; give it less text");
-            PITH_TRY(grow(t->ctx, &t->words, t->n_words, &t->cap_words, sizeof *t->words));
+            GROW(t->ctx, t->words, t->n_words, &t->cap_words);
             t->words[t->n_words++] = (word){p + pos, hash, 1, (uint32_t)len};
             t->n_places += len;
             *slot = (uint32_t)t->n_words;
@@ -149,7 +155,7 @@ static pith_status find_pair(trainer *t, uint32_t left, uint32_t right, pair **f
     }
     uint32_t *slot = pair_slot(t, t->pair_slots, t->n_pair_slots, key);
     if (!*slot) {
-        PITH_TRY(grow(t->ctx, &t->pairs, t->n_pairs, &t->cap_pairs, sizeof *t->pairs));
+        GROW(t->ctx, t->pairs, t->n_pairs, &t->cap_pairs);
         t->pairs[t->n_pairs++] = (pair){.key = key};
         *slot = (uint32_t)t->n_pairs;
     }
@@ -162,7 +168,7 @@ static pith_status add_place(trainer *t, uint32_t at)
     pair *p;
     PITH_TRY(find_pair(t, t->symbol[at], t->symbol[t->next[at]], &p));
     size_t cap = p->cap;
-    PITH_TRY(grow(t->ctx, &p->places, p->n, &cap, sizeof *p->places));
+    GROW(t->ctx, p->places, p->n, &cap);
     p->cap = (uint32_t)cap;
     p->places[p->n++] = at;
     p->count += t->words[t->word_of[at]].count;
@@ -191,7 +197,7 @@ static void sink(candidate *heap, size_t n, size_t i)
 
 static pith_status push(trainer *t, uint32_t i_pair)
 {
-    PITH_TRY(grow(t->ctx, &t->heap, t->n_heap, &t->cap_heap, sizeof *t->heap));
+    GROW(t->ctx, t->heap, t->n_heap, &t->cap_heap);
     candidate x = {t->pairs[i_pair].count, t->pairs[i_pair].key, i_pair};
     size_t i = t->n_heap++;
     for (; i && before(x, t->heap[(i - 1) / 2]); i = (i - 1) / 2) t->heap[i] = t->heap[(i - 1) / 2];

@@ -8,8 +8,12 @@
  *            optimizer's steps and arrays; kept memory; the best evaluation's copy
  *
  * Numbers are little-endian, as in memory.  One function walks over all of it, for writing and for reading. */
+#include <dirent.h>
 #include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -135,6 +139,7 @@ static void pass_all(walk *w, pith_trainer *t, uint64_t n_points)
         h->n_points = (size_t)n_points;
         h->n_terms = (size_t)counts[1];
         h->n_figures = (size_t)counts[2];
+        for (size_t i = 0; i < PITH_TRAIN_MAX_NOTES; i++) h->term[i][PITH_TRAIN_NAME - 1] = h->figure[i][PITH_TRAIN_NAME - 1] = 0;
     }
 }
 
@@ -188,10 +193,29 @@ static pith_status load(pith_trainer *t, const pith_map *map)
     return w.status;
 }
 
+/* Remove what killed processes left beside the checkpoint while they wrote one: <name>.<process>.partial
+ * (pith_out_open), where no such process runs here. */
+static void remove_leftovers(const char *path)
+{
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    size_t len = strlen(name);
+    char *folder = slash ? strndup(path, PITH_MAX((size_t)(slash - path), (size_t)1)) : strdup("."); /* "/" stays */
+    DIR *dir = folder ? opendir(folder) : NULL;
+    for (const struct dirent *e; dir && (e = readdir(dir));) {
+        char *end;
+        if (strncmp(e->d_name, name, len) != 0 || e->d_name[len] != '.') continue;
+        long pid = strtol(e->d_name + len + 1, &end, 10);
+        if (pid > 0 && strcmp(end, ".partial") == 0 && kill((pid_t)pid, 0) != 0 && errno == ESRCH) unlinkat(dirfd(dir), e->d_name, 0);
+    }
+    if (dir) closedir(dir);
+    free(folder);
+}
+
 pith_status pith_trainer_load(pith_trainer *t, bool *found)
 {
     struct stat st;
     *found = false;
+    remove_leftovers(t->set.checkpoint);
     if (stat(t->set.checkpoint, &st) != 0) {
         if (errno == ENOENT) return PITH_OK;
         return pith_fail(t->ctx, PITH_E_IO, "%s: %s", t->set.checkpoint, strerror(errno));

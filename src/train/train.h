@@ -17,11 +17,18 @@
  * parameters, what pith_trainer_keep was given, and (seed, step, part).  A checkpoint of another run (other
  * parameters, settings or identity) or a damaged one is an error; it is never overwritten in that case.
  *
+ * Several processes.  With options.group each process takes its share of the step's parts; gradients are summed in the
+ * order of the processes while the last backward pass goes on, and all take the same step.  Where each process has one
+ * part, that is, bit for bit, what one process does with all of them.  Every process evaluates; the first one alone
+ * writes files, tells observers and logs lines.  A process that fails ends the run of all at the next step, or, within
+ * a step, when its program ends; what the checkpoint holds stays.
+ *
  * Same bits on any number of threads, as the tape. */
 #ifndef PITH_TRAIN_H
 #define PITH_TRAIN_H
 
 #include "grad/grad.h"
+#include "stream/grads/group.h"
 
 #define PITH_TRAIN_MAX_ROLES 4
 #define PITH_TRAIN_MAX_NOTES 16     /* names of loss terms; as many of evaluated figures */
@@ -116,6 +123,7 @@ typedef struct pith_train_options {
     uint32_t patience;              /* evaluations in a row without a better one before the run stops; 0: never */
     bool restore_best;              /* end with the parameters (and kept state) of the best evaluation */
 
+    pith_group *group;              /* of processes, of which n_parts is a multiple; must stay; NULL: this one alone */
     void (*observe)(void *user, const pith_train_history *history);             /* each new point; NULL: none */
     void *observe_user;
     void *user;                     /* of all other functions here and in the roles */
@@ -138,6 +146,8 @@ void pith_trainer_free(pith_trainer *trainer); /* NULL is allowed */
 /** Before the run: memory of the caller that a checkpoint has to hold beside parameters and optimizers (running
  *  statistics of batch norm, masks).  Plain bytes without pointers; it must stay while the trainer does. */
 pith_status pith_trainer_keep(pith_trainer *trainer, const char *name, void *data, size_t n_bytes);
+/** The same, of numbers that differ between the processes of a group: after each step they are their mean. */
+pith_status pith_trainer_share(pith_trainer *trainer, const char *name, float *data, size_t n);
 /** Train to the end, from the checkpoint if there is one.  At the end the parameters are the trained ones: their
  *  moving averages where a role has ema, the best ones where restore_best.  result may be NULL.
  *  @return PITH_E_NONFINITE with the step and the first operation (the last checkpoint stays); PITH_E_CANCELLED after

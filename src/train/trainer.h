@@ -2,6 +2,7 @@
 #ifndef PITH_TRAIN_TRAINER_H
 #define PITH_TRAIN_TRAINER_H
 
+#include "stream/grads/reduce.h"
 #include "train/train.h"
 
 /* Memory of the caller that belongs into a checkpoint. */
@@ -9,6 +10,7 @@ typedef struct kept {
     char *name;
     void *data;
     size_t n_bytes;
+    bool shared;                      /* floats, of which the processes of a group take the mean */
 } kept;
 
 typedef struct pith_role_state {
@@ -42,6 +44,7 @@ struct pith_trainer {
     uint8_t *best;                    /* all parameters, then what is kept, of the best evaluation; NULL: not asked for */
     size_t best_bytes;
     pith_loop_state state;
+    pith_reducer *reducer;            /* NULL: no group, or a group of one */
     pith_train_history history;
     pith_train_point *points;         /* [cap_points], the history's */
     size_t cap_points;
@@ -54,7 +57,7 @@ struct pith_trainer {
 /** What the run is, for its checkpoint: parameters, settings, kept memory, options.identity. */
 uint64_t pith_trainer_identity(const pith_trainer *trainer);
 pith_status pith_trainer_save(pith_trainer *trainer);
-/** *found: false when there is no file.  On error the trainer is as before. */
+/** Also removes what killed processes left half written beside it.  *found: false when there is no file.  On error the trainer is as before. */
 pith_status pith_trainer_load(pith_trainer *trainer, bool *found);
 /** Room for one more point. */
 pith_status pith_trainer_grow(pith_trainer *trainer, size_t n_points);

@@ -669,6 +669,83 @@ class Compressing(unittest.TestCase):
         self.assertEqual(self.run_text(self.whole, "--strict")[0].returncode, 0)
 
 
+class Cards(unittest.TestCase):
+    """recipes and reproduce; the cards themselves are tested in tests/recipe."""
+
+    CARD = """id: mine
+family: tests
+title: A title
+line: One line
+mechanism: How it works.
+stream: latent
+minutes: 1
+data: [factors]
+procedure: simvq
+settings: {latent: 4, images: 16, held_out: 8, runs: [simvq_1k, plain_64]}
+train: {rate: 1e-3, steps: 2, batch: 8}
+rows: {simvq_1k: ours}
+beside: {plain_64: that}
+measures: {mse: error, used: share, perplexity: p, bits: b, kib: k, same: s}
+claims: [CLAIMS]
+"""
+
+    def card(self, name, claims, **changes):
+        path = FOLDER / name
+        text = self.CARD.replace("CLAIMS", claims)
+        for old, new in changes.items():
+            text = text.replace(f"{old}: ", f"{new}: ")
+        path.write_text(text)
+        return path
+
+    def test_list(self):
+        r = pith("recipes")
+        self.assertEqual(r.returncode, 0, r.stderr)
+        self.assertIn("simvq", r.stdout)
+        listed = json.loads(pith("recipes", "--json").stdout)
+        for item in listed:
+            self.assertIn(item["id"], r.stdout)
+            one = pith("recipes", item["id"])
+            self.assertEqual(one.returncode, 0, one.stderr)
+            self.assertIn(item["line"], one.stdout)
+            self.assertEqual(json.loads(pith("recipes", item["id"], "--json").stdout)["id"], item["id"])
+            self.assertEqual("state" in item, item["kind"] == "bed")
+        r = pith("recipes", "--procedures")
+        self.assertIn("simvq\n", r.stdout)
+        self.assertIn("held_out", r.stdout)
+        self.assertIn("held_out", json.loads(pith("recipes", "--procedures", "--json").stdout)["simvq"])
+
+    def test_reproduce(self):
+        card, results = self.card("good.yaml", "simvq_1k.same == 1, plain_64.mse > 0"), FOLDER / "results"
+        r = pith("reproduce", card, "--seeds", 2, "--results", results)
+        self.assertEqual(r.returncode, 0, r.stderr)
+        self.assertRegex(r.stdout, r"(?m)^holds  simvq_1k.same == 1\n       1 ± 0 == 1$")
+        self.assertRegex(r.stdout, r"(?m)^plain_64 +[\d.]+ ± ")
+        written = json.loads((results / "mine.json").read_text())
+        self.assertEqual((written["seeds"], written["quick"]), (2, False))
+        self.assertEqual([c["verdict"] for c in written["claims"]], ["holds", "holds"])
+        printed = json.loads(pith("reproduce", card, "--seeds", 2, "--no-save", "--json").stdout)
+        self.assertEqual(printed[0]["rows"], written["rows"])   # the same numbers again
+        page = pith("reproduce", "--report", results)
+        self.assertEqual(page.returncode, 0, page.stderr)
+        self.assertIn("## mine", page.stdout)
+
+    def test_claim_that_fails(self):
+        r = pith("reproduce", self.card("bad.yaml", "simvq_1k.mse > 1000"), "--no-save")
+        self.assertEqual(r.returncode, 1)
+        self.assertIn("FAILS  simvq_1k.mse > 1000", r.stdout)
+        self.assertIn("not every claim holds", r.stderr)
+
+    def test_errors(self):
+        path = self.card("wrong.yaml", "simvq_1k.mse > 0", minutes="minute")
+        r = pith("reproduce", path)
+        self.assertEqual(r.returncode, 1)
+        self.assertIn(f"{path}:7:1: unknown key 'minute'", r.stderr)
+        self.assertEqual(pith("reproduce", "no-such-card").returncode, 1)
+        for wrong in (["reproduce"], ["reproduce", "simvq", "--all"], ["reproduce", "simvq", "--quick", "--full"], ["reproduce", "simvq", "--report", "x"],
+                      ["recipes", "simvq", "--procedures"]):
+            self.assertEqual(pith(*wrong).returncode, 2, wrong)
+
+
 class Terminal(unittest.TestCase):
     def spawn(self, *arguments, **env):
         """The program on a pseudo-terminal of 60 columns."""

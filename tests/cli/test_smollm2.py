@@ -47,7 +47,7 @@ def main():
             peak, held = peak_of_run(cut), r["ram_bytes"] + 64 * CACHE_PER_TOKEN
             print(f"{size}: KL {r['kl_mean']:.4f}, holds {held / 1e6:.1f} MB, peak {peak / 1e6:.1f} MB = {peak / held:.2f}x")
             assert r["kl_mean"] < limit, (size, r["kl_mean"])
-            assert size == "93MB" or peak < 1.3 * held
+            assert peak < 1.3 * held
         # the whole file is the source: what its weights give is the same to the bit
         a, b = evaluate(whole), evaluate(MODEL)
         assert a["perplexity"] == b["perplexity"], (a["perplexity"], b["perplexity"])

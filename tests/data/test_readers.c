@@ -360,7 +360,7 @@ static void test_clean(void **state)
         {"  Two   lines\n\tof one.\r\n\n\n  Next.\n", "Two lines of one.\n\nNext.\n\n"},
         {"+----+\n| cell |\n+----+\nafter", "| cell |\n\nafter\n\n"},
         {"caf\xc3\xa9 \xff\xc3 \xed\xa0\x80 na\xf0\x9f\x98\x80\x01ve \xc0\x80", "caf\xc3\xa9 na\xf0\x9f\x98\x80ve\n\n"},
-        {"\n\n 12 34 \n", ""}, {"", ""}, {"a", "a\n\n"},
+        {"a\n+--|\x9a+\nb", "a\n\nb\n\n"}, {"\n\n 12 34 \n", ""}, {"", ""}, {"a", "a\n\n"},
     };
     for (size_t i = 0; i < PITH_COUNT(cases); i++) {
         pith_text_buffer b = {.ctx = ctx};

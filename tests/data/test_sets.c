@@ -390,6 +390,72 @@ static void test_recall(void **state)
     pith_ctx_free(ctx);
 }
 
+static void test_passkey(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = test_ctx(1);
+    static const size_t lengths[] = {64, 300, 5000};
+    for (size_t k = 0; k < PITH_COUNT(lengths); k++) {
+        size_t length = lengths[k], early = 0;
+        pith_dataset *ds = must_open(ctx, "passkey", "train", &(pith_dataset_options){.n = 200, .length = length});
+        const char *text = data_of(ds, "text");
+        const int32_t *answer = data_of(ds, "answer");
+        for (size_t i = 0; i < ds->n; i++, text += length, answer += 2) {
+            char fact[64];
+            snprintf(fact, sizeof fact, "The passkey is %.5s. ", text + answer[0]);
+            const char *told = memmem(text, length, fact, strlen(fact));
+            assert_true(told && told < text + answer[0] && answer[1] == 5 && isdigit((unsigned char)text[answer[0]]));
+            assert_memory_equal(text + answer[0] - 16, "\nThe passkey is ", 16);
+            assert_int_equal(strnlen(text, length), answer[0] + 6);
+            early += told < text + length / 2;
+        }
+        if (length > 64) assert_true(early > 70 && early < 150); /* anywhere in the text */
+        pith_dataset_free(ds);
+    }
+    pith_dataset *none = NULL;
+    assert_int_equal(pith_dataset_open(ctx, "passkey", "train", &(pith_dataset_options){.length = 63}, &none), PITH_E_ARGUMENT);
+    pith_ctx_free(ctx);
+}
+
+static int by_chance(const void *a, const void *b)
+{
+    float x = ((const float *)a)[0], y = ((const float *)b)[0];
+    return (x > y) - (x < y);
+}
+
+static void test_clicks(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = test_ctx(2);
+    enum { N = 20000 };
+    pith_dataset *ds = must_open(ctx, "clicks", "train", &(pith_dataset_options){.n = N});
+    const int32_t *ids = data_of(ds, "ids");
+    const uint8_t *label = data_of(ds, "label");
+    const float *chance = data_of(ds, "chance");
+    size_t n_clicks = 0, n_first = 0;
+    float (*sorted)[2] = malloc(N * sizeof *sorted);
+    for (size_t i = 0; i < N; i++, ids += 20) {
+        for (int f = 0; f < 20; f++) assert_true(ids[f] >= 0 && ids[f] < 200000 && (f == 0 || ids[f] > ids[f - 1])); /* ids of later fields come later */
+        n_clicks += label[i];
+        n_first += ids[19] == 200000 - 74756;
+        sorted[i][0] = chance[i], sorted[i][1] = label[i];
+    }
+    assert_true(n_clicks > N / 7 && n_clicks < N / 3);
+    double zipf = N * log(2) / log(74757); /* the most popular id of the last field */
+    assert_true(fabs((double)n_first - zipf) < 5 * sqrt(zipf));
+    qsort(sorted, N, sizeof *sorted, by_chance); /* the area under the curve of the true chance */
+    double below = 0, pairs = 0;
+    for (size_t i = 0; i < N; i++) {
+        if (sorted[i][1] == 1) pairs += below;
+        else below++;
+    }
+    double auc = pairs / ((double)n_clicks * (double)(N - n_clicks));
+    if (auc < 0.7 || auc > 0.9) fail_msg("the best AUC is %.3f", auc);
+    free(sorted);
+    pith_dataset_free(ds);
+    pith_ctx_free(ctx);
+}
+
 /* ---- what is read ----------------------------------------------------------------------------- */
 
 enum { DIGITS = 12 };
@@ -490,17 +556,19 @@ static void test_photos_and_folders(void **state)
     (void)state;
     pith_ctx *ctx = test_ctx(1);
     empty_folder();
-    write_png("images/kodak/a.png", 200, 40, 0);
-    write_png("images/kodak/b.png", 300, 90, 3);
+    write_png("images/kodak/a.png", 200, 90, 0);
+    write_png("images/kodak/b.png", 100, 90, 0); /* too narrow for patches of both splits */
     pith_dataset *train = must_open(ctx, "photos", "train", &(pith_dataset_options){.n = 60}), *test = must_open(ctx, "photos", "test", &(pith_dataset_options){.n = 60});
-    assert_non_null(strstr(train->source, "2 from PITH_DATA"));
+    assert_non_null(strstr(train->source, "of 1 photos: 1 from PITH_DATA"));
     const uint8_t *a = data_of(train, "image"), *b = data_of(test, "image");
-    for (size_t i = 0; i < 60 * 3072; i += 3072) { /* a column's shade tells where it is from: left of 160 of 200, or 240 of 300 */
-        assert_true(a[i + 31] < 160 || a[i + 31] <= 243);
-        bool step = a[i + 1] - a[i] == 2 || (uint8_t)(a[i + 1] - a[i]) == 2;
-        assert_true(step || (uint8_t)(a[i + 1] - a[i]) == 1);
-        assert_true(b[i] >= 160 || b[i] < 50); /* shades go on after 255 */
+    size_t n_wide = 0; /* a pixel's value is its column; 160 of 200 columns are for training */
+    for (size_t i = 0; i < 60 * 3072; i++) {
+        assert_true(a[i] < 160 && b[i] >= 160);
+        if (i % 32 == 0) continue;
+        assert_true(a[i] - a[i - 1] == 1 || a[i] - a[i - 1] == 2);
+        n_wide += a[i] - a[i - 1] == 2;
     }
+    assert_true(n_wide > 60 * 3072 / 4 && n_wide < 60 * 3072 * 3 / 4); /* patches of every pixel, and of 2 x 2 */
     pith_dataset_free(train);
     pith_dataset_free(test);
 
@@ -516,6 +584,10 @@ static void test_photos_and_folders(void **state)
     assert_int_equal(ds->n, 18);
     assert_string_equal(pith_dataset_field(ds, "label")->names[1], "dogs");
     assert_int_equal(((const int32_t *)data_of(ds, "label"))[17], 1);
+    pith_dataset_free(ds);
+    ds = must_open(ctx, path, "train", &(pith_dataset_options){.size = 16, .n = 4}); /* of each class as many */
+    assert_int_equal(ds->n, 4);
+    for (int i = 0; i < 4; i++) assert_int_equal(((const int32_t *)data_of(ds, "label"))[i], i / 2);
     pith_dataset_free(ds);
     ds = must_open(ctx, path, "test", &(pith_dataset_options){.size = 16});
     assert_int_equal(ds->n, 2);
@@ -654,7 +726,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_made), cmocka_unit_test(test_scenes), cmocka_unit_test(test_factors), cmocka_unit_test(test_clips), cmocka_unit_test(test_reber),
-        cmocka_unit_test(test_sequences), cmocka_unit_test(test_recall), cmocka_unit_test(test_digits), cmocka_unit_test(test_cifar),
+        cmocka_unit_test(test_sequences), cmocka_unit_test(test_recall), cmocka_unit_test(test_passkey), cmocka_unit_test(test_clicks), cmocka_unit_test(test_digits), cmocka_unit_test(test_cifar),
         cmocka_unit_test(test_photos_and_folders), cmocka_unit_test(test_corpus), cmocka_unit_test(test_arguments), cmocka_unit_test(test_cancelled_and_limits),
         cmocka_unit_test(test_memory),
     };

@@ -12,7 +12,7 @@ EXPR(pow, pith_var_pow(x[0], 2.5f))
 EXPR(leaky_relu, pith_var_leaky_relu(x[0], 0.1f))
 EXPR(elu, pith_var_elu(x[0], 1))
 EXPR(clamp, pith_var_clamp(x[0], -10, 0.4f))
-BINARY(add) BINARY(sub) BINARY(mul) BINARY(div) BINARY(max) BINARY(min)
+BINARY(silu_mul) BINARY(add) BINARY(sub) BINARY(mul) BINARY(div) BINARY(max) BINARY(min)
 EXPR(self, pith_var_mul(pith_var_add(x[0], x[0]), x[0])) /* a second and a third use */
 EXPR(broadcast, pith_var_broadcast(x[0], PITH_DIMS(4, 3, 5)))
 EXPR(reshape, pith_var_square(pith_var_reshape(x[0], PITH_DIMS(x[0]->count))))
@@ -108,7 +108,7 @@ static const check checks[] = {
     {"exp", f_exp, 1, {S(2, 9)}}, {"log", f_log, 1, {S(18)}, POSITIVE}, {"pow", f_pow, 1, {S(18)}, POSITIVE},
     {"sin", f_sin, 1, {S(18)}}, {"cos", f_cos, 1, {S(18)}}, {"erf", f_erf, 1, {S(18)}}, {"tanh", f_tanh, 1, {S(18)}}, {"sigmoid", f_sigmoid, 1, {S(18)}},
     {"softplus", f_softplus, 1, {S(18)}}, {"relu", f_relu, 1, {S(18)}, AWAY}, {"relu below", f_relu, 1, {S(18)}, BELOW},
-    {"leaky_relu", f_leaky_relu, 1, {S(18)}, BELOW}, {"elu", f_elu, 1, {S(18)}, BELOW}, {"elu above", f_elu, 1, {S(18)}, AWAY}, {"silu", f_silu, 1, {S(18)}}, {"gelu", f_gelu, 1, {S(18)}},
+    {"leaky_relu", f_leaky_relu, 1, {S(18)}, BELOW}, {"elu", f_elu, 1, {S(18)}, BELOW}, {"elu above", f_elu, 1, {S(18)}, AWAY}, {"silu", f_silu, 1, {S(18)}}, {"silu_mul", f_silu_mul, 2, {S(3, 5), S(3, 5)}}, {"silu_mul nothing", f_silu_mul, 2, {S(0, 5), S(0, 5)}}, {"gelu", f_gelu, 1, {S(18)}},
     {"gelu_tanh", f_gelu_tanh, 1, {S(18)}}, {"affine", f_affine, 1, {S(18)}}, {"clamp", f_clamp, 1, {S(18)}, AWAY}, {"clamped", f_clamp, 1, {S(18)}, POSITIVE},
     {"nothing", f_exp, 1, {S(3, 0)}}, {"scalar", f_exp, 1, {{0, {0}}}},
     {"add", f_add, 2, {S(3, 5), S(3, 5)}}, {"add a row", f_add, 2, {S(4, 3, 5), S(5)}}, {"sub a column", f_sub, 2, {S(4, 1), S(3, 4, 5)}},
@@ -132,7 +132,7 @@ static const check checks[] = {
     {"cross_entropy", f_cross_entropy, 1, {S(4, 3)}}, {"cross_entropy wide", f_cross_entropy, 1, {S(2, 2, 19)}}, {"contrastive", f_contrastive, 2, {S(5, 3), S(5, 3)}}, {"unit", f_unit, 1, {S(3, 5)}, POSITIVE},
     {"draw_normal", f_draw_normal, 2, {S(3, 5), S(3, 5)}}, {"gumbel_softmax", f_gumbel_softmax, 1, {S(3, 5)}}, {"hard_concrete", f_hard_concrete, 1, {S(9)}, AWAY}, {"hard_concrete_open", f_hard_concrete_open, 1, {S(9)}}, {"dropout", f_dropout, 1, {S(19)}},
     {"layer_norm", f_layer_norm, 3, {S(3, 17), S(17), S(17)}, .low = -2, .high = 2}, {"layer_norm nothing", f_layer_norm, 3, {S(0, 7), S(7), S(7)}}, {"rms_norm", f_rms_norm, 2, {S(2, 2, 9), S(9)}, .low = -2, .high = 2},
-    {"group_norm", f_group_norm, 3, {S(2, 4, 3, 2), S(4), S(4)}, .low = -2, .high = 2}, {"batch_norm", f_batch_norm, 3, {S(3, 3, 2, 5), S(3), S(3)}, .low = -2, .high = 2}, {"batch_norm fixed", f_batch_norm_fixed, 3, {S(3, 3, 2), S(3), S(3)}}, {"batch_norm rows", f_batch_norm, 3, {S(9, 3), S(3), S(3)}, .low = -2, .high = 2},
+    {"group_norm", f_group_norm, 3, {S(2, 4, 3, 2), S(4), S(4)}, .low = -2, .high = 2}, {"batch_norm", f_batch_norm, 3, {S(3, 3, 2, 5), S(3), S(3)}, .low = -2, .high = 2}, {"group_norm planes", f_group_norm, 3, {S(2, 4, 3, 6), S(4), S(4)}, .low = -2, .high = 2}, {"batch_norm planes", f_batch_norm, 3, {S(2, 3, 3, 6), S(3), S(3)}, .low = -2, .high = 2}, {"batch_norm fixed", f_batch_norm_fixed, 3, {S(3, 3, 2), S(3), S(3)}}, {"batch_norm rows", f_batch_norm, 3, {S(9, 3), S(3), S(3)}, .low = -2, .high = 2},
     {"attention", f_attention, 3, {S(2, 2, 5, 3), S(2, 2, 5, 3), S(2, 2, 5, 3)}}, {"attention across", f_attention, 3, {S(1, 4, 3, 17), S(1, 2, 19, 17), S(1, 2, 19, 17)}}, {"attention to one", f_attention, 3, {S(1, 1, 1, 1), S(1, 1, 1, 1), S(1, 1, 1, 1)}},
     {"attention causal", f_attention_causal, 3, {S(1, 2, 50, 4), S(1, 1, 51, 4), S(1, 1, 51, 4)}}, {"attention windowed", f_attention_windowed, 3, {S(1, 1, 60, 3), S(1, 1, 60, 3), S(1, 1, 60, 3)}}, {"hash grid", f_hash_grid, 1, {S(45, 2)}, .once = true}, {"hash grid by points", f_hash_points, 1, {S(3, 2)}, .once = true, .low = 0.05f, .high = 0.2f},
     {"scan", f_scan, 4, {S(2, 1, 35, 2), S(2, 1, 35, 2), S(2, 2, 35, 3), S(2, 2, 35, 1)}, .once = true, .low = -1, .high = -0.1f},

@@ -258,8 +258,38 @@ static void test_scan(void **state)
     pith_ctx_free(ctx);
 }
 
+/* In one pass: the bits of one operation after the other, also of their gradients, whatever is wanted of them. */
+static void test_gated(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = test_ctx(2);
+    pith_tape *tape;
+    enum { N = 40001 }; /* no whole number of pieces */
+    assert_ok(ctx, pith_tape_new(ctx, 7, &tape));
+    pith_var *gate = pith_tape_param(tape, "gate", PITH_DIMS(N)), *up = pith_tape_param(tape, "up", PITH_DIMS(N));
+    fill_random(gate->data, N, 1, -6, 6);
+    fill_random(up->data, N, 2, -2, 2);
+    for (unsigned wanted = 1; wanted < 4; wanted++) {
+        pith_var *y[2], *g[2][2], *x[2];
+        pith_tape_step(tape, wanted);
+        pith_var *a = wanted & 1 ? gate : pith_var_stop(gate), *b = wanted & 2 ? up : pith_var_stop(up), *seed = drawn(tape, 3, PITH_DIMS(N));
+        size_t n = 0;
+        if (wanted & 1) x[n++] = gate;
+        if (wanted & 2) x[n++] = up;
+        y[0] = pith_var_silu_mul(a, b);
+        y[1] = pith_var_mul(pith_var_silu(a), b);
+        for (int k = 0; k < 2; k++) assert_ok(ctx, pith_gradients(tape, y[k], seed, x, n, PITH_KEEP_GRAPH, g[k]));
+        assert_memory_equal(y[0]->data, y[1]->data, N * sizeof(float));
+        for (size_t i = 0; i < n; i++) assert_memory_equal(g[0][i]->data, g[1][i]->data, N * sizeof(float));
+    }
+    assert_null(pith_var_silu_mul(gate, drawn(tape, 4, PITH_DIMS(3))));
+    assert_int_equal(pith_tape_status(tape), PITH_E_SHAPE);
+    pith_tape_free(tape);
+    pith_ctx_free(ctx);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_functions), cmocka_unit_test(test_products), cmocka_unit_test(test_space), cmocka_unit_test(test_rows), cmocka_unit_test(test_recurrent), cmocka_unit_test(test_scan)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_functions), cmocka_unit_test(test_products), cmocka_unit_test(test_space), cmocka_unit_test(test_rows), cmocka_unit_test(test_recurrent), cmocka_unit_test(test_scan), cmocka_unit_test(test_gated)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

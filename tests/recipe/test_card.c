@@ -3,6 +3,7 @@
 #include "recipe/card.h"
 
 #include "recipe/cards.h"
+#include "recipe/train_card.h"
 
 static void test_values(void **state)
 {
@@ -39,6 +40,30 @@ static void test_values(void **state)
     assert_int_equal(card->train.steps, 1);
     pith_card_free(card);
     pith_card_free(quick);
+    pith_ctx_free(ctx);
+}
+
+/* What a card leaves out is the optimizer's own, each setting by itself. */
+static void test_train(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = test_ctx(1);
+    pith_card *card = test_card(ctx, CARD_HEAD CARD_ROWS "kind: bed\ntrain: {rate: 0.5, steps: 200, batch: 4, accumulate: 3, beta2: 0.95, warmup: 0.1, decay: 0.25, schedule: linear, last_rate: 0.125}\n", false);
+    pith_run run = {.ctx = ctx, .card = card, .seed = 1};
+    pith_train_role role = pith_run_train_role(&run);
+    assert_int_equal(role.optimizer.kind, PITH_ADAMW);
+    assert_true(role.optimizer.beta1 == 0.9f && role.optimizer.beta2 == 0.95f && role.optimizer.eps == 1e-8f && role.optimizer.weight_decay == 0.25f);
+    assert_int_equal(role.schedule.kind, PITH_RATE_LINEAR);
+    assert_int_equal(role.schedule.n_warmup, 20);
+    assert_true(role.schedule.rate == 0.5f && role.schedule.last_rate == 0.125f);
+    pith_train_options o = pith_run_train_options(&run);
+    assert_int_equal(o.n_steps, 200);
+    assert_int_equal(o.n_parts, 3);
+    assert_true(o.n_items == 12);
+    uint64_t identity = o.identity;
+    run.seed = 2;
+    assert_true(pith_run_train_options(&run).identity != identity);
+    pith_card_free(card);
     pith_ctx_free(ctx);
 }
 
@@ -141,6 +166,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_values),
+        cmocka_unit_test(test_train),
         cmocka_unit_test(test_errors),
         cmocka_unit_test(test_built_in),
         cmocka_unit_test(test_no_memory),

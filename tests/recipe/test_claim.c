@@ -13,10 +13,10 @@ static pith_status parse(pith_ctx *ctx, const char *claim, pith_card **card)
 
 /* ours.acc 1 2 3, dense.acc 2 2 2, ours.bytes 10, dense.bytes 40; the row `other` was not measured */
 static const double measured[3][2][3] = {{{1, 2, 3}, {10, 10, 10}}, {{2, 2, 2}, {40, 40, 40}}, {{NAN, NAN, NAN}, {NAN, NAN, NAN}}};
-static pith_values values(double *at)
+static pith_row_values values(double *at)
 {
     memcpy(at, measured, sizeof measured);
-    return (pith_values){3, 2, 3, at};
+    return (pith_row_values){3, 2, 3, at};
 }
 
 static void test_judge(void **state)
@@ -53,7 +53,7 @@ static void test_judge(void **state)
     };
     pith_ctx *ctx = test_ctx(1);
     double at[18];
-    pith_values v = values(at);
+    pith_row_values v = values(at);
     for (size_t i = 0; i < PITH_COUNT(cases); i++) {
         pith_card *card = NULL;
         char numbers[512];
@@ -80,7 +80,7 @@ static void test_one_seed(void **state)
     double at[6] = {0.25, 7, 0.5, 9, 0, 0};
     char numbers[64];
     assert_ok(ctx, parse(ctx, "std(ours.acc) == 0 and ours.acc < dense.acc", &card));
-    assert_int_equal(pith_claim_judge(card->claims[0].parsed, &(pith_values){3, 2, 1, at}, numbers, sizeof numbers), PITH_HOLDS);
+    assert_int_equal(pith_claim_judge(card->claims[0].parsed, &(pith_row_values){3, 2, 1, at}, numbers, sizeof numbers), PITH_HOLDS);
     assert_string_equal(numbers, "0 == 0; 0.25 < 0.5");
     pith_card_free(card);
     pith_ctx_free(ctx);

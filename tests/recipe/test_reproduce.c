@@ -69,8 +69,8 @@ static void test_report(void **state)
     pith_report *r;
     assert_ok(ctx, pith_reproduce(ctx, card_of(ctx, known_card, false, known, &p), &(pith_reproduce_options){0}, &r));
     assert_int_equal(r->values.n_seeds, 3);
-    assert_true(*pith_values_at(&r->values, 0, 0, 2) == 3); /* seeds 1, 2, 3 */
-    assert_true(isnan(*pith_values_at(&r->values, 2, 0, 0)));
+    assert_true(*pith_row_value_at(&r->values, 0, 0, 2) == 3); /* seeds 1, 2, 3 */
+    assert_true(isnan(*pith_row_value_at(&r->values, 2, 0, 0)));
     assert_true(r->claims[0].judged && r->claims[0].verdict == PITH_HOLDS);
     assert_string_equal(r->claims[0].numbers, "2 ± 1 == 2 ± 0");
     assert_int_equal(r->claims[1].verdict, PITH_FAILS);
@@ -224,12 +224,21 @@ static void test_bed(void **state)
     assert_true(bed->was_cached);
     assert_int_equal(n_trained, 1);
     pith_bed_close(bed);
+    /* reproduced, it is what the cache has, and goes there where it is not */
+    pith_report *r;
+    assert_ok(ctx, pith_reproduce(ctx, card_of(ctx, bed_card, false, train_bed, &p), &(pith_reproduce_options){.n_seeds = 2}, &r));
+    assert_int_equal(n_trained, 2);
+    assert_true(*pith_row_value_at(&r->values, 0, 0, 0) == 1.5 && *pith_row_value_at(&r->values, 0, 0, 1) == 2.5);
+    assert_int_equal(r->n_notes, 1);
+    assert_string_equal(r->notes[0], "from a test");
+    pith_report_free(r);
+    assert_int_equal(pith_reproduce(ctx, card_of(ctx, bed_card, false, train_bed, &p), &(pith_reproduce_options){.budget_minutes = 1}, &r), PITH_E_ARGUMENT);
     /* another seed, quick, or another text: another bed */
     pith_card *quick = test_card(ctx, bed_card, true), *other = test_card(ctx, CARD_HEAD CARD_ROWS CARD_TRAIN "kind: bed\nseeds: 2\n", false);
     const struct {
         const pith_card *card;
         uint64_t seed;
-    } others[] = {{card, 2}, {quick, 1}, {other, 1}};
+    } others[] = {{card, 3}, {quick, 1}, {other, 1}};
     for (size_t i = 0; i < PITH_COUNT(others); i++) {
         char *path2;
         assert_ok(ctx, pith_bed_path(ctx, others[i].card, others[i].seed, &path2, &there));
@@ -246,14 +255,20 @@ static void test_bed(void **state)
     pith_ctx_free(ctx);
 }
 
-/* A card that starts from the quick bed vgg6, really trained. */
+/* A card that starts from a bed in a file, really trained: a network of two convolutions, in two steps. */
+static const char small_bed[] =
+    "id: small\nfamily: tests\nkind: bed\ntitle: t\nline: l\nmechanism: m\nstream: weights\nminutes: 1\ndata: [factors]\nprocedure: classifier\n"
+    "settings: {net: vgg, net_settings: '{\"widths\": [2, 2]}', images: [factors], n_images: 16, n_test: 8, evaluations: 1}\n"
+    "train: {rate: 1e-3, steps: 2, batch: 4}\nrows: {bed: b}\nmeasures: {acc: a, loss: l, parameters: p}\n";
+static char bed_path[256];
 static bool cached_before;
+
 static pith_status use_bed(pith_run *run)
 {
     pith_bed *bed = NULL;
     double acc;
-    if (pith_bed_open(run, "resnet20", &bed) != PITH_E_ARGUMENT) return PITH_E_INTERNAL; /* not in its beds */
-    PITH_TRY(pith_bed_open(run, "vgg6", &bed));
+    if (pith_bed_open(run, "vgg6", &bed) != PITH_E_ARGUMENT) return PITH_E_INTERNAL; /* not in its beds */
+    PITH_TRY(pith_bed_open(run, bed_path, &bed));
     cached_before = bed->was_cached;
     char *model = pith_format(run->ctx, "%s/net.safetensors", bed->folder);
     bool there = access(model, R_OK) == 0;
@@ -266,17 +281,31 @@ static pith_status use_bed(pith_run *run)
 static void test_bed_of_run(void **state)
 {
     (void)state;
-    static const char text[] = CARD_HEAD CARD_ROWS CARD_TRAIN "beds: [vgg6]\nclaims: [ours.acc >= 0]\nquick: {seeds: 1}\n";
     pith_ctx *ctx = test_ctx(2);
+    char text[1024];
+    snprintf(bed_path, sizeof bed_path, "%s/small.yaml", root);
+    FILE *f = fopen(bed_path, "w");
+    fputs(small_bed, f);
+    fclose(f);
+    snprintf(text, sizeof text, CARD_HEAD CARD_ROWS CARD_TRAIN "beds: [%s]\nclaims: [ours.acc >= 0]\n", bed_path);
     for (int pass = 0; pass < 2; pass++) {
         pith_procedure p;
         pith_report *r;
-        assert_ok(ctx, pith_reproduce(ctx, card_of(ctx, text, true, use_bed, &p), &(pith_reproduce_options){0}, &r));
+        assert_ok(ctx, pith_reproduce(ctx, card_of(ctx, text, false, use_bed, &p), &(pith_reproduce_options){0}, &r));
         assert_int_equal(cached_before, pass);
-        assert_true(r->n_notes >= 2); /* its data */
-        assert_non_null(strstr(r->notes[0], "vgg6: data: "));
+        assert_true(pith_report_holds(r));
+        assert_int_equal(r->n_notes, 2); /* its data */
+        assert_non_null(strstr(r->notes[0], "small.yaml: data: factors train"));
         pith_report_free(r);
     }
+    /* a bed that needs itself would wait for itself */
+    pith_bed *bed = NULL;
+    snprintf(text, sizeof text, "%sbeds: [%s]\n", small_bed, bed_path);
+    pith_card *card = test_card(ctx, text, false);
+    pith_run itself = {.ctx = ctx, .card = card, .seed = 99};
+    assert_int_equal(pith_bed_open(&itself, bed_path, &bed), PITH_E_ARGUMENT);
+    assert_non_null(strstr(pith_error(ctx), "needs itself"));
+    pith_card_free(card);
     pith_ctx_free(ctx);
 }
 
@@ -294,7 +323,7 @@ static void run_quick(pith_ctx *ctx, const char *id, pith_report **r)
 static void test_quick(void **state)
 {
     (void)state;
-    static const char *const ids[] = {"simvq", "gradual-pruning"};
+    static const char *const ids[] = {"simvq", "gradual-pruning", "2d-matryoshka", "nested-dropout", "quantized-distillation", "sparse-rnn"};
     for (size_t i = 0; i < PITH_COUNT(ids); i++) {
         pith_ctx *one = test_ctx(1), *two = test_ctx(2);
         pith_report *a, *b;

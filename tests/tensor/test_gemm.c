@@ -21,7 +21,7 @@ static float *values(size_t n, uint64_t stream)
     return x;
 }
 
-static void check(pith_gemm_fn *gemm)
+static void check(pith_gemm_fn *gemm, pith_gemm_rows_fn *gemm_rows)
 {
     for (size_t s = 0; s < PITH_COUNT(shapes); s++) {
         size_t m = shapes[s].m, n = shapes[s].n, k = shapes[s].k, lda = k + 3, ldb = n + 5, ldc = n + 2;
@@ -46,6 +46,21 @@ static void check(pith_gemm_fn *gemm)
                     assert_true(fabs((double)c[1 + i * ldc + j] - sum) <= size * (double)(k + 1) * 0x1p-24);
                 }
             }
+            /* rows the other way round, of a one overlapping another */
+            size_t *a_row = malloc((m + 1) * sizeof *a_row), *b_row = malloc((k + 1) * sizeof *b_row);
+            for (size_t i = 0; i < m; i++) a_row[i] = (m - 1 - i) * lda / 2;
+            for (size_t p = 0; p < k; p++) b_row[p] = (k - 1 - p) * ldb;
+            memcpy(expected, start, bytes);
+            memcpy(c, start, bytes);
+            for (size_t i = 0; i < m; i++)
+                for (size_t j = 0; j < n; j++) {
+                    float sum = add ? start[1 + i * ldc + j] : 0;
+                    for (size_t p = 0; p < k; p++) sum = fmaf(a[1 + a_row[i] + p], b[1 + b_row[p] + j], sum);
+                    expected[1 + i * ldc + j] = sum;
+                }
+            gemm_rows(m, n, k, a + 1, a_row, b + 1, b_row, c + 1, ldc, add);
+            if (memcmp(expected, c, bytes)) fail_msg("%zu x %zu x %zu, add %d: rows elsewhere, not the scalar's bytes", m, n, k, add);
+            free(a_row), free(b_row);
             free(expected), free(c);
         }
         free(a), free(b), free(start);
@@ -57,12 +72,12 @@ static void test_products(void **state)
     (void)state;
     pith_ctx *ctx = test_ctx(1);
     const pith_cpu *cpu = pith_ctx_cpu(ctx);
-    check(pith_gemm_ref);
+    check(pith_gemm_ref, pith_gemm_rows_ref);
 #if defined(__x86_64__)
-    if (cpu->avx2) check(pith_gemm_avx2);
-    if (cpu->avx512) check(pith_gemm_avx512);
+    if (cpu->avx2) check(pith_gemm_avx2, pith_gemm_rows_avx2);
+    if (cpu->avx512) check(pith_gemm_avx512, pith_gemm_rows_avx512);
 #elif defined(__aarch64__)
-    if (cpu->neon) check(pith_gemm_neon);
+    if (cpu->neon) check(pith_gemm_neon, pith_gemm_rows_neon);
 #endif
     (void)cpu;
     pith_ctx_free(ctx);

@@ -195,6 +195,7 @@ static void test_nonfinite(void **state)
     assert_true(r.diverged && r.n_steps == 4);
     assert_non_null(strstr(pith_error(t.ctx), "step 4"));
     assert_non_null(strstr(pith_error(t.ctx), "of the log of"));
+    assert_int_equal(pith_trainer_run(trainer, NULL), PITH_E_ARGUMENT); /* what is half done cannot go on */
     pith_trainer_free(trainer);
     task_close(&t);
 }

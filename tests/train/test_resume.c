@@ -179,6 +179,16 @@ static void test_killed(void **state)
         }
     }
     assert_true(n_killed >= 1 && n_kept >= 1);
+    /* what was half written is gone, but for that of a process that runs */
+    char leftover[160], ours[160];
+    snprintf(leftover, sizeof leftover, "%s.%d.partial", checkpoint, 1 << 22); /* above the largest process number */
+    snprintf(ours, sizeof ours, "%s.%d.partial", checkpoint, (int)getpid());
+    write_all(leftover, "x", 1);
+    write_all(ours, "x", 1);
+    unlink(result);
+    assert_true(waitpid(start(checkpoint, result), &status, 0) > 0 && status == 0);
+    assert_int_equal(access(leftover, F_OK), -1);
+    assert_int_equal(access(ours, F_OK), 0);
     assert_true(result_of(result) == result_of(path_in("whole")));
 }
 

@@ -138,7 +138,7 @@ static pith_status keep_buffers(const bed *b, pith_trainer *trainer)
 {
     size_t n;
     const pith_net_buffer *buffers = pith_net_buffers(b->net, &n);
-    for (size_t i = 0; i < n; i++) PITH_TRY(pith_trainer_keep(trainer, buffers[i].name, buffers[i].data, buffers[i].n * sizeof *buffers[i].data));
+    for (size_t i = 0; i < n; i++) PITH_TRY(pith_trainer_share(trainer, buffers[i].name, buffers[i].data, buffers[i].n));
     return PITH_OK;
 }
 
@@ -194,8 +194,9 @@ static pith_status work(bed *b)
     char *checkpoint = pith_format(ctx, "%s/checkpoint", b->run->folder), *curves = pith_format(ctx, "%s/curves", b->run->folder), *net = pith_format(ctx, "%s/net.safetensors", b->run->folder);
     pith_status status = checkpoint && curves && net ? PITH_OK : PITH_E_MEMORY;
     if (status == PITH_OK) status = train(b, checkpoint, curves);
-    if (status == PITH_OK) status = pith_net_save(b->net, net);
-    if (status == PITH_OK) unlink(checkpoint); /* it has served */
+    bool leads = pith_group_leads(b->run->group);
+    if (status == PITH_OK && leads) status = pith_net_save(b->net, net);
+    if (status == PITH_OK && leads) unlink(checkpoint); /* it has served */
     pith_free(ctx, net);
     pith_free(ctx, curves);
     pith_free(ctx, checkpoint);

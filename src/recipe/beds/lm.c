@@ -163,34 +163,44 @@ static pith_status measure_prose(work *w, size_t n, double *perplexity, double *
     return PITH_OK;
 }
 
-/* Whether each answer's tokens are what the model finds most likely, one after the other: [n_tokens] logits of a text. */
-static size_t count_answers(const work *w, const pith_ids *ids, const float *logits, const int32_t *answers)
+/* What became of the answers asked for. */
+typedef struct recalled {
+    size_t answers, whole;           /* whole: every token was the likeliest, given those before it */
+    size_t tokens, right;            /* of all answers */
+} recalled;
+
+/* Score the answers of one text: logits [n ids, n_vocab]. */
+static void score_answers(const work *w, const pith_ids *ids, const float *logits, const int32_t *answers, recalled *r)
 {
-    size_t n_right = 0, v = w->m->s.n_vocab;
+    size_t v = w->m->s.n_vocab;
     for (size_t p = 0; p < w->s->recall_pairs; p++) {
         size_t from = (size_t)answers[2 * p], to = from + (size_t)answers[2 * p + 1], at = 0;
-        bool right = true, whole = false;
+        size_t n_tokens = 0, n_right = 0;
         for (size_t i = 0; i < ids->n && at < to; i++) {
             size_t len = pith_token_text(w->tok, ids->ids[i], false, NULL, 0);
             if (at + len > from && i) { /* a token of the answer, predicted by the one before */
                 const float *row = logits + (i - 1) * v;
+                bool right = true;
                 for (size_t c = 0; c < v; c++) right = right && (c == (size_t)ids->ids[i] || row[c] < row[ids->ids[i]]);
-                whole = true;
+                n_tokens++;
+                n_right += right;
             }
             at += len;
         }
-        n_right += right && whole && at >= to;
+        r->answers++;
+        r->whole += n_tokens && n_right == n_tokens;
+        r->tokens += n_tokens;
+        r->right += n_right;
     }
-    return n_right;
 }
 
-/* Share of facts asked for whose values are given whole. */
-static pith_status measure_recall(work *w, double *share)
+static pith_status measure_recall(work *w, recalled *r)
 {
     pith_ids ids = {0};
     pith_cache *cache = NULL;
     float *logits = pith_array(w->ctx, w->s->context, w->m->s.n_vocab * sizeof *logits);
-    size_t n_right = 0, n_asked = 0, n_long = 0;
+    size_t n_long = 0;
+    *r = (recalled){0};
     pith_status status = logits ? pith_llama_cache(w->ctx, w->m, PITH_CACHE_F32, w->s->context, &cache) : PITH_E_MEMORY;
     for (size_t i = 0; i < w->recall_test->n && status == PITH_OK; i++) {
         ids.n = 0;
@@ -201,11 +211,9 @@ static pith_status measure_recall(work *w, double *share)
         }
         cache->kind->truncate(cache, 0);
         PITH_GOTO(pith_llama_forward(w->ctx, w->m, cache, ids.ids, ids.n, ids.n, logits), done);
-        n_right += count_answers(w, &ids, logits, pith_field_item(pith_dataset_field(w->recall_test, "answer"), i));
-        n_asked += w->s->recall_pairs;
+        score_answers(w, &ids, logits, pith_field_item(pith_dataset_field(w->recall_test, "answer"), i), r);
         status = pith_progress(w->ctx, "asking for facts", i + 1, w->recall_test->n);
     }
-    *share = n_asked ? (double)n_right / (double)n_asked : 0;
     if (status == PITH_OK && n_long) status = pith_run_note(w->run, "%zu of %zu recall texts are longer than the context and were left out", n_long, w->recall_test->n);
 done:
     pith_cache_free(w->ctx, cache);
@@ -249,7 +257,7 @@ static pith_status train(work *w, pith_train_result *result)
     role.loss = loss;
     if (status == PITH_OK) status = pith_trainer_new(w->tape, &o, &role, 1, &trainer);
     if (status == PITH_OK) status = pith_trainer_run(trainer, result);
-    if (status == PITH_OK && unlink(checkpoint) != 0) pith_log(w->ctx, PITH_LOG_DEBUG, "%s was not there to be removed", checkpoint);
+    if (status == PITH_OK && pith_group_leads(w->run->group) && unlink(checkpoint) != 0) pith_log(w->ctx, PITH_LOG_DEBUG, "%s was not there to be removed", checkpoint);
     pith_trainer_free(trainer);
     pith_free(w->ctx, checkpoint);
     pith_free(w->ctx, curves);
@@ -262,7 +270,8 @@ static pith_status make(work *w)
 {
     const settings *s = w->s;
     pith_train_result result;
-    double perplexity, bits_per_byte, recall;
+    recalled recall;
+    double perplexity, bits_per_byte;
     PITH_TRY(open_split(w, "train", &w->prose));
     PITH_TRY(open_split(w, "test", &w->prose_test));
     PITH_TRY(open_recall(w));
@@ -279,10 +288,11 @@ static pith_status make(work *w)
     PITH_TRY(measure_recall(w, &recall));
     PITH_TRY(pith_run_row(w->run, "lm", "ppl", perplexity));
     PITH_TRY(pith_run_row(w->run, "lm", "bits_per_byte", bits_per_byte));
-    PITH_TRY(pith_run_row(w->run, "lm", "recall", recall));
+    PITH_TRY(pith_run_row(w->run, "lm", "recall", (double)recall.whole / (double)PITH_MAX(recall.answers, 1)));
+    PITH_TRY(pith_run_row(w->run, "lm", "recall_tokens", (double)recall.right / (double)PITH_MAX(recall.tokens, 1)));
     const pith_card_train *t = &w->run->card->train;
     PITH_TRY(pith_run_row(w->run, "lm", "tokens_per_s", result.steps_per_s * (double)(t->batch * t->accumulate * s->context)));
-    return pith_llama_save(w->ctx, w->m, &w->vocab, w->run->folder, PITH_F32);
+    return pith_group_leads(w->run->group) ? pith_llama_save(w->ctx, w->m, &w->vocab, w->run->folder, PITH_F32) : PITH_OK;
 }
 
 static pith_status run(pith_run *run)

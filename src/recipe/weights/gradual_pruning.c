@@ -160,7 +160,10 @@ static pith_status train(const row *r, training *t)
     o.user = t;
     role.loss = loss;
     role.changed = changed;
-    if (t->prune) PITH_TRY(pith_prune_step(t->prune, 0));
+    if (t->prune) {
+        PITH_TRY(pith_prune_step(t->prune, 0));
+        t->final_masks = pith_prune_hash(t->prune); /* where the last update is the first */
+    }
     PITH_TRY(pith_trainer_new(pith_task_net_tape(t->net), &o, &role, 1, &trainer));
     pith_status status = pith_trainer_run(trainer, NULL);
     pith_trainer_free(trainer);

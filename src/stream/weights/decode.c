@@ -1,6 +1,7 @@
 #include "stream/weights/decode.h"
 
 #include <stdatomic.h>
+#include <stdlib.h>
 
 #include "stream/weights/exact.h"
 #include "stream/weights/pack.h"
@@ -8,11 +9,12 @@
 #define NO_PACKET UINT32_MAX
 #define REGION 0x80000000u
 
-/* What needs most memory beside its result comes first, when least is held. */
+/* Within a phase too, what needs most memory beside its result comes first, when least is held. */
 typedef enum phase { WHOLE_MATRICES, EXACT_UNITS, OTHER_UNITS, N_PHASES } phase;
 
 typedef struct worker_state {
     uint8_t *memory;
+    size_t bytes;
     pith_status status;
     size_t n_missing, n_damaged, n_exact;
 } worker_state;
@@ -28,7 +30,7 @@ typedef struct job {
     pith_packed *packed;         /* [n_units] */
     atomic_uint *left;           /* [n_tensors] tasks that are still to come */
     uint32_t *task;              /* [n_tasks] first unit of each; REGION: all of what has to be decoded with it */
-    size_t n_tasks, n_phase[N_PHASES], first_task, max_packet, worker_bytes;
+    size_t n_tasks, n_phase[N_PHASES], first_task, max_packet;
     worker_state *worker;
     pith_predictor p;
     pith_grid_decoders *grid;
@@ -148,13 +150,30 @@ static void decode_region(job *j, const pith_coded_tensor *t, uint32_t unit0, wo
     for (uint32_t k = 0; k < x.n_units && w->status == PITH_OK && !all; k++) decode_unit(j, t, unit0 + k, w); /* damaged */
 }
 
+/* What a worker needs for a task. */
+static size_t task_bytes(const job *j, uint32_t task)
+{
+    const pith_coded_tensor *t = pith_manifest_tensor_of_unit(&j->r->manifest, task & ~REGION);
+    size_t bytes = layout_of(t, t->first_unit, j->max_packet).bytes;
+    return task & REGION ? PITH_MAX(bytes, pith_exact_work_bytes(&j->p, t, j->max_packet, !j->d->source_basis)) : bytes;
+}
+
+static void give_memory(job *j, worker_state *w, size_t bytes)
+{
+    if (w->bytes == bytes) return;
+    pith_free(j->ctx, w->memory);
+    w->memory = bytes ? pith_alloc(j->ctx, bytes) : NULL;
+    w->bytes = w->memory ? bytes : 0;
+    if (bytes && !w->memory) w->status = PITH_E_MEMORY;
+}
+
 static void run_task(void *arg, size_t index, int worker)
 {
     job *j = arg;
     worker_state *w = &j->worker[worker];
     uint32_t task = j->task[j->first_task + index], unit = task & ~REGION;
     const pith_coded_tensor *t = pith_manifest_tensor_of_unit(&j->r->manifest, unit);
-    if (w->status == PITH_OK && !w->memory && !(w->memory = pith_alloc(j->ctx, j->worker_bytes))) w->status = PITH_E_MEMORY; /* only who has a task needs it */
+    if (w->status == PITH_OK) give_memory(j, w, task_bytes(j, task));
     if (w->status != PITH_OK) return;
     if (task & REGION) decode_region(j, t, unit, w);
     else decode_unit(j, t, unit, w);
@@ -260,21 +279,39 @@ static pith_status prepare(job *j)
     return j->n_phase[OTHER_UNITS] < j->n_tasks ? prepare_exact(j) : PITH_OK;
 }
 
+/* A task, with what it takes beside what stays: the workers' memory, and its matrix in parts before they are joined. */
+typedef struct sorted_task {
+    size_t bytes;
+    uint32_t task;
+} sorted_task;
+
+static int by_bytes(const void *a, const void *b)
+{
+    const sorted_task *x = a, *y = b;
+    if (x->bytes != y->bytes) return x->bytes > y->bytes ? -1 : 1;
+    return (x->task > y->task) - (x->task < y->task);
+}
+
+static pith_status sort_tasks(job *j, uint32_t *task, size_t n)
+{
+    sorted_task *sorted = pith_array(j->ctx, n, sizeof *sorted);
+    if (!sorted) return PITH_E_MEMORY;
+    for (size_t i = 0; i < n; i++) {
+        const pith_coded_tensor *t = pith_manifest_tensor_of_unit(&j->r->manifest, task[i] & ~REGION);
+        sorted[i] = (sorted_task){(size_t)pith_n_threads(j->ctx) * task_bytes(j, task[i]) + (size_t)t->n_rows * t->n_cols, task[i]};
+    }
+    qsort(sorted, n, sizeof *sorted, by_bytes);
+    for (size_t i = 0; i < n; i++) task[i] = sorted[i].task;
+    pith_free(j->ctx, sorted);
+    return PITH_OK;
+}
+
 static pith_status run_phase(job *j, size_t n)
 {
-    const pith_manifest *m = &j->r->manifest;
-    pith_status status = PITH_OK;
-    j->worker_bytes = 0;
-    for (size_t i = 0; i < n; i++) {
-        uint32_t task = j->task[j->first_task + i];
-        const pith_coded_tensor *t = pith_manifest_tensor_of_unit(m, task & ~REGION);
-        j->worker_bytes = PITH_MAX(j->worker_bytes, layout_of(t, t->first_unit, j->max_packet).bytes);
-        if (task & REGION) j->worker_bytes = PITH_MAX(j->worker_bytes, pith_exact_work_bytes(&j->p, t, j->max_packet, !j->d->source_basis));
-    }
-    pith_parallel(j->ctx, n, run_task, j);
+    pith_status status = sort_tasks(j, j->task + j->first_task, n);
+    if (status == PITH_OK) pith_parallel(j->ctx, n, run_task, j);
     for (int i = 0; i < pith_n_threads(j->ctx); i++) {
-        pith_free(j->ctx, j->worker[i].memory);
-        j->worker[i].memory = NULL;
+        give_memory(j, &j->worker[i], 0);
         if (status == PITH_OK) status = j->worker[i].status;
     }
     j->first_task += n;

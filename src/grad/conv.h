@@ -1,0 +1,25 @@
+/* What a convolution is, for the files that compute it. */
+#ifndef PITH_GRAD_CONV_H
+#define PITH_GRAD_CONV_H
+
+#include "grad/tape.h"
+
+#define MAX_SPACE 3
+
+typedef struct conv_attr {
+    int n_space;
+    size_t n, groups, c_in, c_out;               /* c_in, c_out: of a group */
+    size_t x[MAX_SPACE], w[MAX_SPACE], y[MAX_SPACE]; /* [depth, height, width]; 1 where there are fewer */
+    size_t stride[MAX_SPACE], padding[MAX_SPACE], dilation[MAX_SPACE];
+} conv_attr;
+
+/* Convolutions that take every position of a plane (stride 1, one or two dimensions, one group): no columns are laid
+ * out, the product reads shifted rows of the padded input where they are.  Whether a convolution is of that kind
+ * depends on its shape alone. */
+bool pith_conv_is_direct(const conv_attr *a);
+/* x [n, c_in, x..], w [c_out, c_in, w..], y [n, c_out, y..].  @return false: no memory, the tape's failure is set */
+bool pith_conv_direct(pith_tape *tape, const conv_attr *a, const float *x, const float *w, float *y);
+bool pith_conv_direct_by_input(pith_tape *tape, const conv_attr *a, const float *g, const float *w, float *x);
+bool pith_conv_direct_by_weights(pith_tape *tape, const conv_attr *a, const float *x, const float *g, float *w);
+
+#endif
