@@ -183,7 +183,7 @@ static void test_no_memory(void **state)
 {
     (void)state;
     use_cache("faults");
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < 2; i++) {
         for (long at = 1;; at = at * 3 + 1) {
             test_faults f = {.fail_at = at};
             pith_options options = {.n_threads = 1, .realloc = test_faulty_realloc, .realloc_user = &f};
