@@ -457,10 +457,10 @@ static pith_status report_pca(const work *w, const embedded *e, const char *row)
     const settings *s = settings_of(w->study);
     pith_ctx *ctx = w->study->run->ctx;
     size_t d = s->width, k = s->mid_size, size = s->n_test * k, layer = s->mid_layers - 1;
-    float *mean = pith_array(ctx, d, (d + 1) * sizeof *mean), *axes = mean + d, *turned = pith_array(ctx, N_TEXTS, size * sizeof *turned);
+    float *mean = pith_array(ctx, d, sizeof *mean), *axes = pith_array(ctx, d, d * sizeof *axes), *turned = pith_array(ctx, N_TEXTS, size * sizeof *turned);
     const float *x[N_TEXTS];
     double points;
-    pith_status status = mean && turned ? pith_pca(ctx, e->x[PASSAGES][layer], s->n_test, d, mean, axes) : PITH_E_MEMORY;
+    pith_status status = mean && axes && turned ? pith_pca(ctx, e->x[PASSAGES][layer], s->n_test, d, mean, axes) : PITH_E_MEMORY;
     for (size_t t = 0; t < N_TEXTS && status == PITH_OK; t++) {
         pith_pca_project(e->x[t][layer], s->n_test, d, mean, axes, k, turned + t * size);
         x[t] = turned + t * size;
@@ -468,6 +468,7 @@ static pith_status report_pca(const work *w, const embedded *e, const char *row)
     if (status == PITH_OK) status = score(ctx, x, e->grade, s->n_test, k, k, &points);
     if (status == PITH_OK) status = pith_run_row(w->study->run, row, "mid", points);
     pith_free(ctx, mean);
+    pith_free(ctx, axes);
     pith_free(ctx, turned);
     return status;
 }
