@@ -34,7 +34,7 @@ static pith_status known(pith_run *run)
 {
     snprintf(scratch, sizeof scratch, "%s", run->folder);
     char *file = pith_format(run->ctx, "%s/file", run->folder);
-    FILE *f = fopen(file, "w");
+    FILE *f = file ? fopen(file, "w") : NULL;
     pith_free(run->ctx, file);
     if (!f) return PITH_E_IO;
     fclose(f);

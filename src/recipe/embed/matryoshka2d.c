@@ -1,7 +1,7 @@
 /* 2d-matryoshka: encoders of text that are embeddings at every depth and every size, beside ones that are so in one
  * dimension or not at all.  arXiv:2402.14776.
  *
- * A small BERT learns by contrast that a span of tokens belongs to the passage it was cut from (the inverse cloze task of
+ * A small BERT (or all-MiniLM-L6-v2, from a folder) learns by contrast that a span of tokens belongs to the passage it was cut from (the inverse cloze task of
  * Lee et al., arXiv:1906.00300); each row then tunes it further in its own way.  Scores, in points of 100, are the mean of
  * two on held-out text: the reciprocal rank at which a span finds its passage, and Spearman's correlation between the
  * cosine of a passage to an edited copy and the share of tokens that were left. */
@@ -10,6 +10,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "format/hf_tokenizer.h"
 #include "model/net.h"
 #include "stage/transform/pca.h"
 #include "stage/tune/matryoshka2d.h"
@@ -21,6 +22,7 @@ typedef struct settings {
     pith_counts sizes;
     uint64_t text_bytes, vocabulary, width, depth, heads, passage, span, mid_layers, mid_size, base_steps, n_test;
     double temperature, softness;
+    const char *folder;
 } settings;
 
 static const pith_key keys[] = {
@@ -40,6 +42,7 @@ static const pith_key keys[] = {
     {"n_test", PITH_KEY_COUNT, offsetof(settings, n_test), .required = true, .min = 4, .max = 100000, .help = "passages to measure on"},
     {"temperature", PITH_KEY_NUMBER, offsetof(settings, temperature), .required = true, .min = 0.001, .max = 10, .help = "of the contrastive loss"},
     {"softness", PITH_KEY_NUMBER, offsetof(settings, softness), .required = true, .min = 0.01, .max = 100, .help = "temperature of the alignment"},
+    {"folder", PITH_KEY_TEXT, offsetof(settings, folder), .help = "with model.safetensors and tokenizer.json of all-MiniLM-L6-v2, in place of a small encoder from the start; width and depth are then 384 and 6"},
     {0},
 };
 
@@ -51,7 +54,8 @@ enum { MAX_LAYERS = 64, EVALUATE_BATCH = 32, TIMES = 7 };
 typedef struct study {
     pith_run *run;
     pith_ids tokens[2];            /* of all text: train, test */
-    size_t n_vocabulary;
+    size_t n_vocabulary, n_marks;  /* marks: 2 where texts stand between [CLS] and [SEP], else 0 */
+    int32_t marks[2];
     float *base;                   /* parameters of the encoder that rows tune, one after the other */
 } study;
 
@@ -65,6 +69,10 @@ typedef struct work {
 } work;
 
 static const settings *settings_of(const study *st) { return st->run->card->settings; }
+
+/* Tokens of a span, and of what a passage has left, with their marks. */
+static size_t span_len(const study *st) { return settings_of(st)->span + st->n_marks; }
+static size_t rest_len(const study *st) { return settings_of(st)->passage - settings_of(st)->span + st->n_marks; }
 
 /* ---- text ------------------------------------------------------------------------------------- */
 
@@ -88,6 +96,34 @@ static pith_status open_text(study *st, int which, pith_dataset **ds, pith_str *
     return PITH_OK;
 }
 
+/* The vocabulary of the folder's model, or one learned from the texts. */
+static pith_status open_vocabulary(study *st, pith_arena *arena, const pith_str *texts, size_t n, pith_tokenizer **tok)
+{
+    const settings *s = settings_of(st);
+    pith_ctx *ctx = st->run->ctx;
+    static const char *const controls[] = {"<|endoftext|>"};
+    pith_vocab vocab;
+    pith_status status;
+    if (s->folder) {
+        pith_map map;
+        char *path = pith_format(ctx, "%s/tokenizer.json", s->folder);
+        status = path ? pith_map_open(ctx, path, &map) : PITH_E_MEMORY;
+        pith_free(ctx, path);
+        PITH_TRY(status);
+        status = pith_hf_vocab_read(ctx, arena, (const char *)map.data, map.len, NULL, 0, &vocab);
+        pith_map_close(ctx, &map);
+    } else {
+        status = pith_bpe_train(ctx, arena, texts, n, &(pith_bpe_options){.n_tokens = s->vocabulary, .controls = controls, .n_controls = 1}, &vocab);
+    }
+    if (status == PITH_OK) status = pith_tokenizer_new(ctx, &vocab, tok);
+    if (status != PITH_OK) return status;
+    st->n_vocabulary = pith_tokenizer_size(*tok);
+    st->marks[0] = pith_tokenizer_find(*tok, "[CLS]", 5);
+    st->marks[1] = pith_tokenizer_find(*tok, "[SEP]", 5);
+    st->n_marks = st->marks[0] >= 0 && st->marks[1] >= 0 ? 2 : 0;
+    return PITH_OK;
+}
+
 static pith_status read_texts(study *st)
 {
     const settings *s = settings_of(st);
@@ -96,14 +132,10 @@ static pith_status read_texts(study *st)
     pith_str *texts[2] = {NULL, NULL};
     size_t n[2] = {0, 0};
     pith_tokenizer *tok = NULL;
-    pith_vocab vocab;
     pith_arena *arena = pith_arena_new(ctx);
     pith_status status = arena ? PITH_OK : PITH_E_MEMORY;
     for (int i = 0; i < 2 && status == PITH_OK; i++) status = open_text(st, i, &ds[i], &texts[i], &n[i]);
-    static const char *const controls[] = {"<|endoftext|>"};
-    if (status == PITH_OK) status = pith_bpe_train(ctx, arena, texts[TRAIN], n[TRAIN], &(pith_bpe_options){.n_tokens = s->vocabulary, .controls = controls, .n_controls = 1}, &vocab);
-    if (status == PITH_OK) status = pith_tokenizer_new(ctx, &vocab, &tok);
-    if (status == PITH_OK) st->n_vocabulary = pith_tokenizer_size(tok);
+    if (status == PITH_OK) status = open_vocabulary(st, arena, texts[TRAIN], n[TRAIN], &tok);
     for (int i = 0; i < 2; i++)
         for (size_t k = 0; k < n[i] && status == PITH_OK; k++) status = pith_tokenize(ctx, tok, texts[i][k].s, texts[i][k].len, PITH_TOKENIZE_PLAIN, &st->tokens[i]);
     for (int i = 0; i < 2 && status == PITH_OK; i++)
@@ -118,13 +150,17 @@ static pith_status read_texts(study *st)
     return status;
 }
 
-/* A passage [passage], and from it a span [span] and what is left [passage - span]. */
+/* From a passage a span [span_len] and what is left [rest_len], each between its marks. */
 static void draw_pair(const study *st, int which, pith_rng *rng, int32_t *span, int32_t *rest)
 {
     const settings *s = settings_of(st);
     size_t n_left = s->passage - s->span;
     const int32_t *passage = st->tokens[which].ids + pith_rng_below(rng, (uint32_t)(st->tokens[which].n - s->passage));
     size_t at = pith_rng_below(rng, (uint32_t)n_left + 1);
+    if (st->n_marks) {
+        *span++ = *rest++ = st->marks[0];
+        span[s->span] = rest[n_left] = st->marks[1];
+    }
     memcpy(span, passage + at, s->span * sizeof *span);
     memcpy(rest, passage, at * sizeof *rest);
     memcpy(rest + at, passage + at + s->span, (n_left - at) * sizeof *rest);
@@ -149,17 +185,16 @@ static bool embed(const work *w, const int32_t *ids, size_t n, size_t len, pith_
 static pith_var *loss(void *user, pith_tape *tape, pith_train_at *at)
 {
     const work *w = user;
-    const settings *s = settings_of(w->study);
-    size_t n = w->study->run->card->train.batch, n_left = s->passage - s->span;
+    size_t n = w->study->run->card->train.batch, n_span = span_len(w->study), n_rest = rest_len(w->study);
     uint64_t step = at->step * at->n_parts + at->part, seed = w->study->run->seed;
-    int32_t *span = pith_op_attr(tape, n * s->span, sizeof *span), *rest = pith_op_attr(tape, n * n_left, sizeof *rest);
+    int32_t *span = pith_op_attr(tape, n * n_span, sizeof *span), *rest = pith_op_attr(tape, n * n_rest, sizeof *rest);
     pith_var *a[MAX_LAYERS], *b[MAX_LAYERS];
     if (!span || !rest) return NULL;
     for (size_t i = 0; i < n; i++) {
         pith_rng rng = {seed, 0x70616972u, (step * n + i) << 8};
-        draw_pair(w->study, TRAIN, &rng, span + i * s->span, rest + i * n_left);
+        draw_pair(w->study, TRAIN, &rng, span + i * n_span, rest + i * n_rest);
     }
-    if (!embed(w, span, n, s->span, a) || !embed(w, rest, n, n_left, b)) return NULL;
+    if (!embed(w, span, n, n_span, a) || !embed(w, rest, n, n_rest, b)) return NULL;
     if (w->only) return pith_var_contrastive(a[w->only - 1], b[w->only - 1], w->options.temperature);
     return pith_matryoshka2d_loss(a, b, &w->options, pith_matryoshka2d_choose(&w->options, seed, step));
 }
@@ -183,10 +218,11 @@ static pith_status open_work(study *st, size_t depth, work *w)
     const settings *s = settings_of(st);
     char net[224];
     *w = (work){.study = st, .options = {.n_layers = s->depth, .sizes = s->sizes.items, .n_sizes = s->sizes.n, .temperature = (float)s->temperature, .softness = (float)s->softness}};
-    snprintf(net, sizeof net, "{\"vocab\": %zu, \"context\": %zu, \"types\": 1, \"width\": %zu, \"depth\": %zu, \"heads\": %zu, \"hidden\": %zu, \"output\": \"tokens\"}",
-             st->n_vocabulary, (size_t)s->passage, (size_t)s->width, depth, (size_t)s->heads, 4 * (size_t)s->width);
+    if (s->folder) snprintf(net, sizeof net, "{\"depth\": %zu, \"output\": \"tokens\"}", depth);
+    else snprintf(net, sizeof net, "{\"vocab\": %zu, \"context\": %zu, \"types\": 1, \"width\": %zu, \"depth\": %zu, \"heads\": %zu, \"hidden\": %zu, \"output\": \"tokens\"}",
+                  st->n_vocabulary, (size_t)s->passage, (size_t)s->width, depth, (size_t)s->heads, 4 * (size_t)s->width);
     PITH_TRY(pith_tape_new(st->run->ctx, st->run->seed, &w->tape));
-    return pith_net_new(w->tape, "bert", net, st->run->seed, &w->net);
+    return pith_net_new(w->tape, s->folder ? "minilm" : "bert", net, st->run->seed, &w->net);
 }
 
 static void close_work(work *w)
@@ -224,8 +260,8 @@ static pith_status embed_tests(const work *w, embedded *e)
 {
     const settings *s = settings_of(w->study);
     pith_ctx *ctx = w->study->run->ctx;
-    size_t n = s->n_test, n_left = s->passage - s->span, size = n * s->width;
-    const size_t length[N_TEXTS] = {s->span, n_left, n_left, n_left};
+    size_t n = s->n_test, n_rest = rest_len(w->study), mark = w->study->n_marks / 2, size = n * s->width;
+    const size_t length[N_TEXTS] = {span_len(w->study), n_rest, n_rest, n_rest};
     e->block = pith_array(ctx, N_TEXTS * s->depth + 1, size * sizeof(float));
     int32_t *ids[N_TEXTS] = {NULL};
     pith_status status = e->block ? PITH_OK : PITH_E_MEMORY;
@@ -239,17 +275,17 @@ static pith_status embed_tests(const work *w, embedded *e)
     for (size_t i = 0; i < n; i++) {
         pith_rng rng = {w->study->run->seed, 0x74657374u, (uint64_t)i << 16};
         size_t n_edited = 0;
-        draw_pair(w->study, TEST, &rng, ids[SPANS] + i * s->span, ids[PASSAGES] + i * n_left);
+        draw_pair(w->study, TEST, &rng, ids[SPANS] + i * length[SPANS], ids[PASSAGES] + i * n_rest);
         float share = pith_rng_uniform(&rng);
-        for (size_t k = 0; k < n_left; k++) { /* a token of anywhere in the place of some */
-            int32_t id = ids[PASSAGES][i * n_left + k];
-            bool edit = pith_rng_uniform(&rng) < share;
+        for (size_t k = 0; k < n_rest; k++) { /* a token of anywhere in the place of some */
+            int32_t id = ids[PASSAGES][i * n_rest + k];
+            bool edit = pith_rng_uniform(&rng) < share && k >= mark && k + mark < n_rest;
             int32_t other = w->study->tokens[TEST].ids[pith_rng_below(&rng, (uint32_t)w->study->tokens[TEST].n)];
-            ids[ORIGINALS][i * n_left + k] = id;
-            ids[EDITED][i * n_left + k] = edit ? other : id;
+            ids[ORIGINALS][i * n_rest + k] = id;
+            ids[EDITED][i * n_rest + k] = edit ? other : id;
             n_edited += edit;
         }
-        e->grade[i] = 1 - (float)n_edited / (float)n_left;
+        e->grade[i] = 1 - (float)n_edited / (float)(n_rest - 2 * mark);
     }
     for (int t = 0; t < N_TEXTS; t++)
         for (size_t at = 0; at < n; at += EVALUATE_BATCH) {
@@ -380,15 +416,15 @@ static pith_status report_cut(work *w, const embedded *e, const char *row)
     const settings *s = settings_of(w->study);
     work cut;
     double best[2] = {HUGE_VAL, HUGE_VAL}, most = 1e-30, difference = 0;
-    size_t n, n_left = s->passage - s->span, m = PITH_MIN(s->n_test, (size_t)EVALUATE_BATCH);
-    int32_t *ids = pith_array(w->study->run->ctx, m * n_left, sizeof *ids), *span = pith_array(w->study->run->ctx, s->span, sizeof *span);
+    size_t n, n_rest = rest_len(w->study), m = PITH_MIN(s->n_test, (size_t)EVALUATE_BATCH);
+    int32_t *ids = pith_array(w->study->run->ctx, m * n_rest, sizeof *ids), *span = pith_array(w->study->run->ctx, span_len(w->study), sizeof *span);
     pith_status status = open_work(w->study, s->mid_layers, &cut);
     if (status == PITH_OK && (!ids || !span)) status = PITH_E_MEMORY;
     pith_var *const *params = status == PITH_OK ? pith_net_params(cut.net, &n) : NULL;
     for (size_t i = 0; params && i < n; i++) memcpy(params[i]->data, pith_net_param(w->net, params[i]->name)->data, params[i]->count * sizeof(float));
     for (size_t i = 0; i < m && status == PITH_OK; i++) {
         pith_rng rng = {w->study->run->seed, 0x74657374u, (uint64_t)i << 16};
-        draw_pair(w->study, TEST, &rng, span, ids + i * n_left);
+        draw_pair(w->study, TEST, &rng, span, ids + i * n_rest);
     }
     for (int time = 0; time < TIMES && status == PITH_OK; time++)
         for (int which = 0; which < 2 && status == PITH_OK; which++) {
@@ -396,14 +432,14 @@ static pith_status report_cut(work *w, const embedded *e, const char *row)
             double start = pith_now_s();
             pith_tape_step(runs->tape, 0);
             pith_tape_record(runs->tape, false);
-            const pith_var *y = pith_net_run(runs->net, &(pith_net_input){.ids = ids, .n = m, .len = n_left});
+            const pith_var *y = pith_net_run(runs->net, &(pith_net_input){.ids = ids, .n = m, .len = n_rest});
             status = pith_tape_status(runs->tape);
             best[which] = PITH_MIN(best[which], pith_now_s() - start);
             for (size_t i = 0; i < m && !which && status == PITH_OK; i++)
                 for (size_t k = 0; k < s->width; k++) {
                     double sum = 0, own = (double)e->x[PASSAGES][s->mid_layers - 1][i * s->width + k];
-                    for (size_t t = 0; t < n_left; t++) sum += (double)y->data[(i * n_left + t) * s->width + k];
-                    difference = PITH_MAX(difference, fabs(sum / (double)n_left - own));
+                    for (size_t t = 0; t < n_rest; t++) sum += (double)y->data[(i * n_rest + t) * s->width + k];
+                    difference = PITH_MAX(difference, fabs(sum / (double)n_rest - own));
                     most = PITH_MAX(most, fabs(own));
                 }
         }
@@ -421,10 +457,10 @@ static pith_status report_pca(const work *w, const embedded *e, const char *row)
     const settings *s = settings_of(w->study);
     pith_ctx *ctx = w->study->run->ctx;
     size_t d = s->width, k = s->mid_size, size = s->n_test * k, layer = s->mid_layers - 1;
-    float *mean = pith_array(ctx, d, (d + 1) * sizeof *mean), *axes = mean + d, *turned = pith_array(ctx, N_TEXTS, size * sizeof *turned);
+    float *mean = pith_array(ctx, d, sizeof *mean), *axes = pith_array(ctx, d, d * sizeof *axes), *turned = pith_array(ctx, N_TEXTS, size * sizeof *turned);
     const float *x[N_TEXTS];
     double points;
-    pith_status status = mean && turned ? pith_pca(ctx, e->x[PASSAGES][layer], s->n_test, d, mean, axes) : PITH_E_MEMORY;
+    pith_status status = mean && axes && turned ? pith_pca(ctx, e->x[PASSAGES][layer], s->n_test, d, mean, axes) : PITH_E_MEMORY;
     for (size_t t = 0; t < N_TEXTS && status == PITH_OK; t++) {
         pith_pca_project(e->x[t][layer], s->n_test, d, mean, axes, k, turned + t * size);
         x[t] = turned + t * size;
@@ -432,6 +468,7 @@ static pith_status report_pca(const work *w, const embedded *e, const char *row)
     if (status == PITH_OK) status = score(ctx, x, e->grade, s->n_test, k, k, &points);
     if (status == PITH_OK) status = pith_run_row(w->study->run, row, "mid", points);
     pith_free(ctx, mean);
+    pith_free(ctx, axes);
     pith_free(ctx, turned);
     return status;
 }
@@ -442,9 +479,10 @@ static pith_status tune(work *w, int method)
 {
     const settings *s = settings_of(w->study);
     uint64_t n_steps = w->study->run->card->train.steps;
-    if (method == SHORT) { /* from the start, as long in all */
+    if (method == SHORT) { /* from the start, as long in all; of a folder's model its first layers */
         w->only = s->mid_layers;
-        return train(w, s->base_steps + n_steps);
+        if (s->folder) take_base(w);
+        return train(w, s->folder ? n_steps : s->base_steps + n_steps);
     }
     take_base(w);
     w->options.no_layers = method == SIZES || method == WHOLE;
@@ -471,12 +509,18 @@ static pith_status run_row(study *st, const char *row)
     return status;
 }
 
+/* The folder's model as it is, or a small one after its first training. */
 static pith_status make_base(study *st)
 {
+    const settings *s = settings_of(st);
     work w;
-    pith_status status = open_work(st, settings_of(st)->depth, &w);
+    char *path = s->folder ? pith_format(st->run->ctx, "%s/model.safetensors", s->folder) : NULL;
+    pith_status status = s->folder && !path ? PITH_E_MEMORY : PITH_OK;
+    if (status == PITH_OK) status = open_work(st, s->depth, &w);
+    else w = (work){0};
     w.options.no_layers = w.options.no_sizes = true;
-    if (status == PITH_OK) status = train(&w, settings_of(st)->base_steps);
+    if (status == PITH_OK) status = path ? pith_net_load(w.net, path, NULL) : train(&w, s->base_steps);
+    pith_free(st->run->ctx, path);
     if (status == PITH_OK) status = keep_base(&w);
     close_work(&w);
     return status;
@@ -486,6 +530,7 @@ static pith_status run(pith_run *run)
 {
     const settings *s = run->card->settings;
     study st = {.run = run};
+    if (s->folder && (s->width != 384 || s->depth != 6)) return pith_fail(run->ctx, PITH_E_ARGUMENT, "%s: the folder's model has a width of 384 and a depth of 6", run->card->file);
     bool fits = s->sizes.n && s->sizes.items[s->sizes.n - 1] == s->width && s->mid_size <= s->width && s->mid_layers < s->depth && s->span < s->passage;
     for (size_t i = 0; i + 1 < s->sizes.n; i++) fits &= s->sizes.items[i] < s->sizes.items[i + 1];
     if (!fits) return pith_fail(run->ctx, PITH_E_ARGUMENT, "%s: sizes ascend to width, mid_size is at most width, mid_layers below depth, span below passage", run->card->file);

@@ -90,6 +90,8 @@ static pith_status open_images(pith_run *run, int kind, images *im)
     if (im->class[1]) return PITH_OK;
     PITH_TRY(pith_run_data(run, names, "train", &(pith_dataset_options){.n = s->n_images}, &im->train));
     PITH_TRY(pith_run_data(run, names, "test", &(pith_dataset_options){.n = s->n_test}, &im->test));
+    if (strcmp(im->train->name, im->test->name) != 0)
+        return pith_fail(run->ctx, PITH_E_ARGUMENT, "training images are of the data set %s and test images of %s; fetch one whole", im->train->name, im->test->name);
     PITH_TRY(classes_of(run, im->train, &im->class[0], &im->n_classes));
     PITH_TRY(classes_of(run, im->test, &im->class[1], &im->n_classes));
     if (im->n_classes < 2 || im->train->n < HELD_OUT) return pith_fail(run->ctx, PITH_E_ARGUMENT, "the data set %s has too few images or classes", im->train->name);
@@ -498,10 +500,10 @@ static pith_status report_pca(row *r, const char *name)
     size_t d = r->n_features, n_classes = r->images->n_classes;
     const part *parts[3] = {&r->fit, &r->held_out, &r->test};
     float *f[3] = {NULL, NULL, NULL}, *mean = pith_array(ctx, d, sizeof *mean), *axes = pith_array(ctx, d * d, sizeof *axes), *turned = NULL;
-    float *w = pith_array(ctx, n_classes * (d + 2), sizeof *w), *b = w + n_classes * d, *logits = b + n_classes;
+    float *w = pith_array(ctx, n_classes, d * sizeof *w), *b = pith_array(ctx, n_classes, sizeof *b), *logits = pith_array(ctx, n_classes, sizeof *logits);
     size_t *right = pith_array(ctx, d + 1, sizeof *right);
     head plain = head_of(r, l), h = {w, b, d, n_classes};
-    pith_status status = mean && axes && w && right ? PITH_OK : PITH_E_MEMORY;
+    pith_status status = mean && axes && w && b && logits && right ? PITH_OK : PITH_E_MEMORY;
     for (int i = 0; i < 3 && status == PITH_OK; i++) status = features_of(r, l, parts[i], &f[i]);
     if (status == PITH_OK) status = pith_pca(ctx, f[0], r->fit.ds.n, d, mean, axes);
     if (status != PITH_OK) goto done;
@@ -532,6 +534,8 @@ done:
     pith_free(ctx, mean);
     pith_free(ctx, axes);
     pith_free(ctx, w);
+    pith_free(ctx, b);
+    pith_free(ctx, logits);
     pith_free(ctx, right);
     return status;
 }

@@ -141,15 +141,16 @@ static void spread(const double *x, size_t n, double *out)
 
 pith_status pith_graph_measure(const pith_graph *g, double p[PITH_GRAPH_N_PROPERTIES])
 {
-    size_t n = g->n, *whole = pith_array(g->ctx, n, 2 * sizeof *whole), *distance = whole, *order = whole + n;
-    double *real = pith_calloc(g->ctx, n, 6 * sizeof *real), *ways = real, *share = real + n, *betweenness = real + 2 * n;
-    double *eccentricity = real + 3 * n, *degree = real + 4 * n, *closeness = real + 5 * n;
+    size_t n = g->n, *whole = pith_array(g->ctx, n, 2 * sizeof *whole);
+    double *real = pith_calloc(g->ctx, n, 6 * sizeof *real);
     double n_pairs = 0, way = 0, others = PITH_MAX((double)n - 1, 1);
     if (!whole || !real) {
         pith_free(g->ctx, whole);
         pith_free(g->ctx, real);
         return PITH_E_MEMORY;
     }
+    size_t *distance = whole, *order = whole + n;
+    double *ways = real, *share = real + n, *betweenness = real + 2 * n, *eccentricity = real + 3 * n, *degree = real + 4 * n, *closeness = real + 5 * n;
     memset(p, 0, PITH_GRAPH_N_PROPERTIES * sizeof *p);
     for (size_t a = 0; a < n; a++) {
         double sum = 0, reached = 0;
