@@ -480,9 +480,71 @@ static void test_random(void **state)
     pith_ctx_free(ctx);
 }
 
+/* ---- watching --------------------------------------------------------------------------------- */
+
+typedef struct watched {
+    pith_var *order[8];
+    float first[8];
+    size_t n, n_none;
+} watched;
+
+static void watch(void *user, pith_var *param, const float *gradient)
+{
+    watched *w = user;
+    w->order[w->n] = param;
+    w->first[w->n++] = gradient ? gradient[0] : 0;
+    w->n_none += gradient == NULL;
+}
+
+static pith_var *squared_by(pith_tape *tape, void *user)
+{
+    (void)tape;
+    pith_var **p = user;
+    return pith_var_mul(pith_var_square(p[1]), p[0]);
+}
+
+/* Each parameter is told of once, last layers first, with the gradient that it has in the end; what is used twice only
+ * after its first use; before a checkpoint is passed nothing is known. */
+static void test_watch(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = test_ctx(1);
+    pith_tape *tape;
+    assert_ok(ctx, pith_tape_new(ctx, 0, &tape));
+    pith_var *p[5];
+    for (size_t i = 0; i < 5; i++) {
+        p[i] = pith_tape_param(tape, "p", PITH_DIMS(1));
+        p[i]->data[0] = (float)i + 2;
+    }
+    for (uint64_t step = 0; step < 3; step++) {
+        bool checkpoint = step == 2;
+        watched w = {.n = 0};
+        pith_tape_step(tape, step);
+        pith_tape_watch(tape, watch, &w);
+        pith_var *h = checkpoint ? pith_checkpoint(tape, squared_by, p) : squared_by(tape, p);
+        h = pith_var_mul(h, p[2]);
+        h = pith_var_mul(h, p[3]);
+        h = pith_var_mul(h, p[1]); /* again */
+        assert_ok(ctx, pith_backward(tape, pith_var_sum(h, PITH_ALL_AXES), 0));
+        pith_tape_watch(tape, NULL, NULL);
+        assert_int_equal(w.n, 5);
+        assert_int_equal(w.n_none, 1); /* p[4] is in no loss */
+        if (!checkpoint) assert_true(w.order[0] == p[3] && w.order[1] == p[2] && w.order[4] == p[4]);
+        for (size_t i = 0; i < 4; i++) assert_true(w.order[i]->grad[0] == w.first[i]);
+        assert_true(p[3]->grad[0] == 2 * 27 * 4 * (float)(step + 1)); /* p0 p1^3 p2, summed over the passes */
+        assert_null(p[4]->grad);
+    }
+    float *made = pith_tape_own_grad(p[4]);
+    assert_true(made && made == p[4]->grad && made[0] == 0);
+    assert_true(pith_tape_own_grad(p[3]) == p[3]->grad);
+    pith_tape_free(tape);
+    pith_ctx_free(ctx);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_watch),
         cmocka_unit_test(test_learns), cmocka_unit_test(test_same_bits), cmocka_unit_test(test_allocates_once), cmocka_unit_test(test_failing_memory),
         cmocka_unit_test(test_uses), cmocka_unit_test(test_given_back), cmocka_unit_test(test_errors), cmocka_unit_test(test_forward_mode),
         cmocka_unit_test(test_custom), cmocka_unit_test(test_optimizers), cmocka_unit_test(test_schedules), cmocka_unit_test(test_random),

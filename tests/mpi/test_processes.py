@@ -1,0 +1,66 @@
+"""Several processes train as one: the same losses, and what a kill leaves.
+
+usage: test_processes.py TRAIN_PROCESSES [unittest arguments]      exits 77 (skipped) without mpirun
+"""
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+PROGRAM = os.path.abspath(sys.argv[1])
+MPIRUN = shutil.which("mpirun")
+# one machine: no network is looked for
+ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("OMPI_")} | {
+    "OMPI_MCA_btl": "self,vader", "OMPI_MCA_btl_vader_single_copy_mechanism": "none", "OMPI_MCA_rmaps_base_oversubscribe": "1",
+    "OMPI_MCA_mpi_yield_when_idle": "1", "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+
+
+def train(n, parts, steps, checkpoint="", *die):
+    command = ([MPIRUN, "-n", str(n)] if n > 1 else []) + [PROGRAM, *map(str, (parts, steps, checkpoint, *die))]
+    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=150)
+
+
+def figures(result):
+    if result.returncode:
+        raise AssertionError(result.stderr)
+    lines = result.stdout.split("\n")
+    assert len(lines) == 2, result.stdout  # one process prints
+    m = re.fullmatch(r"losses (\S+) hash (\w+) early (\d+) of (\d+)", lines[0])
+    return float(m[1]), m[2], int(m[3]), int(m[4])
+
+
+class Processes(unittest.TestCase):
+    def test_same(self):
+        whole = figures(train(1, 1, 20))
+        for n in (2, 4):
+            alone, shared = figures(train(1, n, 20)), figures(train(n, n, 20))
+            self.assertEqual(alone[:2], shared[:2])                       # a part each: the same bits
+            self.assertLess(abs(shared[0] - whole[0]), 1e-5 * whole[0])   # one batch of all
+            self.assertGreater(shared[2], 0)                              # sent while the backward pass went on
+        halves = figures(train(2, 4, 20))
+        self.assertLess(abs(halves[0] - whole[0]), 1e-5 * whole[0])
+
+    def test_killed(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder, "checkpoint")
+            r = train(2, 2, 20, path, 1, 9)
+            self.assertNotEqual(r.returncode, 0)
+            self.assertIn("rank 1", r.stderr)
+            self.assertIn("signal 9", r.stderr)
+            self.assertTrue(path.exists())
+            self.assertEqual(figures(train(2, 2, 20, path))[:2], figures(train(1, 2, 20))[:2])
+
+    def test_wrong_parts(self):
+        r = train(2, 3, 20)
+        self.assertNotEqual(r.returncode, 0)
+        self.assertIn("cannot be shared by 2 processes", r.stderr)
+
+
+if __name__ == "__main__":
+    if not MPIRUN:
+        sys.exit(77)
+    unittest.main(argv=[sys.argv[0], *sys.argv[2:]])
