@@ -242,7 +242,7 @@ static pith_status prune_row(layered *l, const char *row, int target, double bas
     const settings *s = settings_of(st);
     double holds = 0, breaks = 0;
     for (size_t i = 0; i < s->levels.n; i++) {
-        double once, again, regain;
+        double once = 0, again = 0, regain = 0;
         uint64_t level = s->levels.items[i];
         PITH_TRY(one_level(l, target, (double)level, base, &once, &again, &regain));
         if (once >= base - TOLERANCE && !breaks) holds = (double)level;
@@ -304,7 +304,7 @@ static pith_status prune_cell(study *st, pith_cell cell)
         while (target < N_TARGETS && strcmp(s->targets.items[i], target_names[target]) != 0) target++;
         if (target == N_TARGETS) status = pith_fail(st->run->ctx, PITH_E_ARGUMENT, "%s: '%s' in targets is not i2h, h2h, both, random or dense", st->run->card->file, s->targets.items[i]);
         if (status != PITH_OK) break;
-        snprintf(row, sizeof row, "%s_%s", cell_names[cell], target_names[target]);
+        snprintf(row, sizeof row, "%s_%s", cell_names[cell], s->targets.items[i]);
         status = target == DENSE ? dense_row(st, row, cell) : prune_row(&l, row, target, base);
     }
     pith_free(st->run->ctx, l.r.accuracy);
