@@ -61,11 +61,26 @@ pith_status pith_run_note(pith_run *run, const char *format, ...)
     return add_note(run, pith_strdup(run->ctx, text));
 }
 
+/* A set of which one split is there and the other is not would be trained on one thing and measured on another. */
+static pith_status has_both_splits(pith_ctx *ctx, const char *name)
+{
+    static const char *const splits[] = {"train", "test"};
+    for (int i = 0; i < 2; i++) {
+        pith_dataset *one;
+        PITH_TRY(pith_dataset_open(ctx, name, splits[i], &(pith_dataset_options){.n = 1, .quick = true}, &one));
+        pith_dataset_free(one);
+    }
+    return PITH_OK;
+}
+
 pith_status pith_run_data(pith_run *run, const pith_names *names, const char *split, const pith_dataset_options *options, pith_dataset **ds)
 {
     if (!names->n) return pith_fail(run->ctx, PITH_E_ARGUMENT, "%s: its procedure '%s' reads data, and the card names none", run->card->file, run->card->procedure->name);
     pith_status status = PITH_E_IO;
-    for (size_t i = 0; i < names->n && status == PITH_E_IO; i++) status = pith_dataset_open(run->ctx, names->items[i], split, options, ds);
+    for (size_t i = 0; i < names->n && status == PITH_E_IO; i++) {
+        status = has_both_splits(run->ctx, names->items[i]);
+        if (status == PITH_OK) status = pith_dataset_open(run->ctx, names->items[i], split, options, ds);
+    }
     if (status != PITH_OK) return status;
     status = pith_run_note(run, "data: %s %s, %zu items, %s; hash %016llx", (*ds)->name, (*ds)->split, (*ds)->n, (*ds)->source, (unsigned long long)pith_dataset_hash(*ds));
     if (status != PITH_OK) pith_dataset_free(*ds);

@@ -78,8 +78,6 @@ static pith_status open_images(pith_tasks *t)
         const pith_field *image = pith_dataset_field(t->images[i], "image"), *label = pith_dataset_field(t->images[i], "label");
         if (!image || image->n_dims != 3 || !label || label->type == PITH_FIELD_F32)
             return pith_fail(t->run->ctx, PITH_E_ARGUMENT, "the data set %s has no labelled images", t->images[i]->name);
-        if (i && strcmp(t->images[0]->name, t->images[1]->name) != 0)
-            return pith_fail(t->run->ctx, PITH_E_ARGUMENT, "training images are of the data set %s and test images of %s; fetch one whole", t->images[0]->name, t->images[1]->name);
         for (size_t k = 0; k < t->images[i]->n; k++) {
             const void *item = pith_field_item(label, k);
             int64_t class = label->type == PITH_FIELD_U8 ? *(const uint8_t *)item : *(const int32_t *)item;

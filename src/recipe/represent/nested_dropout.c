@@ -90,8 +90,6 @@ static pith_status open_images(pith_run *run, int kind, images *im)
     if (im->class[1]) return PITH_OK;
     PITH_TRY(pith_run_data(run, names, "train", &(pith_dataset_options){.n = s->n_images}, &im->train));
     PITH_TRY(pith_run_data(run, names, "test", &(pith_dataset_options){.n = s->n_test}, &im->test));
-    if (strcmp(im->train->name, im->test->name) != 0)
-        return pith_fail(run->ctx, PITH_E_ARGUMENT, "training images are of the data set %s and test images of %s; fetch one whole", im->train->name, im->test->name);
     PITH_TRY(classes_of(run, im->train, &im->class[0], &im->n_classes));
     PITH_TRY(classes_of(run, im->test, &im->class[1], &im->n_classes));
     if (im->n_classes < 2 || im->train->n < HELD_OUT) return pith_fail(run->ctx, PITH_E_ARGUMENT, "the data set %s has too few images or classes", im->train->name);
