@@ -61,15 +61,12 @@ pith_status pith_run_note(pith_run *run, const char *format, ...)
     return add_note(run, pith_strdup(run->ctx, text));
 }
 
-/* A set of which one split is there and the other is not would be trained on one thing and measured on another. */
-static pith_status has_both_splits(pith_ctx *ctx, const char *name)
+/* Whether a split is there at all. */
+static pith_status probe(pith_ctx *ctx, const char *name, const char *split)
 {
-    static const char *const splits[] = {"train", "test"};
-    for (int i = 0; i < 2; i++) {
-        pith_dataset *one;
-        PITH_TRY(pith_dataset_open(ctx, name, splits[i], &(pith_dataset_options){.n = 1, .quick = true}, &one));
-        pith_dataset_free(one);
-    }
+    pith_dataset *one;
+    PITH_TRY(pith_dataset_open(ctx, name, split, &(pith_dataset_options){.n = 1, .quick = true}, &one));
+    pith_dataset_free(one);
     return PITH_OK;
 }
 
@@ -77,8 +74,10 @@ pith_status pith_run_data(pith_run *run, const pith_names *names, const char *sp
 {
     if (!names->n) return pith_fail(run->ctx, PITH_E_ARGUMENT, "%s: its procedure '%s' reads data, and the card names none", run->card->file, run->card->procedure->name);
     pith_status status = PITH_E_IO;
+    /* a set of which the other split is not there would be trained on one thing and measured on another */
+    const char *other = strcmp(split, "train") == 0 ? "test" : "train";
     for (size_t i = 0; i < names->n && status == PITH_E_IO; i++) {
-        status = has_both_splits(run->ctx, names->items[i]);
+        status = probe(run->ctx, names->items[i], other);
         if (status == PITH_OK) status = pith_dataset_open(run->ctx, names->items[i], split, options, ds);
     }
     if (status != PITH_OK) return status;

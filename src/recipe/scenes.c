@@ -59,6 +59,15 @@ pith_var *pith_images_batch(pith_images *images, pith_tape *tape, uint64_t step,
     return *status == PITH_OK ? pith_tape_input(tape, b->x, PITH_DIMS(b->n, images->dims[0], images->dims[1], images->dims[2])) : NULL;
 }
 
+pith_var *pith_images_range(const pith_images *images, pith_tape *tape, size_t from, size_t n)
+{
+    const pith_field *image = pith_dataset_field(images->ds, "image");
+    const uint8_t *bytes = pith_field_item(image, from);
+    float *pixels = pith_op_attr(tape, n * image->n_values, sizeof *pixels);
+    for (size_t i = 0; pixels && i < n * image->n_values; i++) pixels[i] = (float)bytes[i] / 127.5f - 1;
+    return pixels ? pith_tape_input(tape, pixels, PITH_DIMS(n, images->dims[0], images->dims[1], images->dims[2])) : NULL;
+}
+
 pith_status pith_images_field(pith_run *run, const pith_images *images, const char *name, const pith_field **field)
 {
     *field = pith_dataset_field(images->ds, name);

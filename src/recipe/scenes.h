@@ -32,6 +32,8 @@ pith_status pith_images_open(pith_run *run, const pith_names *names, bool traini
 void pith_images_close(pith_images *images);
 /** A batch on the tape, in -1..1; NULL: failed, and status has it.  batch may be NULL. */
 pith_var *pith_images_batch(pith_images *images, pith_tape *tape, uint64_t step, pith_batch *batch, pith_status *status);
+/** Images from..from+n-1 as they are stored, on the tape in -1..1, until the step ends.  NULL: failed, and the tape has it. */
+pith_var *pith_images_range(const pith_images *images, pith_tape *tape, size_t from, size_t n);
 /** PITH_E_ARGUMENT unless the labels are those of scenes32. */
 pith_status pith_images_are_scenes(pith_run *run, const pith_images *images);
 /** The field of this name when it is i32 [.., n_values]; else PITH_E_ARGUMENT. */
