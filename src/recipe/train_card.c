@@ -37,23 +37,23 @@ static pith_status keep_buffers(pith_trainer *trainer, const pith_net *net)
 {
     size_t n;
     const pith_net_buffer *buffers = pith_net_buffers(net, &n);
-    for (size_t i = 0; i < n; i++) PITH_TRY(pith_trainer_keep(trainer, buffers[i].name, buffers[i].data, buffers[i].n * sizeof *buffers[i].data));
+    for (size_t i = 0; i < n; i++) PITH_TRY(pith_trainer_share(trainer, buffers[i].name, buffers[i].data, buffers[i].n));
     return PITH_OK;
 }
 
-pith_status pith_run_train(pith_run *run, pith_tape *tape, pith_train_options *o, uint64_t evaluations, const pith_train_role *roles, size_t n_roles, pith_net *const *nets, size_t n_nets)
+pith_status pith_run_train(pith_run *run, pith_tape *tape, pith_train_options *o, uint64_t evaluations, const pith_train_role *roles, size_t n_roles, pith_net *const *nets, size_t n_nets, pith_train_result *result)
 {
     pith_ctx *ctx = run->ctx;
     char *checkpoint = pith_format(ctx, "%s/checkpoint", run->folder), *curves = pith_format(ctx, "%s/curves", run->folder);
     pith_trainer *trainer = NULL;
     pith_status status = checkpoint && curves ? PITH_OK : PITH_E_MEMORY;
     o->checkpoint = checkpoint;
-    o->checkpoint_seconds = 20;
+    if (!(o->checkpoint_seconds > 0)) o->checkpoint_seconds = 20;
     o->curves = curves;
     o->evaluate_every = PITH_MAX(o->n_steps / PITH_MAX(evaluations, (uint64_t)1), (uint64_t)1);
     if (status == PITH_OK) status = pith_trainer_new(tape, o, roles, n_roles, &trainer);
     for (size_t i = 0; i < n_nets && status == PITH_OK; i++) status = keep_buffers(trainer, nets[i]);
-    if (status == PITH_OK) status = pith_trainer_run(trainer, NULL);
+    if (status == PITH_OK) status = pith_trainer_run(trainer, result);
     pith_trainer_free(trainer);
     pith_free(ctx, curves);
     pith_free(ctx, checkpoint);
@@ -61,14 +61,20 @@ pith_status pith_run_train(pith_run *run, pith_tape *tape, pith_train_options *o
     return status;
 }
 
+void pith_run_trained(pith_run *run)
+{
+    char *checkpoint = pith_group_leads(run->group) ? pith_format(run->ctx, "%s/checkpoint", run->folder) : NULL;
+    if (checkpoint && unlink(checkpoint) != 0 && errno != ENOENT) pith_log(run->ctx, PITH_LOG_WARN, "%s: cannot remove it: %s", checkpoint, strerror(errno));
+    pith_free(run->ctx, checkpoint);
+}
+
 pith_status pith_run_keep(pith_run *run, const pith_net *net)
 {
-    pith_ctx *ctx = run->ctx;
-    char *file = pith_format(ctx, "%s/net.safetensors", run->folder), *checkpoint = pith_format(ctx, "%s/checkpoint", run->folder);
-    pith_status status = file && checkpoint ? pith_net_save(net, file) : PITH_E_MEMORY;
-    if (status == PITH_OK && unlink(checkpoint) != 0 && errno != ENOENT) pith_log(ctx, PITH_LOG_WARN, "%s: cannot remove it: %s", checkpoint, strerror(errno));
-    pith_free(ctx, checkpoint);
-    pith_free(ctx, file);
+    if (!pith_group_leads(run->group)) return PITH_OK;
+    char *file = pith_format(run->ctx, "%s/net.safetensors", run->folder);
+    pith_status status = file ? pith_net_save(net, file) : PITH_E_MEMORY;
+    if (status == PITH_OK) pith_run_trained(run);
+    pith_free(run->ctx, file);
     return status;
 }
 

@@ -12,10 +12,12 @@ pith_train_options pith_run_train_options(const pith_run *run);
 pith_train_role pith_run_train_role(const pith_run *run);
 
 /** Train a bed in the run's folder: checkpoint and curves are there, an evaluation comes `evaluations` times, and the buffers of
- *  nets [n_nets] survive a stop.  o from pith_run_train_options, with what is the caller's; what it says of checkpoints and
- *  curves is set here. */
-pith_status pith_run_train(pith_run *run, pith_tape *tape, pith_train_options *o, uint64_t evaluations, const pith_train_role *roles, size_t n_roles, pith_net *const *nets, size_t n_nets);
-/** The last thing a bed does: its network as net.safetensors, what pith_bed_net opens; the checkpoint has served. */
+ *  nets [n_nets] survive a stop and are the mean of a group's.  o from pith_run_train_options, with what is the caller's; what it
+ *  says of checkpoints (but for how often, 20 s unless it says) and curves is set here.  result may be NULL. */
+pith_status pith_run_train(pith_run *run, pith_tape *tape, pith_train_options *o, uint64_t evaluations, const pith_train_role *roles, size_t n_roles, pith_net *const *nets, size_t n_nets, pith_train_result *result);
+/** The last thing a bed does, once what it trained is in the run's folder: the checkpoint has served. */
+void pith_run_trained(pith_run *run);
+/** Its network as net.safetensors, what pith_bed_net opens, and pith_run_trained.  In a group the first process alone writes. */
 pith_status pith_run_keep(pith_run *run, const pith_net *net);
 /** A network of a card: `kind`, and of its settings those of `own` (a JSON object, or NULL) before those of `usual` (likewise, from
  *  the data: "{\"channels\": 3}"). */

@@ -118,7 +118,7 @@ static pith_status train(bed *b)
     o.watch_largest = true;
     o.user = b;
     role.loss = loss;
-    return pith_run_train(b->run, b->tape, &o, b->s->evaluations, &role, 1, &b->net, 1);
+    return pith_run_train(b->run, b->tape, &o, b->s->evaluations, &role, 1, &b->net, 1, NULL);
 }
 
 static pith_status work(bed *b)

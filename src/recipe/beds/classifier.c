@@ -1,9 +1,5 @@
 /* Beds that tell images apart: any network of images and classes, trained on labelled images.  In the bed's folder:
  * net.safetensors (pith_net_open), curves, and while it trains the checkpoint. */
-#include <unistd.h>
-
-#include "format/json.h"
-#include "model/net.h"
 #include "recipe/train_card.h"
 
 typedef struct settings {
@@ -32,7 +28,6 @@ typedef struct bed {
     size_t dims[3], n_columns, n_classes; /* of an image; values of a label, of which the first is the class */
     pith_tape *tape;
     pith_net *net;
-    double accuracy, loss;         /* on the test images, in the end */
 } bed;
 
 /* ---- data ------------------------------------------------------------------------------------- */
@@ -112,37 +107,38 @@ static size_t n_right(const pith_var *logits, const int32_t *class)
     return right;
 }
 
-static pith_status evaluate(void *user, pith_tape *tape, pith_train_at *at)
+/* Share of test images that are classified rightly, and their mean cross-entropy. */
+static pith_status measure(bed *b, double *accuracy, double *loss)
 {
-    bed *b = user;
-    size_t right = 0;
+    size_t right = 0, n = b->images[1]->n;
     double sum = 0;
     for (uint64_t i = 0; i < pith_loader_steps(b->loaders[1]); i++) {
         pith_batch batch;
         int32_t *class;
         PITH_TRY(pith_loader_batch(b->loaders[1], i, &batch));
-        pith_scope scope = pith_scope_begin(tape);
+        pith_scope scope = pith_scope_begin(b->tape);
         pith_var *logits = logits_of(b, &batch, &class), *mean = logits ? pith_var_cross_entropy(logits, class) : NULL;
-        if (!mean) return pith_tape_status(tape);
+        if (!mean) return pith_tape_status(b->tape);
         right += n_right(logits, class);
         sum += (double)mean->data[0] * (double)batch.n;
-        pith_scope_end(tape, scope, NULL, 0);
+        pith_scope_end(b->tape, scope, NULL, 0);
     }
-    pith_train_note(at, "acc", (double)right / (double)b->images[1]->n);
-    pith_train_note(at, "test_loss", sum / (double)b->images[1]->n);
+    *accuracy = (double)right / (double)n;
+    *loss = sum / (double)n;
     return PITH_OK;
 }
 
-/* Running statistics survive a stop. */
-static pith_status keep_buffers(const bed *b, pith_trainer *trainer)
+static pith_status evaluate(void *user, pith_tape *tape, pith_train_at *at)
 {
-    size_t n;
-    const pith_net_buffer *buffers = pith_net_buffers(b->net, &n);
-    for (size_t i = 0; i < n; i++) PITH_TRY(pith_trainer_share(trainer, buffers[i].name, buffers[i].data, buffers[i].n));
+    (void)tape;
+    double accuracy, loss;
+    PITH_TRY(measure(user, &accuracy, &loss));
+    pith_train_note(at, "acc", accuracy);
+    pith_train_note(at, "test_loss", loss);
     return PITH_OK;
 }
 
-static pith_status train(bed *b, const char *checkpoint, const char *curves)
+static pith_status train(bed *b)
 {
     const settings *s = b->run->card->settings;
     pith_train_options o = pith_run_train_options(b->run);
@@ -150,66 +146,36 @@ static pith_status train(bed *b, const char *checkpoint, const char *curves)
     uint64_t identity[3] = {o.identity, pith_dataset_hash(b->images[0]), pith_dataset_hash(b->images[1])};
     o.identity = pith_hash(identity, sizeof identity);
     o.item_name = "images";
-    o.checkpoint = checkpoint;
-    o.checkpoint_seconds = 20;
-    o.curves = curves;
     o.evaluate = evaluate;
-    o.evaluate_every = PITH_MAX(o.n_steps / s->evaluations, (uint64_t)1);
     o.watch = "test_loss";
     o.user = b;
     role.loss = loss;
-    pith_trainer *trainer;
-    PITH_TRY(pith_trainer_new(b->tape, &o, &role, 1, &trainer));
-    pith_status status = keep_buffers(b, trainer);
-    if (status == PITH_OK) status = pith_trainer_run(trainer, NULL);
-    b->accuracy = pith_train_figure(pith_trainer_history(trainer), "acc");
-    b->loss = pith_train_figure(pith_trainer_history(trainer), "test_loss");
-    pith_trainer_free(trainer);
-    return status;
-}
-
-/* The card's settings, and of the data what they leave open. */
-static pith_status make_net(bed *b)
-{
-    const settings *s = b->run->card->settings;
-    const char *own = s->net_settings ? s->net_settings : "{}";
-    cJSON *json = NULL;
-    pith_status status = pith_json_parse(b->run->ctx, "net_settings", own, strlen(own), &json);
-    if (status == PITH_OK && !cJSON_IsObject(json)) status = pith_fail(b->run->ctx, PITH_E_FORMAT, "%s: net_settings is no JSON object: %s", b->run->card->file, own);
-    bool ok = status == PITH_OK && (cJSON_HasObjectItem(json, "channels") || cJSON_AddNumberToObject(json, "channels", (double)b->dims[0])) &&
-              (cJSON_HasObjectItem(json, "classes") || cJSON_AddNumberToObject(json, "classes", (double)b->n_classes));
-    char *text = ok ? cJSON_PrintUnformatted(json) : NULL;
-    if (status == PITH_OK) status = text ? pith_net_new(b->tape, s->net, text, b->run->seed, &b->net) : PITH_E_MEMORY;
-    cJSON_free(text);
-    cJSON_Delete(json);
-    return status;
+    return pith_run_train(b->run, b->tape, &o, s->evaluations, &role, 1, &b->net, 1, NULL);
 }
 
 static pith_status work(bed *b)
 {
-    pith_ctx *ctx = b->run->ctx;
+    const settings *s = b->run->card->settings;
+    double accuracy, loss;
+    char usual[128];
     PITH_TRY(open_data(b));
-    PITH_TRY(pith_tape_new(ctx, b->run->seed, &b->tape));
-    PITH_TRY(make_net(b));
-    char *checkpoint = pith_format(ctx, "%s/checkpoint", b->run->folder), *curves = pith_format(ctx, "%s/curves", b->run->folder), *net = pith_format(ctx, "%s/net.safetensors", b->run->folder);
-    pith_status status = checkpoint && curves && net ? PITH_OK : PITH_E_MEMORY;
-    if (status == PITH_OK) status = train(b, checkpoint, curves);
-    bool leads = pith_group_leads(b->run->group);
-    if (status == PITH_OK && leads) status = pith_net_save(b->net, net);
-    if (status == PITH_OK && leads) unlink(checkpoint); /* it has served */
-    pith_free(ctx, net);
-    pith_free(ctx, curves);
-    pith_free(ctx, checkpoint);
-    return status;
+    PITH_TRY(pith_tape_new(b->run->ctx, b->run->seed, &b->tape));
+    snprintf(usual, sizeof usual, "{\"channels\": %zu, \"classes\": %zu}", b->dims[0], b->n_classes);
+    PITH_TRY(pith_run_net(b->run, b->tape, s->net, s->net_settings, usual, &b->net));
+    PITH_TRY(train(b));
+    pith_tape_step(b->tape, 0);
+    pith_tape_record(b->tape, false);
+    PITH_TRY(measure(b, &accuracy, &loss));
+    PITH_TRY(pith_run_row(b->run, "bed", "acc", accuracy));
+    PITH_TRY(pith_run_row(b->run, "bed", "loss", loss));
+    PITH_TRY(pith_run_row(b->run, "bed", "parameters", (double)pith_net_n_values(b->net)));
+    return pith_run_keep(b->run, b->net);
 }
 
 static pith_status run(pith_run *run)
 {
     bed b = {.run = run};
     pith_status status = work(&b);
-    if (status == PITH_OK) status = pith_run_row(run, "bed", "acc", b.accuracy);
-    if (status == PITH_OK) status = pith_run_row(run, "bed", "loss", b.loss);
-    if (status == PITH_OK) status = pith_run_row(run, "bed", "parameters", (double)pith_net_n_values(b.net));
     pith_net_free(b.net);
     pith_tape_free(b.tape);
     for (size_t i = 0; i < 2; i++) {

@@ -110,21 +110,13 @@ static pith_status encode(bed *b, split *set, const char *what)
 {
     pith_ctx *ctx = b->run->ctx;
     size_t n = set->images.ds->n, batch = b->run->card->train.batch;
-    const pith_field *image = pith_dataset_field(set->images.ds, "image");
-    float *pixels = pith_array(ctx, batch, image->n_values * sizeof *pixels);
-    pith_status status = pixels ? PITH_OK : PITH_E_MEMORY;
+    pith_status status = PITH_OK;
     for (size_t at = 0, some; at < n && status == PITH_OK; at += some) {
         pith_var *mean, *deviation;
         some = PITH_MIN(batch, n - at);
-        const uint8_t *bytes = pith_field_item(image, at);
-        for (size_t i = 0; i < some * image->n_values; i++) pixels[i] = (float)bytes[i] / 127.5f - 1;
         pith_tape_step(b->tape, at);
         pith_tape_record(b->tape, false);
-        pith_var *x = pith_tape_input(b->tape, pixels, PITH_DIMS(some, set->images.dims[0], set->images.dims[1], set->images.dims[2]));
-        if (!pith_latents_encode(&b->latents, x, &mean, &deviation)) {
-            status = pith_tape_status(b->tape);
-            break;
-        }
+        if (!pith_latents_encode(&b->latents, pith_images_range(&set->images, b->tape, at, some), &mean, &deviation)) return pith_tape_status(b->tape);
         if (!set->mean) { /* now a latent's size is known */
             memcpy(b->dims, mean->dims + 1, sizeof b->dims);
             b->n_values = mean->count / some;
@@ -138,7 +130,6 @@ static pith_status encode(bed *b, split *set, const char *what)
             status = pith_progress(ctx, what, at + some, n);
         }
     }
-    pith_free(ctx, pixels);
     return status;
 }
 
@@ -219,7 +210,7 @@ static pith_status train(bed *b)
     o.user = b;
     role.loss = loss;
     role.owns = is_of_net;
-    return pith_run_train(b->run, b->tape, &o, b->s->evaluations, &role, 1, &b->net, 1);
+    return pith_run_train(b->run, b->tape, &o, b->s->evaluations, &role, 1, &b->net, 1, NULL);
 }
 
 /* ---- measuring -------------------------------------------------------------------------------- */
@@ -263,13 +254,8 @@ static pith_status make_some(bed *b, size_t from, size_t n, pith_moments *real, 
     if (!image || (b->s->captions && !logits)) return pith_tape_status(b->tape);
     if (logits) judge(b, logits, items, f);
     PITH_TRY(pith_features_add(b->classifier, image, made));
-    const pith_images *images = &b->test.images;
-    float *pixels = pith_op_attr(b->tape, n * images->dims[0] * images->dims[1] * images->dims[2], sizeof *pixels);
-    if (!pixels) return PITH_E_MEMORY;
-    const pith_field *field = pith_dataset_field(images->ds, "image");
-    const uint8_t *bytes = pith_field_item(field, from);
-    for (size_t i = 0; i < n * field->n_values; i++) pixels[i] = (float)bytes[i] / 127.5f - 1;
-    return pith_features_add(b->classifier, pith_tape_input(b->tape, pixels, PITH_DIMS(n, images->dims[0], images->dims[1], images->dims[2])), real);
+    pith_var *original = pith_images_range(&b->test.images, b->tape, from, n);
+    return original ? pith_features_add(b->classifier, original, real) : pith_tape_status(b->tape);
 }
 
 static pith_status measure(bed *b, figures *f)

@@ -4,7 +4,6 @@
 #include "recipe/train_card.h"
 
 #include <math.h>
-#include <unistd.h>
 
 #include "data/data.h"
 #include "eval/eval.h"
@@ -239,9 +238,7 @@ static pith_status train(work *w, pith_train_result *result)
     PITH_TRY(pith_loader_windows(w->ctx, w->ids.ids, NULL, w->ids.n, s->context, &lo, &w->loader));
     w->input = pith_array(w->ctx, t->batch * s->context, sizeof *w->input);
     w->next = pith_array(w->ctx, t->batch * s->context, sizeof *w->next);
-    char *checkpoint = pith_format(w->ctx, "%s/checkpoint", w->run->folder), *curves = pith_format(w->ctx, "%s/curves", w->run->folder);
-    pith_trainer *trainer = NULL;
-    pith_status status = w->input && w->next && checkpoint && curves ? PITH_OK : PITH_E_MEMORY;
+    if (!w->input || !w->next) return PITH_E_MEMORY;
     pith_train_options o = pith_run_train_options(w->run);
     pith_train_role role = pith_run_train_role(w->run);
     uint64_t data[] = {o.identity, pith_hash(w->ids.ids, w->ids.n * sizeof *w->ids.ids)};
@@ -249,19 +246,10 @@ static pith_status train(work *w, pith_train_result *result)
     o.n_items *= (double)s->context;
     o.item_name = "tokens";
     o.evaluate = evaluate;
-    o.evaluate_every = PITH_MAX(t->steps / 10, 1);
-    o.checkpoint = checkpoint;
     o.checkpoint_seconds = 60;
-    o.curves = curves;
     o.user = w;
     role.loss = loss;
-    if (status == PITH_OK) status = pith_trainer_new(w->tape, &o, &role, 1, &trainer);
-    if (status == PITH_OK) status = pith_trainer_run(trainer, result);
-    if (status == PITH_OK && pith_group_leads(w->run->group) && unlink(checkpoint) != 0) pith_log(w->ctx, PITH_LOG_DEBUG, "%s was not there to be removed", checkpoint);
-    pith_trainer_free(trainer);
-    pith_free(w->ctx, checkpoint);
-    pith_free(w->ctx, curves);
-    return status;
+    return pith_run_train(w->run, w->tape, &o, 10, &role, 1, NULL, 0, result);
 }
 
 /* ---- all of it -------------------------------------------------------------------------------- */
@@ -292,7 +280,10 @@ static pith_status make(work *w)
     PITH_TRY(pith_run_row(w->run, "lm", "recall_tokens", (double)recall.right / (double)PITH_MAX(recall.tokens, 1)));
     const pith_card_train *t = &w->run->card->train;
     PITH_TRY(pith_run_row(w->run, "lm", "tokens_per_s", result.steps_per_s * (double)(t->batch * t->accumulate * s->context)));
-    return pith_group_leads(w->run->group) ? pith_llama_save(w->ctx, w->m, &w->vocab, w->run->folder, PITH_F32) : PITH_OK;
+    if (!pith_group_leads(w->run->group)) return PITH_OK;
+    PITH_TRY(pith_llama_save(w->ctx, w->m, &w->vocab, w->run->folder, PITH_F32));
+    pith_run_trained(w->run);
+    return PITH_OK;
 }
 
 static pith_status run(pith_run *run)

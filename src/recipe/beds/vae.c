@@ -225,7 +225,7 @@ static pith_status train(bed *b)
     roles[1].loss = critic_loss;
     roles[1].owns = is_of_critic;
     roles[1].first_step = b->critic_step;
-    return pith_run_train(b->run, b->tape, &o, b->s->evaluations, roles, b->critic_step < o.n_steps ? 2 : 1, (pith_net *const[]){b->vae, b->critic}, 2);
+    return pith_run_train(b->run, b->tape, &o, b->s->evaluations, roles, b->critic_step < o.n_steps ? 2 : 1, (pith_net *const[]){b->vae, b->critic}, 2, NULL);
 }
 
 static pith_status work(bed *b)
