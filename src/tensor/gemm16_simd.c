@@ -1,6 +1,7 @@
 /* The product of 16-bit numbers for one instruction set, chosen by the flags this file is built with.  A tile
  * of c stays in registers while k runs, as in gemm_simd.c. */
 #include "tensor/gemm16.h"
+#include "tensor/gemm_tiles.h"
 
 #if defined(__AVX512F__)
 #include <immintrin.h>
@@ -11,7 +12,6 @@
 #define NAME pith_gemm16_avx512
 #define MADD(sum, x, y) _mm512_add_epi32(sum, _mm512_madd_epi16(x, y))
 #endif
-#define ROWS 6
 #define VECS 4
 #define WIDTH 16
 typedef __m512i vec;
@@ -30,7 +30,6 @@ typedef __m512i pairs;
 #define NAME pith_gemm16_avx2
 #define MADD(sum, x, y) _mm256_add_epi32(sum, _mm256_madd_epi16(x, y))
 #endif
-#define ROWS 6
 #define VECS 2
 #define WIDTH 8
 typedef __m256i vec;
@@ -43,7 +42,6 @@ typedef __m256i pairs;
 #elif defined(__aarch64__)
 #include <arm_neon.h>
 #define NAME pith_gemm16_neon
-#define ROWS 6
 #define VECS 4
 #define WIDTH 4
 typedef int32x4_t vec;
@@ -81,7 +79,7 @@ typedef struct tile {
 /* n_rows and n_vecs are constants where this is called, so that the sums are registers. */
 static inline __attribute__((always_inline)) void run_tile(const tile *t, int n_rows, int n_vecs)
 {
-    vec sum[ROWS][VECS];
+    vec sum[PITH_GEMM_ROWS][VECS];
     for (int i = 0; i < n_rows; i++)
         for (int j = 0; j < n_vecs; j++) sum[i][j] = t->add ? LOAD_SUM(t->c + (size_t)i * t->ldc + j * WIDTH) : ZERO();
     const int16_t *a = t->a, *b = t->b;
@@ -98,31 +96,7 @@ static inline __attribute__((always_inline)) void run_tile(const tile *t, int n_
         for (int j = 0; j < n_vecs; j++) STORE(t->c + (size_t)i * t->ldc + j * WIDTH, sum[i][j]);
 }
 
-static inline __attribute__((always_inline)) void run_rows(const tile *t, int n_rows, size_t n_vecs)
-{
-    switch (n_vecs) {
-    case 1: run_tile(t, n_rows, 1); break;
-    case 2: run_tile(t, n_rows, 2); break;
-#if VECS > 2
-    case 3: run_tile(t, n_rows, 3); break;
-    case 4: run_tile(t, n_rows, 4); break;
-#endif
-    default: break;
-    }
-}
-
-static void run(const tile *t, size_t n_rows, size_t n_vecs)
-{
-    switch (n_rows) {
-    case 1: run_rows(t, 1, n_vecs); break;
-    case 2: run_rows(t, 2, n_vecs); break;
-    case 3: run_rows(t, 3, n_vecs); break;
-    case 4: run_rows(t, 4, n_vecs); break;
-    case 5: run_rows(t, 5, n_vecs); break;
-    case 6: run_rows(t, 6, n_vecs); break;
-    default: break;
-    }
-}
+PITH_GEMM_TILES(run, tile, run_tile)
 
 void NAME(size_t m, size_t n, size_t k_pairs, const int16_t *a, size_t lda, const int16_t *b, size_t ldb, int32_t *c, size_t ldc)
 {
@@ -130,9 +104,9 @@ void NAME(size_t m, size_t n, size_t k_pairs, const int16_t *a, size_t lda, cons
     do { /* also once when k_pairs is 0: c is then zero */
         size_t depth = PITH_MIN(k_pairs - p, (size_t)DEPTH);
         for (size_t j = 0; j < whole; j += VECS * WIDTH)
-            for (size_t i = 0; i < m; i += ROWS) {
+            for (size_t i = 0; i < m; i += PITH_GEMM_ROWS) {
                 tile t = {depth, lda, ldb, ldc, a + i * lda + 2 * p, b + p * 2 * ldb + 2 * j, c + i * ldc + j, p > 0};
-                run(&t, PITH_MIN(m - i, (size_t)ROWS), PITH_MIN((whole - j) / WIDTH, (size_t)VECS));
+                run(&t, PITH_MIN(m - i, (size_t)PITH_GEMM_ROWS), PITH_MIN((whole - j) / WIDTH, (size_t)VECS));
             }
         p += depth;
     } while (p < k_pairs);

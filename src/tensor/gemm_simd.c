@@ -4,6 +4,7 @@
  * ROWS values of a for ROWS * VECS multiply-adds.  k runs in blocks of DEPTH, so that a panel of b stays
  * in the cache while all rows of a pass over it. */
 #include "tensor/gemm.h"
+#include "tensor/gemm_tiles.h"
 
 #include <math.h>
 
@@ -45,7 +46,7 @@ typedef float32x4_t vec;
 #define FMA(a, b, c) vfmaq_f32(c, a, b)
 #endif
 
-#define ROWS 6
+#define ROWS PITH_GEMM_ROWS
 #define DEPTH 160 /* 64 columns of f32: 40 KiB, what a first cache of 48 KiB holds; others take it from the second */
 
 typedef struct tile {
@@ -77,34 +78,10 @@ static inline __attribute__((always_inline)) void run_tile(const tile *t, int n_
         for (int j = 0; j < n_vecs; j++) STORE(t->c + (size_t)i * t->ldc + j * WIDTH, sum[i][j]);
 }
 
-static inline __attribute__((always_inline)) void run_rows(const tile *t, int n_rows, size_t n_vecs, bool scattered)
-{
-    switch (n_vecs) {
-    case 1: run_tile(t, n_rows, 1, scattered); break;
-    case 2: run_tile(t, n_rows, 2, scattered); break;
-#if VECS > 2
-    case 3: run_tile(t, n_rows, 3, scattered); break;
-    case 4: run_tile(t, n_rows, 4, scattered); break;
-#endif
-    default: break;
-    }
-}
-
-static inline __attribute__((always_inline)) void run_any(const tile *t, size_t n_rows, size_t n_vecs, bool scattered)
-{
-    switch (n_rows) {
-    case 1: run_rows(t, 1, n_vecs, scattered); break;
-    case 2: run_rows(t, 2, n_vecs, scattered); break;
-    case 3: run_rows(t, 3, n_vecs, scattered); break;
-    case 4: run_rows(t, 4, n_vecs, scattered); break;
-    case 5: run_rows(t, 5, n_vecs, scattered); break;
-    case 6: run_rows(t, 6, n_vecs, scattered); break;
-    default: break;
-    }
-}
-
-static void run(const tile *t, size_t n_rows, size_t n_vecs) { run_any(t, n_rows, n_vecs, false); }
-static void run_scattered(const tile *t, size_t n_rows, size_t n_vecs) { run_any(t, n_rows, n_vecs, true); }
+static inline __attribute__((always_inline)) void run_plain(const tile *t, int n_rows, int n_vecs) { run_tile(t, n_rows, n_vecs, false); }
+static inline __attribute__((always_inline)) void run_rows_apart(const tile *t, int n_rows, int n_vecs) { run_tile(t, n_rows, n_vecs, true); }
+PITH_GEMM_TILES(run, tile, run_plain)
+PITH_GEMM_TILES(run_scattered, tile, run_rows_apart)
 
 void NAME(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b, size_t ldb, float *c, size_t ldc, bool add)
 {

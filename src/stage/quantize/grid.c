@@ -52,22 +52,17 @@ static int stand_in(const bool used[PITH_GRID_MODELS], int model)
     return -1;
 }
 
-static uint64_t sum_of(const uint64_t count[256])
-{
-    uint64_t n = 0;
-    for (int s = 0; s < 256; s++) n += count[s];
-    return n;
-}
-
 /* Models are used for what comes often enough to pay for one, and for the most frequent of each family. */
 pith_status pith_grid_fit(pith_grid_counts *c, pith_grid_models *m)
 {
+    uint64_t n[PITH_GRID_MODELS] = {0};
+    for (int i = 0; i < PITH_GRID_MODELS; i++)
+        for (int s = 0; s < 256; s++) n[i] += c->count[i][s];
     for (int i = 0; i < PITH_GRID_MODELS; i++) {
         family f = family_of(i);
-        uint64_t n = sum_of(c->count[i]);
-        bool most = n > 0;
-        for (int k = f.first; k < f.first + f.n_classes * f.stride; k += f.stride) most &= k < i ? sum_of(c->count[k]) < n : sum_of(c->count[k]) <= n;
-        m->used[i] = most || n >= LEAST_NUMBERS;
+        bool most = n[i] > 0;
+        for (int k = f.first; k < f.first + f.n_classes * f.stride; k += f.stride) most &= k < i ? n[k] < n[i] : n[k] <= n[i];
+        m->used[i] = most || n[i] >= LEAST_NUMBERS;
     }
     for (int i = 0; i < PITH_GRID_MODELS; i++) {
         int to = stand_in(m->used, i);
@@ -134,40 +129,37 @@ static size_t count_used(const pith_grid_models *m)
     return n;
 }
 
+/* Where the table of each model is, or of the one that stands in for it. */
+static void number_models(const pith_grid_models *m, uint16_t at[PITH_GRID_MODELS])
+{
+    uint16_t n = 0;
+    for (int i = 0; i < PITH_GRID_MODELS; i++)
+        if (m->used[i]) at[i] = ++n;
+    for (int i = 0; i < PITH_GRID_MODELS; i++) {
+        int to = stand_in(m->used, i);
+        at[i] = to < 0 ? 0 : at[to];
+    }
+}
+
 pith_grid_encoders *pith_grid_encoders_new(pith_ctx *ctx, const pith_grid_models *m)
 {
     pith_grid_encoders *e = pith_calloc(ctx, 1, sizeof *e + count_used(m) * sizeof *e->encoder);
-    uint16_t n = 0;
-    for (int i = 0; e && i < PITH_GRID_MODELS; i++)
-        if (m->used[i]) {
-            pith_rans_encoder_init(&e->encoder[n], &m->model[i]);
-            e->at[i] = ++n;
-        }
-    for (int i = 0; e && i < PITH_GRID_MODELS; i++) {
-        int to = stand_in(m->used, i);
-        e->at[i] = to < 0 ? 0 : e->at[to];
-    }
+    if (!e) return NULL;
+    number_models(m, e->at);
+    for (int i = 0; i < PITH_GRID_MODELS; i++)
+        if (m->used[i]) pith_rans_encoder_init(&e->encoder[e->at[i] - 1], &m->model[i]);
     return e;
 }
 
 pith_grid_decoders *pith_grid_decoders_new(pith_ctx *ctx, const pith_grid_models *m)
 {
     pith_grid_decoders *d = pith_calloc(ctx, 1, sizeof *d + count_used(m) * sizeof *d->decoder);
-    uint16_t n = 0;
-    for (int i = 0; d && i < PITH_GRID_MODELS; i++)
-        if (m->used[i]) {
-            pith_rans_decoder_init(&d->decoder[n], &m->model[i]);
-            d->at[i] = ++n;
-        }
-    for (int i = 0; d && i < PITH_GRID_MODELS; i++) {
-        int to = stand_in(m->used, i);
-        d->at[i] = to < 0 ? 0 : d->at[to];
-    }
+    if (!d) return NULL;
+    number_models(m, d->at);
+    for (int i = 0; i < PITH_GRID_MODELS; i++)
+        if (m->used[i]) pith_rans_decoder_init(&d->decoder[d->at[i] - 1], &m->model[i]);
     return d;
 }
-
-static int within(int x, int low, int high) { return x < low ? low : x > high ? high : x; }
-static float within_f(float x, float low, float high) { return x > low ? (x < high ? x : high) : low; } /* NaN: low */
 
 /* ---- contexts --------------------------------------------------------------------------------- */
 
@@ -263,7 +255,7 @@ static int guess_order(const pith_grid *g, const pith_grid_rows *r, const grid_s
 {
     const pith_block_guess *b = &s->guess[i];
     float guess = min ? b->middle - (float)(g->n_levels - 1) / 2 * pith_f16_to_f32(r->d[i]) : b->d;
-    return order_of(pith_f32_to_f16(within_f(guess, -65504.0f, 65504.0f)));
+    return order_of(pith_f32_to_f16(pith_within_f(guess, -65504.0f, 65504.0f)));
 }
 
 /* Low bits of scales' differences, in coding order, lowest bit of a byte first. */
@@ -391,7 +383,7 @@ static pith_status put_numbers(const pith_grid *g, const grid_scratch *s, size_t
         if (n_escapes > (size_t)(end - escapes)) return PITH_E_CORRUPT;
         for (size_t k = 0; k < BLOCK && n_escapes > 0; k++) {
             if (symbol[k] != PITH_GRID_ESCAPE) continue;
-            u[i + k] = (uint8_t)within(*escapes++, 0, top);
+            u[i + k] = (uint8_t)pith_within(*escapes++, 0, top);
             n_escapes--;
         }
     }

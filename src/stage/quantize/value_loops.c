@@ -8,9 +8,6 @@
 typedef int32_t any_i32 __attribute__((may_alias));
 typedef float any_f32 __attribute__((may_alias));
 
-static inline int within(int x, int low, int high) { return x < low ? low : x > high ? high : x; }
-static inline float within_f(float x, float low, float high) { return x > low ? (x < high ? x : high) : low; } /* NaN: low */
-
 /* ---- the embedded quantiser -------------------------------------------------------------------- */
 
 /* Bit k of a row of bits for each value, shifted to bit b, added. */
@@ -54,7 +51,7 @@ static void split_bits(const uint8_t *restrict bits, bool first, int32_t *restri
 static void cells(const float *restrict z, const float *restrict factor, int32_t *restrict m)
 {
     for (size_t k = 0; k < PITH_GROUP_COLS; k++) {
-        float x = within_f(z[k] * factor[k], -0x1p20f, 0x1p20f);
+        float x = pith_within_f(z[k] * factor[k], -0x1p20f, 0x1p20f);
         float nearest = (x + 0x1.8p23f) - 0x1.8p23f;
         m[k] = (int32_t)(nearest - (nearest > x ? 1.0f : 0.0f));
     }
@@ -84,7 +81,7 @@ static size_t pack(const int32_t *restrict m, int shift, int low, int high, uint
 {
     int n = 0;
     for (size_t i = 0; i < PITH_GROUP; i++) {
-        int wanted = m[i] >> shift, v = within(wanted, low, high);
+        int wanted = m[i] >> shift, v = pith_within(wanted, low, high);
         values[i] = (uint8_t)(v - low);
         n += v != wanted;
     }
@@ -113,7 +110,7 @@ static pith_block_guess guess(const pith_grid *g, const float *restrict value, c
     if (g->has_min) b.d = (high[0] - low[0]) / (float)(g->n_levels - 1);
     else if (g->n_levels == 256) b.d = (-low[0] > high[0] ? -low[0] : high[0]) / 127;
     else b.d = (-low[0] > high[0] ? low[0] : high[0]) / (float)g->low;    /* the value farthest from 0 is at the low end */
-    b.class = within(pith_octave(sum[0] / 32 / (b.d * b.d)) >> 1, -6, 6) + 6;
+    b.class = pith_within(pith_octave(sum[0] / 32 / (b.d * b.d)) >> 1, -6, 6) + 6;
     return b;
 }
 
@@ -122,14 +119,14 @@ static void place(const pith_grid *g, const float *restrict value, const float *
     const float top = (float)(g->n_levels - 1), low = (float)g->low, inverse = 1 / d, inverse_square = inverse * inverse;
     const int half = g->n_levels / 2, end = g->n_levels - 1;
     for (int i = 0; i < 32; i++) {
-        float x = within_f((value[i] - m) * inverse - low, -PITH_GRID_FAR, top + PITH_GRID_FAR);
+        float x = pith_within_f((value[i] - m) * inverse - low, -PITH_GRID_FAR, top + PITH_GRID_FAR);
         int down = x > top / 2;
         float a = down ? top - x : x;                         /* distance from the nearer end */
-        int near = within((int)((a + 0x1.8p23f) - 0x1.8p23f), 0, half); /* to nearest even */
-        float f = within_f((a - (float)near + 2.5f) * 4, 0, 100);       /* quarters, from 2 below the middle of the cell */
-        int quarter = within((int)f - 8, -2, 5) + 2;
-        int class = within(pith_octave(variance[i] * inverse_square), -10, 12) + 10;
-        model[i] = (uint16_t)((PITH_GRID_FIRST_NUMBER + class * 32 + within(near, 0, 3) * 8 + quarter) | (down ? PITH_GRID_DOWN : 0));
+        int near = pith_within((int)((a + 0x1.8p23f) - 0x1.8p23f), 0, half); /* to nearest even */
+        float f = pith_within_f((a - (float)near + 2.5f) * 4, 0, 100);       /* quarters, from 2 below the middle of the cell */
+        int quarter = pith_within((int)f - 8, -2, 5) + 2;
+        int class = pith_within(pith_octave(variance[i] * inverse_square), -10, 12) + 10;
+        model[i] = (uint16_t)((PITH_GRID_FIRST_NUMBER + class * 32 + pith_within(near, 0, 3) * 8 + quarter) | (down ? PITH_GRID_DOWN : 0));
         zero[i] = (int16_t)(down ? end - near : near);
     }
 }
@@ -140,7 +137,7 @@ static size_t settle(const uint16_t *restrict model, const int16_t *restrict zer
     for (int i = 0; i < 32; i++) {
         int difference = u[i] - 128;
         escapes += u[i] == PITH_GRID_ESCAPE;
-        u[i] = (uint8_t)within(zero[i] + (model[i] & PITH_GRID_DOWN ? -difference : difference), 0, top);
+        u[i] = (uint8_t)pith_within(zero[i] + (model[i] & PITH_GRID_DOWN ? -difference : difference), 0, top);
     }
     return (size_t)escapes;
 }
@@ -149,7 +146,7 @@ static size_t settle(const uint16_t *restrict model, const int16_t *restrict zer
 
 static inline int16_t number(float x)
 {
-    return (int16_t)((within_f(x, -32767, 32767) + 0x1.8p23f) - 0x1.8p23f);
+    return (int16_t)((pith_within_f(x, -32767, 32767) + 0x1.8p23f) - 0x1.8p23f);
 }
 
 static void numbers(const int32_t *restrict m, float middle, const float *restrict factor, int16_t *restrict z)

@@ -6,6 +6,9 @@
 #include "stage/quantize/embedded.h"
 #include "stage/quantize/grid.h"
 
+static inline int pith_within(int x, int low, int high) { return x < low ? low : x > high ? high : x; }
+static inline float pith_within_f(float x, float low, float high) { return x > low ? (x < high ? x : high) : low; } /* not a number: low */
+
 /* ---- the embedded quantiser: groups of PITH_GROUP values --------------------------------------- */
 
 #define PITH_START_ESCAPE 0          /* starting symbols: 8 + high part, 1..15; 0: see the list of escapes */
