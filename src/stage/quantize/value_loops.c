@@ -106,11 +106,10 @@ static pith_block_guess guess(const pith_grid *g, const float *restrict value, c
             high[i] = high[i + h] > high[i] ? high[i + h] : high[i];
             sum[i] += sum[i + h];
         }
-    pith_block_guess b = {.middle = (low[0] + high[0]) / 2};
-    if (g->has_min) b.d = (high[0] - low[0]) / (float)(g->n_levels - 1);
-    else if (g->n_levels == 256) b.d = (-low[0] > high[0] ? -low[0] : high[0]) / 127;
-    else b.d = (-low[0] > high[0] ? low[0] : high[0]) / (float)g->low;    /* the value farthest from 0 is at the low end */
-    b.class = pith_within(pith_octave(sum[0] / 32 / (b.d * b.d)) >> 1, -6, 6) + 6;
+    pith_block_guess b = {.low = g->has_min ? low[0] : 0, .high = high[0]};
+    if (!g->has_min && -low[0] > high[0]) b.high = g->n_levels == 256 ? -low[0] : low[0];
+    float d = (b.high - b.low) / g->span;
+    b.class = pith_within(pith_octave(sum[0] / 32 / (d * d)) >> 1, -6, 6) + 6;
     return b;
 }
 

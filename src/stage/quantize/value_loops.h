@@ -33,9 +33,9 @@ static inline int pith_split_flip(int m, bool first) { return first ? m <= 0 : m
 #define PITH_GRID_DOWN 0x8000                                /* beside a model: differences count downwards */
 #define PITH_GRID_FAR 1000.0f                                /* predictions are held within so many steps of the range */
 
-/* What the prediction says about a block's scale, and the middle of its range. */
+/* What the prediction says about a block's ends (pith_grid.span), and how near that will be. */
 typedef struct pith_block_guess {
-    float d, middle;
+    float low, high;
     int class;
 } pith_block_guess;
 
