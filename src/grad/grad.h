@@ -212,6 +212,20 @@ pith_var *pith_var_matmul(pith_var *a, pith_var *b, bool transpose_a, bool trans
 /** x [.., in] w [out, in], bias [out] or NULL -> [.., out] */
 pith_var *pith_var_linear(pith_var *x, pith_var *w, pith_var *bias);
 
+/* ---- Fourier transforms ----------------------------------------------------------------------- */
+
+/* Complex values are [.., 2]: real part, imaginary part.  y_k = sum_t x_t e^(-2 pi i k t / n), and the inverse over n: as
+ * NumPy's.  Any n up to 2^30; quick where no prime above 13 divides it. */
+/** x [.., n] -> [.., n / 2 + 1, 2]: half the spectrum, whose other half is its mirror image. */
+pith_var *pith_var_rfft(pith_var *x);
+/** x [.., n / 2 + 1, 2] -> [.., n].  Imaginary parts of bin 0 and (n even) n / 2 do not count. */
+pith_var *pith_var_irfft(pith_var *x, size_t n);
+/* x [.., height, width] <-> [.., height, width / 2 + 1, 2] */
+pith_var *pith_var_rfft2(pith_var *x);
+pith_var *pith_var_irfft2(pith_var *x, size_t width);
+/** Complex x [.., n, .., 2] along any axis but the last -> the same shape. */
+pith_var *pith_var_fft(pith_var *x, int axis, bool inverse);
+
 /* ---- choosing and placing --------------------------------------------------------------------- */
 
 /* Indices are copied.  One out of range is PITH_E_ARGUMENT. */
