@@ -211,6 +211,10 @@ pith_var *pith_var_cumsum(pith_var *x, bool reverse);      /* along the last axi
 pith_var *pith_var_matmul(pith_var *a, pith_var *b, bool transpose_a, bool transpose_b);
 /** x [.., in] w [out, in], bias [out] or NULL -> [.., out] */
 pith_var *pith_var_linear(pith_var *x, pith_var *w, pith_var *bias);
+/** A sum of products by letters, as NumPy's einsum of two arrays with its result written out: "bhqd,bhkd->bhqk".  A letter is a
+ *  dimension, of one size wherever it stands; what the result lacks is summed over.  A letter stands once in an array
+ *  (diagonals are refused), and the result has none of its own.  PITH_E_ARGUMENT (the text), PITH_E_SHAPE */
+pith_var *pith_var_einsum(pith_var *a, pith_var *b, const char *letters);
 
 /* ---- Fourier transforms ----------------------------------------------------------------------- */
 

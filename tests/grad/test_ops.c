@@ -34,6 +34,10 @@ EXPR(matmul_tb, pith_var_matmul(x[0], x[1], false, true))
 EXPR(matmul_tt, pith_var_matmul(x[0], x[1], true, true))
 EXPR(linear, pith_var_linear(x[0], x[1], x[2]))
 EXPR(linear_plain, pith_var_linear(x[0], x[1], NULL))
+EXPR(einsum_scores, pith_var_einsum(x[0], x[1], "bhqd,bhkd->bhqk"))
+EXPR(einsum_any, pith_var_einsum(x[0], x[1], "xaby, bycz -> czab")) /* x and no batch: summed alone, and permuted back */
+EXPR(einsum_outer, pith_var_einsum(x[0], x[1], "i,j->ji"))
+EXPR(einsum_dot, pith_var_einsum(x[0], x[1], "ij,ij->"))
 EXPR(rfft, pith_var_square(pith_var_rfft(x[0])))
 EXPR(irfft, pith_var_square(pith_var_irfft(x[0], x[0]->dims[0] == 4 ? 6 : 5)))
 EXPR(rfft2, pith_var_square(pith_var_rfft2(x[0])))
@@ -130,6 +134,8 @@ static const check checks[] = {
     {"one left", f_matmul, 2, {S(3, 5), S(2, 5, 7)}}, {"one left ta", f_matmul_ta, 2, {S(5, 3), S(2, 5, 7)}}, {"one right", f_matmul, 2, {S(2, 3, 5), S(5, 7)}}, {"one right tb", f_matmul_tb, 2, {S(2, 3, 5), S(7, 5)}}, {"one right ta", f_matmul_ta, 2, {S(2, 5, 3), S(5, 7)}},
     {"matmul ones", f_matmul, 2, {S(1, 1), S(1, 1)}}, {"matmul k 0", f_matmul, 2, {S(3, 0), S(0, 2)}}, {"matmul m 0", f_matmul, 2, {S(0, 3), S(3, 2)}},
     {"linear", f_linear, 3, {S(2, 3, 5), S(17, 5), S(17)}}, {"linear row", f_linear, 3, {S(5), S(2, 5), S(2)}}, {"linear turned", f_linear, 3, {S(2, 9), S(40, 9), S(40)}}, {"linear_plain", f_linear_plain, 2, {S(3, 5), S(2, 5)}}, {"linear nothing", f_linear, 3, {S(0, 5), S(2, 5), S(2)}},
+    {"einsum scores", f_einsum_scores, 2, {S(2, 2, 3, 4), S(2, 2, 5, 4)}}, {"einsum any", f_einsum_any, 2, {S(2, 3, 2, 4), S(2, 4, 3, 2)}}, {"einsum outer", f_einsum_outer, 2, {S(3), S(5)}}, {"einsum dot", f_einsum_dot, 2, {S(3, 5), S(3, 5)}},
+    {"einsum of one", f_einsum_scores, 2, {S(1, 1, 1, 1), S(1, 1, 1, 1)}}, {"einsum of nothing", f_einsum_scores, 2, {S(2, 0, 3, 4), S(2, 0, 5, 4)}}, {"einsum over nothing", f_einsum_dot, 2, {S(3, 0), S(3, 0)}},
     {"rfft", f_rfft, 1, {S(3, 6)}}, {"rfft odd", f_rfft, 1, {S(2, 5)}}, {"rfft of one", f_rfft, 1, {S(2, 1)}}, {"rfft of two", f_rfft, 1, {S(2)}}, {"rfft of no rows", f_rfft, 1, {S(0, 4)}}, {"rfft bluestein", f_rfft, 1, {S(17)}, .tolerance = 1e-3},
     {"irfft", f_irfft, 1, {S(4, 2)}}, {"irfft odd", f_irfft, 1, {S(3, 2)}}, {"rfft2", f_rfft2, 1, {S(2, 3, 4)}}, {"fft", f_fft, 1, {S(2, 3, 2, 2)}}, {"ifft", f_ifft, 1, {S(2, 4, 2)}},
     {"rows", f_rows, 1, {S(3, 5)}}, {"index_add", f_index_add, 1, {S(9, 3)}}, {"gather", f_gather, 1, {S(3, 4)}}, {"scatter", f_scatter, 1, {S(3, 3)}},

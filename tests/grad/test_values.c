@@ -92,6 +92,64 @@ static void check_conv(pith_tape *tape, const size_t x_dims[4], const size_t w_d
     }
 }
 
+/* Each letter an index of one to four, as plain loops over all of them. */
+static void check_einsum(pith_tape *tape, const char *spec)
+{
+    static const char letters[] = "abcdk";
+    static const size_t sizes[] = {2, 3, 1, 4, 5};
+    size_t dims[3][PITH_MAX_DIMS], at[5], total = 2 * 3 * 1 * 4 * 5;
+    int n[3] = {0}, part = 0, label[3][PITH_MAX_DIMS];
+    for (const char *p = spec; *p; p++) {
+        if (*p == ',' || *p == '>') part++;
+        const char *found = strchr(letters, *p);
+        if (!found) continue;
+        label[part][n[part]] = (int)(found - letters);
+        dims[part][n[part]++] = sizes[found - letters];
+    }
+    pith_var *x[3];
+    for (int i = 0; i < 2; i++) x[i] = drawn(tape, (uint64_t)i, n[i], dims[i]);
+    pith_var *y = pith_var_einsum(x[0], x[1], spec);
+    if (!y) fail_msg("%s: %s", spec, pith_error(pith_tape_ctx(tape)));
+    x[2] = y;
+    assert_int_equal(y->n_dims, n[2]);
+    double *sum = calloc(y->count, sizeof *sum);
+    for (size_t i = 0; i < total; i++) {
+        size_t rest = i, index[3] = {0};
+        for (int l = 0; l < 5; l++) {
+            at[l] = rest % sizes[l];
+            rest /= sizes[l];
+        }
+        bool counts = true; /* a letter that stands nowhere is 0 */
+        for (int l = 0; l < 5; l++) counts &= at[l] == 0 || strchr(spec, letters[l]);
+        for (int k = 0; k < 3; k++)
+            for (int d = 0; d < n[k]; d++) index[k] = index[k] * x[k]->dims[d] + at[label[k][d]];
+        if (counts) sum[index[2]] += (double)x[0]->data[index[0]] * (double)x[1]->data[index[1]];
+    }
+    for (size_t i = 0; i < y->count; i++) assert_near((double)y->data[i], sum[i], 1e-5);
+    free(sum);
+}
+
+static void test_einsum(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = test_ctx(2);
+    pith_tape *tape;
+    assert_ok(ctx, pith_tape_new(ctx, 7, &tape));
+    static const char *const specs[] = {"ak,kd->ad", "ka,kd->ad", "ak,dk->ad", "ka,dk->da", "bak,bdk->bad", "abk,bkd->dab", "bak,dk->bad", "ak,bkd->bad", "a,b->ba", "ak,ak->", "ak,ak->a", "ak,ak->ka", "abk,d->ab", "abd,kb->a", "a,->a", ",bk->k", "cab,cbk->ack"};
+    for (size_t i = 0; i < PITH_COUNT(specs); i++) check_einsum(tape, specs[i]);
+    static const struct { const char *spec; pith_status status; } refused[] = {
+        {"aa,ab->b", PITH_E_ARGUMENT}, {"ab,bc", PITH_E_ARGUMENT}, {"ab,bc->ad", PITH_E_ARGUMENT}, {"ab,bc->aa", PITH_E_ARGUMENT}, {"ab->ab", PITH_E_ARGUMENT}, {"a1,ab->b", PITH_E_ARGUMENT}, {"abcdefghi,a->a", PITH_E_ARGUMENT},
+        {"ab,cd,ef->a", PITH_E_ARGUMENT}, {"abc,bc->a", PITH_E_SHAPE}, {"ab,cb->ac", PITH_E_SHAPE}, {"ab,bc->ac", PITH_OK}};
+    for (size_t i = 0; i < PITH_COUNT(refused); i++) {
+        pith_tape_step(tape, 1);
+        pith_var *y = pith_var_einsum(drawn(tape, 1, PITH_DIMS(2, 3)), drawn(tape, 2, PITH_DIMS(3, 4)), refused[i].spec);
+        assert_true((y != NULL) == (refused[i].status == PITH_OK));
+        assert_int_equal(pith_tape_status(tape), refused[i].status);
+    }
+    pith_tape_free(tape);
+    pith_ctx_free(ctx);
+}
+
 static void test_space(void **state)
 {
     (void)state;
@@ -290,6 +348,6 @@ static void test_gated(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_functions), cmocka_unit_test(test_products), cmocka_unit_test(test_space), cmocka_unit_test(test_rows), cmocka_unit_test(test_recurrent), cmocka_unit_test(test_scan), cmocka_unit_test(test_gated)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_functions), cmocka_unit_test(test_products), cmocka_unit_test(test_einsum), cmocka_unit_test(test_space), cmocka_unit_test(test_rows), cmocka_unit_test(test_recurrent), cmocka_unit_test(test_scan), cmocka_unit_test(test_gated)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
