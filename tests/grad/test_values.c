@@ -150,6 +150,54 @@ static void test_einsum(void **state)
     pith_ctx_free(ctx);
 }
 
+/* Pooling of one to three dimensions by plain loops; windows (2, 3, 2), with padding (1, 2, 0) where the size has room for it. */
+static void test_pooling(void **state)
+{
+    (void)state;
+    static const size_t dims[][3] = {{4, 5, 6}, {1, 3, 2}, {3, 1, 5}, {7, 7, 7}};
+    pith_ctx *ctx = test_ctx(2);
+    pith_tape *tape;
+    assert_ok(ctx, pith_tape_new(ctx, 7, &tape));
+    const pith_pool_window w = {.size = {2, 3, 2}, .stride = {2, 1, 3}, .padding = {1, 2, 0}};
+    for (size_t c = 0; c < 3 * PITH_COUNT(dims); c++) {
+        int n_space = 1 + (int)(c % 3);
+        size_t x_dims[5] = {2, 3}, in[3] = {1, 1, 1}, size[3] = {1, 1, 1}, stride[3] = {1, 1, 1}, padding[3] = {0}, out[3] = {1, 1, 1};
+        for (int d = 0; d < n_space; d++) {
+            x_dims[2 + d] = in[d] = dims[c / 3][d];
+            size[d] = w.size[d], stride[d] = w.stride[d], padding[d] = w.padding[d];
+            out[d] = (in[d] + 2 * padding[d] - size[d]) / stride[d] + 1;
+        }
+        pith_var *x = drawn(tape, c, n_space + 2, x_dims), *max = pith_var_max_pool(x, &w), *mean = pith_var_avg_pool(x, &w);
+        assert_true(max && mean && max->n_dims == n_space + 2);
+        for (int d = 0; d < n_space; d++) assert_true(max->dims[2 + d] == out[d] && mean->dims[2 + d] == out[d]);
+        for (size_t o = 0; o < max->count; o++) {
+            size_t plane = o / (out[0] * out[1] * out[2]), n = 0, k[3];
+            double largest = -INFINITY, sum = 0;
+            for (k[0] = 0; k[0] < size[0]; k[0]++)
+                for (k[1] = 0; k[1] < size[1]; k[1]++)
+                    for (k[2] = 0; k[2] < size[2]; k[2]++) {
+                        size_t a = o / (out[1] * out[2]) % out[0] * stride[0] + k[0] - padding[0], b = o / out[2] % out[1] * stride[1] + k[1] - padding[1], e = o % out[2] * stride[2] + k[2] - padding[2];
+                        if (a >= in[0] || b >= in[1] || e >= in[2]) continue;
+                        double v = (double)x->data[((plane * in[0] + a) * in[1] + b) * in[2] + e];
+                        largest = fmax(largest, v);
+                        sum += v;
+                        n++;
+                    }
+            assert_near((double)max->data[o], largest, 0);
+            assert_near((double)mean->data[o], sum / (double)n, 1e-6);
+        }
+    }
+    static const struct { pith_pool_window w; int n_dims; size_t dims[6]; } wrong[] = {
+        {{.size = {2, 2}}, 5, {1, 1, 4, 4, 4}}, {{.size = {2, 2, 2}, .padding = {2}}, 5, {1, 1, 4, 4, 4}}, {{.size = {5}}, 3, {1, 1, 4}}, {{.size = {1, 1, 1}}, 6, {1, 1, 2, 2, 2, 2}}, {{.size = {1}}, 2, {1, 1}}, {{.size = {1, 1}}, 4, {1, 1, 0, 3}}};
+    for (size_t i = 0; i < PITH_COUNT(wrong); i++) {
+        pith_tape_step(tape, 1);
+        assert_null(pith_var_avg_pool(pith_tape_fill(tape, 0, wrong[i].n_dims, wrong[i].dims), &wrong[i].w));
+        assert_int_equal(pith_tape_status(tape), PITH_E_SHAPE);
+    }
+    pith_tape_free(tape);
+    pith_ctx_free(ctx);
+}
+
 static void test_space(void **state)
 {
     (void)state;
@@ -348,6 +396,6 @@ static void test_gated(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_functions), cmocka_unit_test(test_products), cmocka_unit_test(test_einsum), cmocka_unit_test(test_space), cmocka_unit_test(test_rows), cmocka_unit_test(test_recurrent), cmocka_unit_test(test_scan), cmocka_unit_test(test_gated)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_functions), cmocka_unit_test(test_products), cmocka_unit_test(test_einsum), cmocka_unit_test(test_space), cmocka_unit_test(test_pooling), cmocka_unit_test(test_rows), cmocka_unit_test(test_recurrent), cmocka_unit_test(test_scan), cmocka_unit_test(test_gated)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
