@@ -23,7 +23,7 @@ typedef struct ctc_work {
     const float *x;
     double *loss;                 /* [n] */
     double *scratch;
-    size_t scratch_len;
+    size_t scratch_len;           /* of a worker */
 } ctc_work;
 
 /* What state s of sequence i stands for. */
@@ -220,8 +220,10 @@ static pith_var *ctc_of(pith_var *x, const ctc_attr *attr)
         if (!(a->share = pith_op_attr(tape, x->count, sizeof *a->share))) return NULL;
         memset(a->share, 0, x->count * sizeof *a->share);
     }
-    ctc_work w = {.a = a, .x = x->data, .scratch_len = (a->len + 1) * (2 * a->max_labels + 1), .loss = pith_op_attr(tape, a->n, sizeof *w.loss)};
-    pith_block *scratch = w.loss ? pith_op_take(tape, (size_t)pith_n_threads(tape->ctx) * w.scratch_len * (sizeof(double) / sizeof(float))) : NULL;
+    ctc_work w = {.a = a, .x = x->data, .loss = pith_op_attr(tape, a->n, sizeof *w.loss)};
+    size_t n_scratch; /* f32s */
+    if (!pith_mul(a->len + 1, 2 * a->max_labels + 1, &w.scratch_len) || !pith_mul(w.scratch_len, (size_t)pith_n_threads(tape->ctx) * 2, &n_scratch)) n_scratch = SIZE_MAX;
+    pith_block *scratch = w.loss ? pith_op_take(tape, n_scratch) : NULL;
     if (!scratch) return NULL;
     w.scratch = (double *)pith_op_floats(scratch);
     pith_op_ranges(tape, a->n, 1, sequences, &w);
@@ -235,7 +237,8 @@ static pith_var *ctc_of(pith_var *x, const ctc_attr *attr)
 pith_var *pith_var_ctc(pith_var *x, const int32_t *label, size_t max_labels, const pith_ctc *o)
 {
     if (!x) return NULL;
-    if (x->n_dims != 3 || x->dims[1] > INT32_MAX || max_labels > INT32_MAX / 2 || o->blank < 0 || (size_t)o->blank >= x->dims[2])
+    bool fits = x->n_dims == 3 && x->dims[1] <= INT32_MAX && x->dims[0] <= INT32_MAX && max_labels <= INT32_MAX / 2 && o->blank >= 0 && (size_t)o->blank < x->dims[2];
+    if (!fits)
         return pith_op_fail(x->tape, PITH_E_SHAPE, "ctc: %s is not [n, len, classes] with a class %d for the blank, and %zu labels", PITH_SHAPE(x), (int)o->blank, max_labels);
     ctc_attr a = {.n = x->dims[0], .len = x->dims[1], .n_classes = x->dims[2], .max_labels = max_labels, .blank = o->blank};
     if (!read_lengths(x->tape, label, o, &a)) return NULL;

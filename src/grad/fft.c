@@ -54,6 +54,7 @@ static bool split(plan *p)
 }
 
 static void run(const pith_loops *l, const plan *p, size_t lanes, float *re, float *im, float *work);
+/* Values a lane. */
 static size_t work_len(const plan *p) { return p->longer ? 4 * p->longer->n : 2 * p->n; }
 
 static bool new_filter(pith_tape *tape, plan *p)
@@ -143,10 +144,10 @@ typedef struct fft_work {
     size_t scratch_len;           /* of a worker */
 } fft_work;
 
-/* fn over groups of LANES rows, each worker with memory for [2, n] values and the passes' own, a lane. */
+/* fn over groups of LANES rows, each worker with memory for [2, n, lanes] values and the passes' own. */
 static bool run_rows(pith_tape *tape, fft_work *w, const plan *p, size_t rows, pith_range_fn *fn)
 {
-    w->scratch_len = (2 * p->n + work_len(p)) * LANES;
+    w->scratch_len = (2 * p->n + work_len(p)) * PITH_MIN(LANES, rows);
     pith_block *scratch = pith_op_take(tape, (size_t)pith_n_threads(tape->ctx) * w->scratch_len);
     if (!scratch) return false;
     w->scratch = pith_op_floats(scratch);
@@ -178,7 +179,7 @@ static void fft_rows(void *arg, size_t from, size_t to, int worker)
     const fft_work *w = arg;
     const fft_attr *a = w->attr;
     size_t n = a->p->n, lanes = to - from, at[LANES];
-    float *re = w->scratch + (size_t)worker * w->scratch_len, *im = re + n * LANES;
+    float *re = w->scratch + (size_t)worker * w->scratch_len, *im = re + n * lanes;
     for (size_t q = 0; q < lanes; q++) at[q] = ((from + q) / a->inner * n * a->inner + (from + q) % a->inner) * 2;
     for (size_t j = 0; j < n; j++)
         for (size_t q = 0; q < lanes; q++) {
@@ -186,7 +187,7 @@ static void fft_rows(void *arg, size_t from, size_t to, int worker)
             re[j * lanes + q] = x[0];
             im[j * lanes + q] = x[1];
         }
-    run(w->loops, a->p, lanes, a->plus ? im : re, a->plus ? re : im, im + n * LANES);
+    run(w->loops, a->p, lanes, a->plus ? im : re, a->plus ? re : im, im + n * lanes);
     for (size_t j = 0; j < n; j++)
         for (size_t q = 0; q < lanes; q++) {
             float *y = w->y + at[q] + j * a->inner * 2;
@@ -241,7 +242,7 @@ typedef struct half_attr {
     const float *roots;           /* [2, n_bins], n even */
 } half_attr;
 
-static float weight_of(const half_attr *a, size_t k) { return k == 0 || 2 * k == a->n ? a->edge : a->inner; }
+static bool is_edge(const half_attr *a, size_t k) { return k == 0 || 2 * k == a->n; }
 
 static void half_rows(void *arg, size_t from, size_t to, int worker)
 {
@@ -249,17 +250,17 @@ static void half_rows(void *arg, size_t from, size_t to, int worker)
     const half_attr *a = w->attr;
     size_t n = a->p->n, lanes = to - from;
     bool even = a->n % 2 == 0;
-    float *re = w->scratch + (size_t)worker * w->scratch_len, *im = re + n * LANES;
+    float *re = w->scratch + (size_t)worker * w->scratch_len, *im = re + n * lanes;
     for (size_t j = 0; j < n; j++)
         for (size_t q = 0; q < lanes; q++) {
             const float *x = w->x + (from + q) * a->n;
             re[j * lanes + q] = x[even ? 2 * j : j];
             im[j * lanes + q] = even ? x[2 * j + 1] : 0;
         }
-    run(w->loops, a->p, lanes, re, im, im + n * LANES);
+    run(w->loops, a->p, lanes, re, im, im + n * lanes);
     for (size_t k = 0; k < a->n_bins; k++) {
         size_t here = k % n * lanes, there = (n - k) % n * lanes;
-        float weight = weight_of(a, k);
+        float weight = is_edge(a, k) ? a->edge : a->inner;
         for (size_t q = 0; q < lanes; q++) {
             float *y = w->y + ((from + q) * a->n_bins + k) * 2, yr = re[here + q], yi = im[here + q];
             if (even) { /* of the even places (z + z')/2, of the odd ones (z - z')/2i, z' conjugate at n - k */
@@ -276,10 +277,9 @@ static void half_rows(void *arg, size_t from, size_t to, int worker)
 /* Bin k of a row, weighed so that with its mirror image it counts once. */
 static void bin(const half_attr *a, const float *x, size_t k, float *re, float *im)
 {
-    bool edge = k == 0 || 2 * k == a->n;
-    float weight = edge ? a->edge : 0.5f * a->inner;
+    float weight = is_edge(a, k) ? a->edge : 0.5f * a->inner;
     *re = weight * x[2 * k];
-    *im = edge ? 0 : weight * x[2 * k + 1];
+    *im = is_edge(a, k) ? 0 : weight * x[2 * k + 1];
 }
 
 static void half_rows_back(void *arg, size_t from, size_t to, int worker)
@@ -288,7 +288,7 @@ static void half_rows_back(void *arg, size_t from, size_t to, int worker)
     const half_attr *a = w->attr;
     size_t n = a->p->n, lanes = to - from;
     bool even = a->n % 2 == 0;
-    float *re = w->scratch + (size_t)worker * w->scratch_len, *im = re + n * LANES;
+    float *re = w->scratch + (size_t)worker * w->scratch_len, *im = re + n * lanes;
     for (size_t k = 0; k < (even ? n : a->n_bins); k++)
         for (size_t q = 0; q < lanes; q++) {
             const float *x = w->x + (from + q) * a->n_bins * 2;
@@ -305,7 +305,7 @@ static void half_rows_back(void *arg, size_t from, size_t to, int worker)
             re[at] = xr + mr - oi;
             im[at] = xi - mi + or;
         }
-    run(w->loops, a->p, lanes, im, re, im + n * LANES);
+    run(w->loops, a->p, lanes, im, re, im + n * lanes);
     for (size_t j = 0; j < n; j++)
         for (size_t q = 0; q < lanes; q++) {
             float *y = w->y + (from + q) * a->n;
