@@ -113,12 +113,13 @@ static const int32_t spoken[] = {1, 1, 2, 0, 0, 0, 2, 1, 2}, spoken_steps[] = {5
 EXPR(ctc, pith_var_ctc(x[0], spoken, 3, &(pith_ctc){.blank = 3, .n_steps = spoken_steps, .n_labels = spoken_labels}))
 EXPR(ctc_skip, pith_var_ctc(x[0], spoken, 3, &(pith_ctc){.blank = 3, .n_labels = spoken_labels, .skip_impossible = true}))
 EXPR(ctc_empty, pith_var_ctc(x[0], NULL, 0, &(pith_ctc){.blank = 0}))
+/* with random numbers, which are the same each time */
 static pith_var *square_of_tanh(pith_tape *tape, void *user)
 {
     (void)tape;
-    return pith_var_square(pith_var_tanh(pith_var_mul(((pith_var **)user)[0], ((pith_var **)user)[1])));
+    return pith_var_dropout(pith_var_square(pith_var_tanh(pith_var_mul(((pith_var **)user)[0], ((pith_var **)user)[1]))), 0.3f);
 }
-EXPR(checkpoint, pith_var_mul(pith_checkpoint(tape, square_of_tanh, x), x[0]))
+EXPR(checkpoint, pith_var_mul(pith_checkpoint(tape, square_of_tanh, x), pith_var_dropout(x[0], 0.5f)))
 
 #define S(...) {(int)PITH_COUNT(((size_t[]){__VA_ARGS__})), {__VA_ARGS__}}
 #define POSITIVE .low = 0.5f, .high = 2.5f
