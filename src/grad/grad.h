@@ -138,6 +138,10 @@ pith_var *pith_var_straight_through(pith_var *hard, pith_var *soft);
  *  step ends. */
 typedef pith_var *pith_segment_fn(pith_tape *tape, void *user);
 pith_var *pith_checkpoint(pith_tape *tape, pith_segment_fn *fn, void *user);
+/** y = fn(user), whose inner values wait for the backward pass as bf16, in half the memory: gradients are those of values
+ *  rounded to 8 bits, y is not rounded.  Inner values are not to be used outside (an error says so), but for those that
+ *  pith_var_keep keeps; what fn was given stays f32.  user is not needed after. */
+pith_var *pith_store_bf16(pith_tape *tape, pith_segment_fn *fn, void *user);
 
 /* ---- elementwise ------------------------------------------------------------------------------ */
 

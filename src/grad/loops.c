@@ -278,6 +278,16 @@ static void sgd(float *w, const float *g, float *m, float factor, float momentum
     }
 }
 
+static void to_bf16(const float *x, uint16_t *y, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint32_t u;
+        memcpy(&u, x + i, sizeof u);
+        uint32_t rounded = u + 0x7fff + (u >> 16 & 1), nan = (u & 0x7fffffff) > 0x7f800000;
+        y[i] = (uint16_t)(nan ? u >> 16 | 0x40 : rounded >> 16);
+    }
+}
+
 /* ---- Fourier transform ------------------------------------------------------------------------ */
 
 typedef struct fft_place {
@@ -376,4 +386,4 @@ static void fft_pass(size_t radix, size_t m, size_t step, size_t lanes, const fl
     }
 }
 
-const pith_loops NAME = {unary, binary, sum, dot, spread_of, max_of, exp_sum, axpy, normalize, normalize_back, softmax_back, adam, sgd, blend, fft_pass};
+const pith_loops NAME = {unary, binary, sum, dot, spread_of, max_of, exp_sum, axpy, normalize, normalize_back, softmax_back, adam, sgd, blend, to_bf16, fft_pass};
