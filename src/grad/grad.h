@@ -135,9 +135,13 @@ pith_var *pith_var_stop(pith_var *v);
 pith_var *pith_var_straight_through(pith_var *hard, pith_var *soft);
 /** y = fn(user), whose inner values are not kept but computed again in the backward pass (Chen et al.,
  *  arXiv:1604.06174).  fn must do the same each time: random numbers are the same again.  user must stay until the
- *  step ends.  Not under PITH_RECORD_PASS. */
+ *  step ends. */
 typedef pith_var *pith_segment_fn(pith_tape *tape, void *user);
 pith_var *pith_checkpoint(pith_tape *tape, pith_segment_fn *fn, void *user);
+/** y = fn(user), whose inner values wait for the backward pass as bf16, in half the memory: gradients are those of values
+ *  rounded to 8 bits, y is not rounded.  Inner values are not to be used outside (an error says so), but for those that
+ *  pith_var_keep keeps; what fn was given stays f32.  user is not needed after. */
+pith_var *pith_store_bf16(pith_tape *tape, pith_segment_fn *fn, void *user);
 
 /* ---- elementwise ------------------------------------------------------------------------------ */
 
@@ -211,6 +215,24 @@ pith_var *pith_var_cumsum(pith_var *x, bool reverse);      /* along the last axi
 pith_var *pith_var_matmul(pith_var *a, pith_var *b, bool transpose_a, bool transpose_b);
 /** x [.., in] w [out, in], bias [out] or NULL -> [.., out] */
 pith_var *pith_var_linear(pith_var *x, pith_var *w, pith_var *bias);
+/** A sum of products by letters, as NumPy's einsum of two arrays with its result written out: "bhqd,bhkd->bhqk".  A letter is a
+ *  dimension, of one size wherever it stands; what the result lacks is summed over.  A letter stands once in an array
+ *  (diagonals are refused), and the result has none of its own.  PITH_E_ARGUMENT (the text), PITH_E_SHAPE */
+pith_var *pith_var_einsum(pith_var *a, pith_var *b, const char *letters);
+
+/* ---- Fourier transforms ----------------------------------------------------------------------- */
+
+/* Complex values are [.., 2]: real part, imaginary part.  y_k = sum_t x_t e^(-2 pi i k t / n), and the inverse over n: as
+ * NumPy's.  Any n up to 2^30; quick where no prime above 13 divides it. */
+/** x [.., n] -> [.., n / 2 + 1, 2]: half the spectrum, whose other half is its mirror image. */
+pith_var *pith_var_rfft(pith_var *x);
+/** x [.., n / 2 + 1, 2] -> [.., n].  Imaginary parts of bin 0 and (n even) n / 2 do not count. */
+pith_var *pith_var_irfft(pith_var *x, size_t n);
+/* x [.., height, width] <-> [.., height, width / 2 + 1, 2] */
+pith_var *pith_var_rfft2(pith_var *x);
+pith_var *pith_var_irfft2(pith_var *x, size_t width);
+/** Complex x [.., n, .., 2] along any axis but the last -> the same shape. */
+pith_var *pith_var_fft(pith_var *x, int axis, bool inverse);
 
 /* ---- choosing and placing --------------------------------------------------------------------- */
 
@@ -242,6 +264,17 @@ pith_var *pith_var_mse(pith_var *x, pith_var *target);
 pith_var *pith_var_l1(pith_var *x, pith_var *target);
 pith_var *pith_var_bce(pith_var *x, pith_var *target);     /* x logits, target in 0..1 */
 pith_var *pith_var_hinge(pith_var *x, pith_var *target);   /* max(0, 1 - x target), target -1 or 1 */
+/* Sequences of labels whose places are not known. */
+typedef struct pith_ctc {
+    int32_t blank;                /* the class that is no label */
+    const int32_t *n_steps;       /* [n] of each sequence, 0..len; NULL: len */
+    const int32_t *n_labels;      /* [n], 0..max_labels; NULL: max_labels */
+    bool skip_impossible;         /* a sequence with fewer steps than its labels take (one each, and one between equal
+                                   * neighbours) does not count in the mean and has no gradient; else it is PITH_E_ARGUMENT */
+} pith_ctc;
+/** Mean over sequences of -log p(labels): x [n, len, classes] logits, label [n, max_labels] (Graves et al., ICML 2006).  0
+ *  where no sequence counts.  All numbers are copied. */
+pith_var *pith_var_ctc(pith_var *x, const int32_t *label, size_t max_labels, const pith_ctc *options);
 /** a, b [n, d]: row i of a belongs to row i of b and to no other; cosines over the temperature, softmax over b
  *  (InfoNCE: van den Oord, Li, Vinyals, arXiv:1807.03748). */
 pith_var *pith_var_contrastive(pith_var *a, pith_var *b, float temperature);
@@ -285,14 +318,13 @@ typedef enum pith_cell {
 /** All steps of a recurrent layer.  gates [len, n, g h]: what comes from the input at each step, with its bias, for the g
  *  gates of the cell; w [g h, h] and bias [g h] (or NULL) are what comes from the state before; h0, c0 [n, h]: the first
  *  state and (LSTM) cell, NULL: 0.  -> the states, [len, n, h]; *c_last (c_last may be NULL): the last cell [n, h], through
- *  which no gradient passes.  Its gradient has no gradient. */
+ *  which no gradient passes. */
 pith_var *pith_var_recurrent(pith_cell cell, pith_var *gates, pith_var *w, pith_var *bias, pith_var *h0, pith_var *c0, pith_var **c_last);
 
 /** Gated linear recurrence (linear attention; state-space duality: Dao, Gu, arXiv:2405.21060): for each head, from the state
  *  s0 [n, heads, dk, dv] (NULL: 0), S = diag(exp(decay)) S + k^T v and y = q S; before: y = q S of before the step.
  *  q, k [n, groups, len, dk], v [n, heads, len, dv], heads a multiple of groups; decay [n, heads, len, 1] or [.., dk], 0 or
- *  less.  -> [n, heads, len, dv]; *last (may be NULL): the last state, through which no gradient passes.  Its gradient has
- *  no gradient. */
+ *  less.  -> [n, heads, len, dv]; *last (may be NULL): the last state, through which no gradient passes. */
 pith_var *pith_var_linear_scan(pith_var *q, pith_var *k, pith_var *v, pith_var *decay, pith_var *s0, bool before, pith_var **last);
 
 /* ---- convolution, pooling, interpolation ------------------------------------------------------ */
@@ -311,9 +343,9 @@ pith_var *pith_var_conv(pith_var *x, pith_var *w, pith_var *bias, const pith_con
 pith_var *pith_var_conv_transposed(pith_var *x, pith_var *w, pith_var *bias, const pith_conv *options);
 
 typedef struct pith_pool_window {
-    size_t size[2], stride[2], padding[2]; /* height, width; stride 0: the size; padding below the size */
+    size_t size[3], stride[3], padding[3]; /* by dimension of space, first to last; stride 0: the size; padding below the size */
 } pith_pool_window;
-/* x [n, channels, height, width]; what lies in the padding does not count */
+/* x [n, channels, space..] of one to three dimensions; what lies in the padding does not count */
 pith_var *pith_var_max_pool(pith_var *x, const pith_pool_window *window);
 pith_var *pith_var_avg_pool(pith_var *x, const pith_pool_window *window);
 /** To height by width: the nearest value, or linear between the four around; outer edges lie on each other. */
@@ -328,8 +360,8 @@ typedef struct pith_hash_grid {
 } pith_hash_grid;
 /** Rows of the table for points of d values. */
 size_t pith_hash_grid_rows(const pith_hash_grid *grid, size_t d);
-/** x [n, d] in 0..1, d up to 4, table [rows, n_features] -> [n, n_levels n_features].  Its gradient (by the table, and by
- *  x within its cell) has no gradient. */
+/** x [n, d] in 0..1, d up to 4, table [rows, n_features] -> [n, n_levels n_features]; the gradient by x is that within
+ *  its cell. */
 pith_var *pith_var_hash_grid(pith_var *x, pith_var *table, const pith_hash_grid *grid);
 
 /* ---- random numbers --------------------------------------------------------------------------- */
@@ -429,7 +461,7 @@ float pith_schedule_rate(const pith_schedule *schedule, uint64_t step);
  *     }
  *
  * Made of operations itself, a backward function can be differentiated in turn; one that computes on arrays alone
- * calls pith_op_once first, which turns a recorded pass into an error. */
+ * calls pith_op_remake first, or pith_op_once, which turns a recorded pass into an error. */
 struct pith_op {
     const char *name;
     /* gy: the gradient by y, of y's shape.  Set gx[i], of in[i]'s shape, where pith_wanted(y->in[i]); NULL is
@@ -456,6 +488,10 @@ bool pith_wanted(const pith_var *x);
 bool pith_recording(const pith_tape *tape);
 /** In a backward function: true, and the failure is set, when the pass is recorded. */
 bool pith_op_once(const pith_var *y);
+/** The same where y can be made again, slowly, of operations that can be differentiated: true when the pass is recorded, and
+ *  then y's inputs have got their gradients by way of remake(y). */
+typedef pith_var *pith_remake_fn(pith_var *y);
+bool pith_op_remake(pith_var *y, pith_var *gy, pith_remake_fn *remake);
 pith_ctx *pith_tape_ctx(const pith_tape *tape);
 /** Memory until the step ends (or the backward function that asked returns); NULL: the failure is set. */
 void *pith_op_attr(pith_tape *tape, size_t count, size_t size);

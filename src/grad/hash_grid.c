@@ -156,10 +156,52 @@ static void points_back(void *arg, size_t from, size_t to, int worker)
     }
 }
 
+/* ---- the same, of operations ------------------------------------------------------------------ */
+
+/* near[k], far[k] [n, 1]: what the corners on either side along axis k weigh; index [corners, n]. */
+static bool corners_of(const grid_attr *a, pith_var *x, const level *l, pith_var **near, pith_var **far, int32_t *index)
+{
+    float *cells = pith_op_attr(x->tape, a->d * a->n, sizeof *cells); /* [d, n] */
+    if (!cells) return false;
+    for (size_t p = 0; p < a->n; p++) {
+        size_t cell[MAX_D];
+        float at[MAX_D], weight;
+        bool inside[MAX_D];
+        place(l, x->data + p * a->d, a->d, cell, at, inside);
+        for (size_t k = 0; k < a->d; k++) cells[k * a->n + p] = (float)cell[k];
+        for (size_t c = 0; c < (size_t)1 << a->d; c++) index[c * a->n + p] = (int32_t)corner_of(l, cell, at, a->d, c, &weight);
+    }
+    for (size_t k = 0; k < a->d; k++) {
+        pith_var *scaled = pith_var_scale(pith_var_clamp(pith_var_slice(x, 1, k, 1), 0, 1), (float)l->cells);
+        far[k] = pith_var_sub(scaled, pith_tape_input(x->tape, cells + k * a->n, PITH_DIMS(a->n, 1)));
+        near[k] = pith_var_affine(far[k], -1, 1);
+    }
+    return true;
+}
+
+static pith_var *remake(pith_var *y)
+{
+    const grid_attr *a = y->attr;
+    size_t n_corners = (size_t)1 << a->d;
+    pith_var *x = y->in[0], *near[MAX_D], *far[MAX_D], **levels = pith_op_attr(y->tape, a->o.n_levels, sizeof *levels);
+    int32_t *index = pith_op_attr(y->tape, n_corners * a->n, sizeof *index);
+    for (size_t i = 0; levels && index && i < a->o.n_levels; i++) {
+        level l = level_of(&a->o, a->d, i);
+        if (!corners_of(a, x, &l, near, far, index)) return NULL;
+        levels[i] = NULL;
+        for (size_t c = 0; c < n_corners; c++) {
+            pith_var *entry = pith_var_rows(y->in[1], index + c * a->n, PITH_DIMS(a->n));
+            for (size_t k = 0; k < a->d; k++) entry = pith_var_mul(entry, c >> k & 1 ? far[k] : near[k]);
+            levels[i] = c ? pith_var_add(levels[i], entry) : entry;
+        }
+    }
+    return levels && index ? pith_var_concat(levels, a->o.n_levels, 1) : NULL;
+}
+
 static void hash_grid_backward(pith_var *y, pith_var *gy, pith_var **gx)
 {
     static const pith_op back = {"hash_grid_back", NULL};
-    if (pith_op_once(y)) return;
+    if (pith_op_remake(y, gy, remake)) return;
     const grid_attr *a = y->attr;
     pith_var *x = y->in[0], *table = y->in[1], *g;
     grid_work w = {.a = a, .x = x->data, .table = table->data, .gy = gy->data};

@@ -278,4 +278,112 @@ static void sgd(float *w, const float *g, float *m, float factor, float momentum
     }
 }
 
-const pith_loops NAME = {unary, binary, sum, dot, spread_of, max_of, exp_sum, axpy, normalize, normalize_back, softmax_back, adam, sgd, blend};
+static void to_bf16(const float *x, uint16_t *y, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint32_t u;
+        memcpy(&u, x + i, sizeof u);
+        uint32_t rounded = u + 0x7fff + (u >> 16 & 1), nan = (u & 0x7fffffff) > 0x7f800000;
+        y[i] = (uint16_t)(nan ? u >> 16 | 0x40 : rounded >> 16);
+    }
+}
+
+/* ---- Fourier transform ------------------------------------------------------------------------ */
+
+typedef struct fft_place {
+    size_t from, to;              /* x[.. + from l], y[.. + to k] */
+    const float *w;
+    size_t n, turn;               /* w[turn k] */
+    const float *restrict xr, *restrict xi;
+    float *restrict yr, *restrict yi;
+} fft_place;
+
+static void fft_two(const fft_place *p, size_t n)
+{
+    const float *restrict ar = p->xr, *restrict ai = p->xi, *restrict br = ar + p->from, *restrict bi = ai + p->from;
+    float *restrict cr = p->yr, *restrict ci = p->yi, *restrict dr = cr + p->to, *restrict di = ci + p->to;
+    float wr = p->w[p->turn], wi = p->w[p->n + p->turn];
+    for (size_t i = 0; i < n; i++) {
+        float r = ar[i] - br[i], m = ai[i] - bi[i];
+        cr[i] = ar[i] + br[i];
+        ci[i] = ai[i] + bi[i];
+        dr[i] = r * wr - m * wi;
+        di[i] = r * wi + m * wr;
+    }
+}
+
+static void fft_four(const fft_place *p, size_t n)
+{
+    const float *restrict x0r = p->xr, *restrict x1r = x0r + p->from, *restrict x2r = x1r + p->from, *restrict x3r = x2r + p->from;
+    const float *restrict x0i = p->xi, *restrict x1i = x0i + p->from, *restrict x2i = x1i + p->from, *restrict x3i = x2i + p->from;
+    float *restrict y0r = p->yr, *restrict y1r = y0r + p->to, *restrict y2r = y1r + p->to, *restrict y3r = y2r + p->to;
+    float *restrict y0i = p->yi, *restrict y1i = y0i + p->to, *restrict y2i = y1i + p->to, *restrict y3i = y2i + p->to;
+    const float *wr = p->w, *wi = p->w + p->n;
+    float w1r = wr[p->turn], w2r = wr[2 * p->turn], w3r = wr[3 * p->turn], w1i = wi[p->turn], w2i = wi[2 * p->turn], w3i = wi[3 * p->turn];
+    for (size_t i = 0; i < n; i++) {
+        float ar = x0r[i] + x2r[i], ai = x0i[i] + x2i[i], br = x0r[i] - x2r[i], bi = x0i[i] - x2i[i];
+        float cr = x1r[i] + x3r[i], ci = x1i[i] + x3i[i], dr = x1i[i] - x3i[i], di = x3r[i] - x1r[i]; /* d: times -i */
+        y0r[i] = ar + cr;
+        y0i[i] = ai + ci;
+        float r = br + dr, m = bi + di;
+        y1r[i] = r * w1r - m * w1i;
+        y1i[i] = r * w1i + m * w1r;
+        r = ar - cr, m = ai - ci;
+        y2r[i] = r * w2r - m * w2i;
+        y2i[i] = r * w2i + m * w2r;
+        r = br - dr, m = bi - di;
+        y3r[i] = r * w3r - m * w3i;
+        y3i[i] = r * w3i + m * w3r;
+    }
+}
+
+/* Values l and radix - l meet roots that are conjugate: y_k and y_(radix - k) are a sum of cosines, plus and less one of sines. */
+static void fft_odd(const fft_place *p, size_t radix, size_t n)
+{
+    size_t root = p->n / radix;
+    memcpy(p->yr, p->xr, n * sizeof(float));
+    memcpy(p->yi, p->xi, n * sizeof(float));
+    for (size_t l = 1; l < radix; l++)
+        for (size_t i = 0; i < n; i++) {
+            p->yr[i] += p->xr[l * p->from + i];
+            p->yi[i] += p->xi[l * p->from + i];
+        }
+    for (size_t k = 1; 2 * k < radix; k++) {
+        float *restrict ar = p->yr + k * p->to, *restrict ai = p->yi + k * p->to, *restrict br = p->yr + (radix - k) * p->to, *restrict bi = p->yi + (radix - k) * p->to;
+        memcpy(ar, p->xr, n * sizeof *ar);
+        memcpy(ai, p->xi, n * sizeof *ai);
+        memset(br, 0, n * sizeof *br);
+        memset(bi, 0, n * sizeof *bi);
+        for (size_t l = 1; 2 * l < radix; l++) {
+            const float *restrict ur = p->xr + l * p->from, *restrict ui = p->xi + l * p->from, *restrict vr = p->xr + (radix - l) * p->from, *restrict vi = p->xi + (radix - l) * p->from;
+            float cosine = p->w[l * k % radix * root], sine = p->w[p->n + l * k % radix * root];
+            for (size_t i = 0; i < n; i++) {
+                ar[i] += (ur[i] + vr[i]) * cosine;
+                ai[i] += (ui[i] + vi[i]) * cosine;
+                br[i] -= (ui[i] - vi[i]) * sine;
+                bi[i] += (ur[i] - vr[i]) * sine;
+            }
+        }
+        float w1r = p->w[k * p->turn], w1i = p->w[p->n + k * p->turn], w2r = p->w[(radix - k) * p->turn], w2i = p->w[p->n + (radix - k) * p->turn];
+        for (size_t i = 0; i < n; i++) {
+            float cr = ar[i] + br[i], ci = ai[i] + bi[i], dr = ar[i] - br[i], di = ai[i] - bi[i];
+            ar[i] = cr * w1r - ci * w1i;
+            ai[i] = cr * w1i + ci * w1r;
+            br[i] = dr * w2r - di * w2i;
+            bi[i] = dr * w2i + di * w2r;
+        }
+    }
+}
+
+static void fft_pass(size_t radix, size_t m, size_t step, size_t lanes, const float *w, const float *xr, const float *xi, float *yr, float *yi)
+{
+    size_t n = step * lanes;
+    for (size_t j = 0; j < m; j++) {
+        fft_place p = {m * n, n, w, radix * m * step, j * step, xr + j * n, xi + j * n, yr + radix * j * n, yi + radix * j * n};
+        if (radix == 4) fft_four(&p, n);
+        else if (radix == 2) fft_two(&p, n);
+        else fft_odd(&p, radix, n);
+    }
+}
+
+const pith_loops NAME = {unary, binary, sum, dot, spread_of, max_of, exp_sum, axpy, normalize, normalize_back, softmax_back, adam, sgd, blend, to_bf16, fft_pass};

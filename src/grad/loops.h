@@ -44,6 +44,11 @@ typedef struct pith_loops {
     /* in place: m = momentum m + factor g + decay w; w -= rate m (nesterov: rate (g + momentum m)); m NULL: momentum 0 */
     void (*sgd)(float *w, const float *g, float *m, float factor, float momentum, bool nesterov, float rate, float decay, size_t n);
     void (*blend)(float *y, const float *x, float t, size_t n);    /* y += t (x - y) */
+    void (*to_bf16)(const float *x, uint16_t *y, size_t n);        /* to the nearest, even of two; NaN stays one */
+    /* One pass of a Fourier transform of n = radix m step values, `lanes` of them side by side: for j < m, i < step lanes,
+     *     y[(radix j + k) step lanes + i] = w[j k step] sum_l x[(m l + j) step lanes + i] w[l k n / radix]
+     * w [2, n] the n-th roots of 1, real parts first.  radix 2, 4, or odd and up to 13.  x, y: real and imaginary parts */
+    void (*fft_pass)(size_t radix, size_t m, size_t step, size_t lanes, const float *w, const float *xr, const float *xi, float *yr, float *yi);
 } pith_loops;
 
 const pith_loops *pith_loops_for(const pith_cpu *cpu);

@@ -179,10 +179,44 @@ static pith_var *states_before(pith_var *y)
     return v;
 }
 
+/* ---- the same, of operations ------------------------------------------------------------------ */
+
+/* One step: the state after h, and the cell after *c. */
+static pith_var *step_of(pith_cell cell, pith_var *gates, pith_var *product, pith_var *h, pith_var **c)
+{
+    pith_var *sum = pith_var_add(gates, product), *part[4] = {0};
+    if (cell == PITH_CELL_TANH) return pith_var_tanh(sum);
+    if (cell == PITH_CELL_RELU) return pith_var_relu(sum);
+    size_t wide = h ? h->dims[1] : 0;
+    for (size_t i = 0; i < n_gates(cell); i++) part[i] = pith_var_slice(sum, 1, i * wide, wide);
+    if (cell == PITH_CELL_LSTM) {
+        *c = pith_var_add(pith_var_mul(pith_var_sigmoid(part[1]), *c), pith_var_mul(pith_var_sigmoid(part[0]), pith_var_tanh(part[2])));
+        return pith_var_mul(pith_var_sigmoid(part[3]), pith_var_tanh(*c));
+    }
+    pith_var *z = pith_var_sigmoid(part[1]), *under = pith_var_mul(pith_var_sigmoid(part[0]), pith_var_slice(product, 1, 2 * wide, wide));
+    pith_var *n = pith_var_tanh(pith_var_add(pith_var_slice(gates, 1, 2 * wide, wide), under));
+    return pith_var_add(n, pith_var_mul(z, pith_var_sub(h, n)));
+}
+
+static pith_var *remake(pith_var *y)
+{
+    const recurrent_attr *a = y->attr;
+    pith_var *h = y->in[2], *c = a->cell == PITH_CELL_LSTM ? y->in[3] : NULL;
+    pith_var **states = pith_op_attr(y->tape, a->len, sizeof *states);
+    size_t wide = n_gates(a->cell) * a->h;
+    for (size_t t = 0; states && t < a->len; t++) {
+        pith_var *gates = pith_var_reshape(pith_var_slice(y->in[0], 0, t, 1), PITH_DIMS(a->n, wide)), *product = pith_var_matmul(h, y->in[1], false, true);
+        if (a->bias) product = pith_var_add(product, y->in[a->bias]);
+        h = step_of(a->cell, gates, product, h, &c);
+        states[t] = pith_var_reshape(h, PITH_DIMS(1, a->n, a->h));
+    }
+    return states ? pith_var_concat(states, a->len, 0) : NULL;
+}
+
 static void recurrent_backward(pith_var *y, pith_var *gy, pith_var **gx)
 {
     static const pith_op back = {"recurrent_back", NULL};
-    if (pith_op_once(y)) return;
+    if (pith_op_remake(y, gy, remake)) return;
     const recurrent_attr *a = y->attr;
     pith_var *gates = y->in[0], *weights = y->in[1], *h0 = y->in[2], *c0 = a->cell == PITH_CELL_LSTM ? y->in[3] : NULL;
     pith_var *g = pith_op_value(y->tape, &back, NULL, 0, gates->n_dims, gates->dims, 0), *gh = pith_tape_fill(y->tape, 0, h0->n_dims, h0->dims);

@@ -1,5 +1,5 @@
-/* Pooling and interpolation of planes [n, channels, height, width]: each value of a plane is a weighted sum of a few
- * of the plane before, by one table for all planes.  The gradient is the same table the other way. */
+/* Pooling and interpolation of space [n, channels, space..]: each value is a weighted sum of a few of the space before, by
+ * one table for all channels.  The gradient is the same table the other way. */
 #include <math.h>
 
 #include "grad/tape.h"
@@ -8,7 +8,8 @@ typedef struct table {
     size_t n_in, n_out, taps;
     int32_t *index;  /* [n_out, taps]; -1: none */
     float *weight;
-    size_t in[2], out[2];
+    int n_space;
+    size_t in[3], out[3];
     bool back;       /* from out to in */
 } table;
 
@@ -41,6 +42,15 @@ static void planes(void *arg, size_t from, size_t to, int worker)
     }
 }
 
+/* Dimensions of a value of this space. */
+static int dims_of(const pith_var *x, const table *t, const size_t *space, size_t dims[5])
+{
+    dims[0] = x->dims[0];
+    dims[1] = x->dims[1];
+    memcpy(dims + 2, space, (size_t)t->n_space * sizeof *space);
+    return t->n_space + 2;
+}
+
 static pith_var *resample(pith_var *x, const table *t);
 
 static void resample_backward(pith_var *y, pith_var *gy, pith_var **gx)
@@ -54,8 +64,9 @@ static pith_var *resample(pith_var *x, const table *t)
 {
     static const pith_op op = {"resample", resample_backward};
     if (!x) return NULL;
-    const size_t *to = t->back ? t->in : t->out;
-    pith_var *y = pith_op_value(x->tape, &op, &x, 1, PITH_DIMS(x->dims[0], x->dims[1], to[0], to[1]), sizeof *t);
+    size_t dims[5];
+    int n_dims = dims_of(x, t, t->back ? t->in : t->out, dims);
+    pith_var *y = pith_op_value(x->tape, &op, &x, 1, n_dims, dims, sizeof *t);
     if (!y) return NULL;
     memcpy(y->attr, t, sizeof *t);
     table_work w = {y->attr, x->data, y->data};
@@ -63,20 +74,24 @@ static pith_var *resample(pith_var *x, const table *t)
     return y;
 }
 
-/* A table of planes of x to planes of out, entries -1. */
-static bool new_table(const char *name, pith_var *x, size_t out0, size_t out1, size_t taps, table *t)
+/* A table of the space of x, of t->n_space dimensions, to t->out; entries -1. */
+static bool new_table(const char *name, pith_var *x, table *t)
 {
-    *t = (table){.taps = taps, .out = {out0, out1}};
-    if (x->n_dims != 4 || !x->dims[2] || !x->dims[3] || x->dims[2] > INT32_MAX / x->dims[3]) {
-        pith_op_fail(x->tape, PITH_E_SHAPE, "%s: %s is not [n, channels, height, width]", name, PITH_SHAPE(x));
+    t->n_in = t->n_out = 1;
+    bool fits = x->n_dims == t->n_space + 2, small = true;
+    for (int d = 0; fits && d < t->n_space; d++) {
+        t->in[d] = x->dims[2 + d];
+        fits = t->in[d] > 0 && t->in[d] <= INT32_MAX / t->n_in;
+        if (fits) t->n_in *= t->in[d];
+    }
+    if (!fits) {
+        pith_op_fail(x->tape, PITH_E_SHAPE, "%s: %s is not [n, channels] and %d dimensions of space", name, PITH_SHAPE(x), t->n_space);
         return false;
     }
-    t->in[0] = x->dims[2];
-    t->in[1] = x->dims[3];
-    t->n_in = t->in[0] * t->in[1];
-    size_t n;
-    if (!pith_mul(out0, out1, &t->n_out) || !pith_mul(t->n_out, taps, &n) || n > MAX_COUNT) {
-        pith_op_fail(x->tape, PITH_E_LIMIT, "%s: a result of %zu by %zu is too large", name, out0, out1);
+    size_t n = t->taps;
+    for (int d = 0; small && d < t->n_space; d++) small = pith_mul(t->n_out, t->out[d], &t->n_out);
+    if (!small || !pith_mul(n, t->n_out, &n) || n > MAX_COUNT) {
+        pith_op_fail(x->tape, PITH_E_LIMIT, "%s: a result of %zu by %zu is too large", name, t->out[0], t->out[1]);
         return false;
     }
     t->index = pith_op_attr(x->tape, n, sizeof *t->index);
@@ -91,27 +106,36 @@ static bool new_table(const char *name, pith_var *x, size_t out0, size_t out1, s
 /* A table of each window's places, weight 1 over their number; without padding's */
 static bool windows(const char *name, pith_var *x, const pith_pool_window *w, table *t)
 {
-    size_t out[2] = {0}, stride[2];
-    bool fits = x->n_dims == 4;
-    for (int d = 0; fits && d < 2; d++) {
+    *t = (table){.n_space = x->n_dims - 2, .taps = 1};
+    size_t stride[3] = {0};
+    bool fits = t->n_space >= 1 && t->n_space <= 3;
+    for (int d = 0; fits && d < t->n_space; d++) {
         size_t n = x->dims[2 + d], k = w->size[d], p = w->padding[d];
         stride[d] = w->stride[d] ? w->stride[d] : k;
-        fits = k > 0 && p < k && p <= INT32_MAX && n + 2 * p >= k;
-        if (fits) out[d] = (n + 2 * p - k) / stride[d] + 1;
+        fits = k > 0 && p < k && p <= INT32_MAX && n + 2 * p >= k && pith_mul(t->taps, k, &t->taps);
+        if (fits) t->out[d] = (n + 2 * p - k) / stride[d] + 1;
     }
     if (!fits) {
-        pith_op_fail(x->tape, PITH_E_SHAPE, "%s: windows of %zu by %zu, padding %zu and %zu, over %s", name, w->size[0], w->size[1], w->padding[0], w->padding[1], PITH_SHAPE(x));
+        pith_op_fail(x->tape, PITH_E_SHAPE, "%s: windows of [%zu, %zu, %zu], padding [%zu, %zu, %zu], over %s", name, w->size[0], w->size[1], w->size[2], w->padding[0], w->padding[1], w->padding[2], PITH_SHAPE(x));
         return false;
     }
-    size_t taps = w->size[0] * w->size[1];
-    if (!new_table(name, x, out[0], out[1], taps, t)) return false;
+    if (!new_table(name, x, t)) return false;
     for (size_t o = 0; o < t->n_out; o++) {
-        size_t n = 0, *in = t->in, at0 = o / out[1] * stride[0], at1 = o % out[1] * stride[1];
-        for (size_t k = 0; k < taps; k++) {
-            size_t i = at0 + k / w->size[1] - w->padding[0], j = at1 + k % w->size[1] - w->padding[1];
-            if (i < in[0] && j < in[1]) t->index[o * taps + n++] = (int32_t)(i * in[1] + j);
+        size_t n = 0;
+        for (size_t k = 0; k < t->taps; k++) {
+            size_t index = 0, step = 1, rest_o = o, rest_k = k;
+            bool inside = true;
+            for (int d = t->n_space - 1; d >= 0; d--) {
+                size_t at = rest_o % t->out[d] * stride[d] + rest_k % w->size[d] - w->padding[d]; /* before the first: huge */
+                inside &= at < t->in[d];
+                index += at * step;
+                step *= t->in[d];
+                rest_o /= t->out[d];
+                rest_k /= w->size[d];
+            }
+            if (inside) t->index[o * t->taps + n++] = (int32_t)index;
         }
-        for (size_t k = 0; k < n; k++) t->weight[o * taps + k] = 1 / (float)n;
+        for (size_t k = 0; k < n; k++) t->weight[o * t->taps + k] = 1 / (float)n;
     }
     return true;
 }
@@ -154,7 +178,9 @@ pith_var *pith_var_max_pool(pith_var *x, const pith_pool_window *w)
     max_work work = {&t, x->data, index};
     pith_op_ranges(x->tape, n_planes, PITH_CEIL_DIV(ELEMENT_GRAIN, t.n_out * t.taps + 1), find_largest, &work);
     pith_var *flat = pith_var_reshape(x, PITH_DIMS(x->dims[0], x->dims[1], t.n_in));
-    return pith_var_reshape(flat ? pith_gather(flat, index, t.n_out) : NULL, PITH_DIMS(x->dims[0], x->dims[1], t.out[0], t.out[1]));
+    size_t dims[5];
+    int n_dims = dims_of(x, &t, t.out, dims);
+    return pith_var_reshape(flat ? pith_gather(flat, index, t.n_out) : NULL, n_dims, dims);
 }
 
 /* ---- interpolation ---------------------------------------------------------------------------- */
@@ -171,8 +197,8 @@ static void between(size_t o, size_t n_out, size_t n_in, size_t at[2], float *sh
 
 pith_var *pith_var_interpolate(pith_var *x, size_t height, size_t width, bool linear)
 {
-    table t;
-    if (!x || !new_table("interpolate", x, height, width, linear ? 4 : 1, &t)) return NULL;
+    table t = {.n_space = 2, .taps = linear ? 4 : 1, .out = {height, width}};
+    if (!x || !new_table("interpolate", x, &t)) return NULL;
     for (size_t o = 0; o < t.n_out; o++) {
         size_t i[2], j[2], o0 = o / width, o1 = o % width;
         if (!linear) {

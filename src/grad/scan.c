@@ -131,9 +131,31 @@ static bool run_parts(pith_tape *tape, scan_work *w, size_t n, size_t scratch_le
     return true;
 }
 
+/* Queries or keys of each head: [n, groups, len, dk] -> [n, heads, len, dk] */
+static pith_var *of_heads(pith_var *x, const scan_attr *a)
+{
+    if (a->groups == a->heads) return x;
+    x = pith_var_broadcast(pith_var_reshape(x, PITH_DIMS(a->n, a->groups, 1, a->len, a->dk)), PITH_DIMS(a->n, a->groups, a->heads / a->groups, a->len, a->dk));
+    return pith_var_reshape(x, PITH_DIMS(a->n, a->heads, a->len, a->dk));
+}
+
+/* The same, of operations. */
+static pith_var *remake(pith_var *y)
+{
+    const scan_attr *a = y->attr;
+    pith_var *q = of_heads(y->in[0], a), *k = of_heads(y->in[1], a), *s = y->in[4];
+    pith_var **rows = pith_op_attr(y->tape, a->len, sizeof *rows);
+    for (size_t t = 0; rows && t < a->len; t++) {
+        pith_var *e = pith_var_reshape(pith_var_exp(pith_var_slice(y->in[3], 2, t, 1)), PITH_DIMS(a->n, a->heads, a->n_decay, 1)), *was = s;
+        s = pith_var_add(pith_var_mul(s, e), pith_var_matmul(pith_var_slice(k, 2, t, 1), pith_var_slice(y->in[2], 2, t, 1), true, false));
+        rows[t] = pith_var_matmul(pith_var_slice(q, 2, t, 1), a->before ? was : s, false, false);
+    }
+    return rows ? pith_var_concat(rows, a->len, 2) : NULL;
+}
+
 static void scan_backward(pith_var *y, pith_var *gy, pith_var **gx)
 {
-    if (pith_op_once(y)) return;
+    if (pith_op_remake(y, gy, remake)) return;
     const scan_attr *a = y->attr;
     pith_var *g[5];
     for (int i = 0; i < 5; i++)

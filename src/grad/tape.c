@@ -643,6 +643,35 @@ void pith_tape_zero_grad(pith_tape *tape)
     }
 }
 
+/* ---- values made again ------------------------------------------------------------------------ */
+
+/* Hand y's gradient on to `again`, the same value made again by the values from..: and through these to what they are made of. */
+static void pass_again(pith_var *y, pith_var *gy, pith_var *again, size_t from)
+{
+    pith_tape *tape = y->tape;
+    size_t to = tape->n_values;
+    bool recorded = tape->recording, watching = tape->watching;
+    if (!again || !again->needs_grad) return;
+    if (!pith_same_shape(again, y)) {
+        pith_op_fail(tape, PITH_E_ARGUMENT, "%s: it gave shape %s, made again %s", y->op->name, PITH_SHAPE(y), PITH_SHAPE(again));
+        return;
+    }
+    if (recorded) again->g = again->g ? pith_var_add(again->g, gy) : gy;
+    else accumulate(again, gy);
+    tape->watching = false;
+    sweep(tape, from, to, recorded ? PITH_RECORD_PASS : 0);
+    tape->watching = watching;
+    for (size_t i = from; recorded && i < to; i++) tape->values[i]->g = NULL;
+}
+
+bool pith_op_remake(pith_var *y, pith_var *gy, pith_remake_fn *remake)
+{
+    if (!y->tape->recording) return false;
+    size_t from = y->tape->n_values;
+    if (y->count) pass_again(y, gy, remake(y), from);
+    return true;
+}
+
 /* ---- checkpoints ------------------------------------------------------------------------------ */
 
 typedef struct segment {
@@ -654,26 +683,16 @@ typedef struct segment {
 static void checkpoint_backward(pith_var *y, pith_var *gy, pith_var **gx)
 {
     (void)gx;
-    if (pith_op_once(y)) return;
     pith_tape *tape = y->tape;
     const segment *s = y->attr;
     uint64_t n_draws = tape->n_draws;
     size_t from = tape->n_values;
     tape->n_draws = s->n_draws;
-    tape->recording = true;
+    bool was = pith_record_values(tape, true);
     pith_var *again = s->fn(tape, s->user);
-    tape->recording = false;
+    pith_record_values(tape, was);
     tape->n_draws = n_draws;
-    if (!again || !again->needs_grad) return;
-    if (!pith_same_shape(again, y)) {
-        pith_op_fail(tape, PITH_E_ARGUMENT, "checkpoint: the segment gave shape %s, then %s", PITH_SHAPE(y), PITH_SHAPE(again));
-        return;
-    }
-    accumulate(again, gy);
-    bool watching = tape->watching;
-    tape->watching = false;
-    sweep(tape, from, tape->n_values, 0);
-    tape->watching = watching;
+    pass_again(y, gy, again, from);
 }
 
 static const pith_op checkpoint_op = {"checkpoint", checkpoint_backward};

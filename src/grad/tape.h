@@ -15,6 +15,7 @@
 struct pith_block {
     _Alignas(PITH_ALIGN) size_t class;
     size_t refs;
+    size_t holders;                       /* pith_store_bf16: of the refs, those of a segment's values */
     pith_block *next, *next_unused;
 };
 

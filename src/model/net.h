@@ -105,7 +105,7 @@ typedef enum pith_net_part { PITH_NET_WHOLE, PITH_NET_ENCODE, PITH_NET_DECODE } 
 /* What goes in; each kind says which of these it reads. */
 typedef struct pith_net_input {
     pith_net_part part;
-    pith_var *x;                  /* images [n, channels, height, width], vectors [n, in], sequences [n, len, in] */
+    pith_var *x;                  /* images [n, channels, height, width], clips [n, channels, frames, ..], vectors [n, in], sequences [n, len, in] */
     const int32_t *ids;           /* tokens [n, len] */
     size_t n, len;                /* of ids */
     const int32_t *n_tokens;      /* [n]: the first so many of each row count, 1..len; NULL: all */

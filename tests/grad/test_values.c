@@ -92,6 +92,112 @@ static void check_conv(pith_tape *tape, const size_t x_dims[4], const size_t w_d
     }
 }
 
+/* Each letter an index of one to four, as plain loops over all of them. */
+static void check_einsum(pith_tape *tape, const char *spec)
+{
+    static const char letters[] = "abcdk";
+    static const size_t sizes[] = {2, 3, 1, 4, 5};
+    size_t dims[3][PITH_MAX_DIMS], at[5], total = 2 * 3 * 1 * 4 * 5;
+    int n[3] = {0}, part = 0, label[3][PITH_MAX_DIMS];
+    for (const char *p = spec; *p; p++) {
+        if (*p == ',' || *p == '>') part++;
+        const char *found = strchr(letters, *p);
+        if (!found) continue;
+        label[part][n[part]] = (int)(found - letters);
+        dims[part][n[part]++] = sizes[found - letters];
+    }
+    pith_var *x[3];
+    for (int i = 0; i < 2; i++) x[i] = drawn(tape, (uint64_t)i, n[i], dims[i]);
+    pith_var *y = pith_var_einsum(x[0], x[1], spec);
+    if (!y) fail_msg("%s: %s", spec, pith_error(pith_tape_ctx(tape)));
+    x[2] = y;
+    assert_int_equal(y->n_dims, n[2]);
+    double *sum = calloc(y->count, sizeof *sum);
+    for (size_t i = 0; i < total; i++) {
+        size_t rest = i, index[3] = {0};
+        for (int l = 0; l < 5; l++) {
+            at[l] = rest % sizes[l];
+            rest /= sizes[l];
+        }
+        bool counts = true; /* a letter that stands nowhere is 0 */
+        for (int l = 0; l < 5; l++) counts &= at[l] == 0 || strchr(spec, letters[l]);
+        for (int k = 0; k < 3; k++)
+            for (int d = 0; d < n[k]; d++) index[k] = index[k] * x[k]->dims[d] + at[label[k][d]];
+        if (counts) sum[index[2]] += (double)x[0]->data[index[0]] * (double)x[1]->data[index[1]];
+    }
+    for (size_t i = 0; i < y->count; i++) assert_near((double)y->data[i], sum[i], 1e-5);
+    free(sum);
+}
+
+static void test_einsum(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = test_ctx(2);
+    pith_tape *tape;
+    assert_ok(ctx, pith_tape_new(ctx, 7, &tape));
+    static const char *const specs[] = {"ak,kd->ad", "ka,kd->ad", "ak,dk->ad", "ka,dk->da", "bak,bdk->bad", "abk,bkd->dab", "bak,dk->bad", "ak,bkd->bad", "a,b->ba", "ak,ak->", "ak,ak->a", "ak,ak->ka", "abk,d->ab", "abd,kb->a", "a,->a", ",bk->k", "cab,cbk->ack"};
+    for (size_t i = 0; i < PITH_COUNT(specs); i++) check_einsum(tape, specs[i]);
+    static const struct { const char *spec; pith_status status; } refused[] = {
+        {"aa,ab->b", PITH_E_ARGUMENT}, {"ab,bc", PITH_E_ARGUMENT}, {"ab,bc->ad", PITH_E_ARGUMENT}, {"ab,bc->aa", PITH_E_ARGUMENT}, {"ab->ab", PITH_E_ARGUMENT}, {"a1,ab->b", PITH_E_ARGUMENT}, {"abcdefghi,a->a", PITH_E_ARGUMENT},
+        {"ab,cd,ef->a", PITH_E_ARGUMENT}, {"abc,bc->a", PITH_E_SHAPE}, {"ab,cb->ac", PITH_E_SHAPE}, {"ab,bc->ac", PITH_OK}};
+    for (size_t i = 0; i < PITH_COUNT(refused); i++) {
+        pith_tape_step(tape, 1);
+        pith_var *y = pith_var_einsum(drawn(tape, 1, PITH_DIMS(2, 3)), drawn(tape, 2, PITH_DIMS(3, 4)), refused[i].spec);
+        assert_true((y != NULL) == (refused[i].status == PITH_OK));
+        assert_int_equal(pith_tape_status(tape), refused[i].status);
+    }
+    pith_tape_free(tape);
+    pith_ctx_free(ctx);
+}
+
+/* Pooling of one to three dimensions by plain loops; windows (2, 3, 2), with padding (1, 2, 0) where the size has room for it. */
+static void test_pooling(void **state)
+{
+    (void)state;
+    static const size_t dims[][3] = {{4, 5, 6}, {1, 3, 2}, {3, 1, 5}, {7, 7, 7}};
+    pith_ctx *ctx = test_ctx(2);
+    pith_tape *tape;
+    assert_ok(ctx, pith_tape_new(ctx, 7, &tape));
+    const pith_pool_window w = {.size = {2, 3, 2}, .stride = {2, 1, 3}, .padding = {1, 2, 0}};
+    for (size_t c = 0; c < 3 * PITH_COUNT(dims); c++) {
+        int n_space = 1 + (int)(c % 3);
+        size_t x_dims[5] = {2, 3}, in[3] = {1, 1, 1}, size[3] = {1, 1, 1}, stride[3] = {1, 1, 1}, padding[3] = {0}, out[3] = {1, 1, 1};
+        for (int d = 0; d < n_space; d++) {
+            x_dims[2 + d] = in[d] = dims[c / 3][d];
+            size[d] = w.size[d], stride[d] = w.stride[d], padding[d] = w.padding[d];
+            out[d] = (in[d] + 2 * padding[d] - size[d]) / stride[d] + 1;
+        }
+        pith_var *x = drawn(tape, c, n_space + 2, x_dims), *max = pith_var_max_pool(x, &w), *mean = pith_var_avg_pool(x, &w);
+        assert_true(max && mean && max->n_dims == n_space + 2);
+        for (int d = 0; d < n_space; d++) assert_true(max->dims[2 + d] == out[d] && mean->dims[2 + d] == out[d]);
+        for (size_t o = 0; o < max->count; o++) {
+            size_t plane = o / (out[0] * out[1] * out[2]), n = 0, k[3];
+            double largest = -INFINITY, sum = 0;
+            for (k[0] = 0; k[0] < size[0]; k[0]++)
+                for (k[1] = 0; k[1] < size[1]; k[1]++)
+                    for (k[2] = 0; k[2] < size[2]; k[2]++) {
+                        size_t a = o / (out[1] * out[2]) % out[0] * stride[0] + k[0] - padding[0], b = o / out[2] % out[1] * stride[1] + k[1] - padding[1], e = o % out[2] * stride[2] + k[2] - padding[2];
+                        if (a >= in[0] || b >= in[1] || e >= in[2]) continue;
+                        double v = (double)x->data[((plane * in[0] + a) * in[1] + b) * in[2] + e];
+                        largest = fmax(largest, v);
+                        sum += v;
+                        n++;
+                    }
+            assert_near((double)max->data[o], largest, 0);
+            assert_near((double)mean->data[o], sum / (double)n, 1e-6);
+        }
+    }
+    static const struct { pith_pool_window w; int n_dims; size_t dims[6]; } wrong[] = {
+        {{.size = {2, 2}}, 5, {1, 1, 4, 4, 4}}, {{.size = {2, 2, 2}, .padding = {2}}, 5, {1, 1, 4, 4, 4}}, {{.size = {5}}, 3, {1, 1, 4}}, {{.size = {1, 1, 1}}, 6, {1, 1, 2, 2, 2, 2}}, {{.size = {1}}, 2, {1, 1}}, {{.size = {1, 1}}, 4, {1, 1, 0, 3}}};
+    for (size_t i = 0; i < PITH_COUNT(wrong); i++) {
+        pith_tape_step(tape, 1);
+        assert_null(pith_var_avg_pool(pith_tape_fill(tape, 0, wrong[i].n_dims, wrong[i].dims), &wrong[i].w));
+        assert_int_equal(pith_tape_status(tape), PITH_E_SHAPE);
+    }
+    pith_tape_free(tape);
+    pith_ctx_free(ctx);
+}
+
 static void test_space(void **state)
 {
     (void)state;
@@ -290,6 +396,6 @@ static void test_gated(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_functions), cmocka_unit_test(test_products), cmocka_unit_test(test_space), cmocka_unit_test(test_rows), cmocka_unit_test(test_recurrent), cmocka_unit_test(test_scan), cmocka_unit_test(test_gated)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_functions), cmocka_unit_test(test_products), cmocka_unit_test(test_einsum), cmocka_unit_test(test_space), cmocka_unit_test(test_pooling), cmocka_unit_test(test_rows), cmocka_unit_test(test_recurrent), cmocka_unit_test(test_scan), cmocka_unit_test(test_gated)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

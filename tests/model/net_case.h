@@ -12,7 +12,7 @@
 typedef struct net_case {
     const char *name, *settings;  /* a small one */
     int n_in, n_out;              /* dimensions of x and of the result; n_in 0: run makes the input */
-    size_t in[4], out[4];
+    size_t in[5], out[5];
     pith_var *(*run)(pith_net *net); /* NULL: of x, which is normal */
     double tolerance;             /* of gradients; 0: 5e-3 of the largest */
     float rate;                   /* of the training; 0: 0.01 */

@@ -181,13 +181,25 @@ static void add_back(void *arg, size_t from, size_t to, int worker)
     w->kernels->gemm(to - from, cols, w->n_rows, w->gy + from * rows + w->row0, rows, w->dense, cols, w->gx + from * cols, cols, w->row0 > 0);
 }
 
+/* By all rows, dense: what the gradient is taken through. */
+static pith_var *remake(pith_var *y)
+{
+    static const pith_op rows = {"operator_rows", NULL};
+    const pith_operator *op = ((const fixed_attr *)y->attr)->op;
+    pith_var *w = pith_op_value(y->tape, &rows, NULL, 0, PITH_DIMS(op->n_rows, op->n_cols), 0);
+    if (!w) return NULL;
+    fixed_work work = {.op = op, .kernels = pith_kernels_get(pith_tape_ctx(y->tape)), .dense = w->data};
+    pith_op_ranges(y->tape, op->n_rows, PITH_CEIL_DIV(ROUND_VALUES, op->n_cols), make_dense, &work);
+    return pith_var_linear(y->in[0], w, NULL);
+}
+
 static void fixed_backward(pith_var *y, pith_var *gy, pith_var **gx)
 {
     static const pith_op back = {"operator_back", NULL};
     const pith_operator *op = ((const fixed_attr *)y->attr)->op;
     pith_var *x = y->in[0];
     pith_tape *tape = y->tape;
-    if (pith_op_once(y)) return;
+    if (pith_op_remake(y, gy, remake)) return;
     pith_var *g = pith_op_value(tape, &back, NULL, 0, x->n_dims, x->dims, 0);
     pith_block *block = g ? pith_op_take(tape, PITH_MIN(DENSE_ROWS, op->n_rows) * op->n_cols) : NULL;
     if (!block) return;
@@ -252,4 +264,56 @@ pith_var *pith_operator_record_rows(pith_tape *tape, const pith_operator *op, co
     fixed_work w = {.op = op, .kernels = pith_kernels_get(pith_tape_ctx(tape)), .dense = y->data, .ids = ids};
     pith_op_ranges(tape, n, PITH_CEIL_DIV(ROUND_VALUES, op->n_cols), take_rows, &w);
     return y;
+}
+
+/* ---- sums of parts ---------------------------------------------------------------------------- */
+
+static bool is_matrix(const pith_var *v, size_t n_rows, size_t n_cols) { return v->n_dims == 2 && v->dims[0] == n_rows && v->dims[1] == n_cols; }
+
+static bool parts_fit(const pith_weight_parts *w)
+{
+    const pith_var *l = w->left, *r = w->right, *book = w->codebook;
+    if (w->stored && (w->stored->n_rows != w->n_rows || w->stored->n_cols != w->n_cols)) return false;
+    if (w->dense && !is_matrix(w->dense, w->n_rows, w->n_cols)) return false;
+    if (!l != !r || (l && (l->n_dims != 2 || !is_matrix(l, w->n_rows, l->dims[1]) || !is_matrix(r, l->dims[1], w->n_cols)))) return false;
+    if (w->sparse && w->sparse->n_dims != 1) return false;
+    return !book || (book->n_dims == 2 && book->dims[1] > 0 && w->n_cols % book->dims[1] == 0);
+}
+
+/* The dense matrix of the parts that are multiplied as one; NULL, too, where there are none. */
+static pith_var *spread_parts(const pith_weight_parts *w, pith_tape *tape)
+{
+    pith_var *sum = w->dense;
+    size_t n_places;
+    if (w->sparse) {
+        if (!pith_mul(w->n_rows, w->n_cols, &n_places) || n_places > INT32_MAX)
+            return pith_op_fail(tape, PITH_E_LIMIT, "weight: a sparse part of %zu x %zu has more than 2^31 places; part the matrix by rows", w->n_rows, w->n_cols);
+        pith_var *column = pith_var_reshape(w->sparse, PITH_DIMS(w->sparse->count, 1));
+        pith_var *spread = pith_var_reshape(pith_var_index_add(column, w->place, n_places), PITH_DIMS(w->n_rows, w->n_cols));
+        sum = sum ? pith_var_add(sum, spread) : spread;
+    }
+    if (w->codebook && pith_tape_status(tape) == PITH_OK) {
+        pith_var *runs = pith_var_rows(w->codebook, w->code, PITH_DIMS(w->n_rows, w->n_cols / w->codebook->dims[1]));
+        runs = pith_var_reshape(runs, PITH_DIMS(w->n_rows, w->n_cols));
+        sum = sum ? pith_var_add(sum, runs) : runs;
+    }
+    return sum;
+}
+
+pith_var *pith_weight_record(const pith_weight_parts *w, pith_var *x)
+{
+    if (!x) return NULL;
+    pith_tape *tape = x->tape;
+    if (!w->n_rows || !w->n_cols || !parts_fit(w))
+        return pith_op_fail(tape, PITH_E_SHAPE, "weight: parts of a %zu x %zu matrix have other shapes (dense %s, left %s, right %s, sparse %s, codebook %s)", w->n_rows, w->n_cols, w->dense ? PITH_SHAPE(w->dense) : "-",
+                            w->left ? PITH_SHAPE(w->left) : "-", w->right ? PITH_SHAPE(w->right) : "-", w->sparse ? PITH_SHAPE(w->sparse) : "-", w->codebook ? PITH_SHAPE(w->codebook) : "-");
+    if (x->n_dims < 1 || x->dims[x->n_dims - 1] != w->n_cols) return pith_op_fail(tape, PITH_E_SHAPE, "weight: %zu x %zu weights do not take %s", w->n_rows, w->n_cols, PITH_SHAPE(x));
+    pith_var *terms[3] = {0};
+    size_t n = 0;
+    if (w->stored) terms[n++] = pith_operator_record(w->stored, x);
+    if (w->dense || w->sparse || w->codebook) terms[n++] = pith_var_linear(x, spread_parts(w, tape), NULL);
+    if (w->left) terms[n++] = pith_var_linear(pith_var_linear(x, w->right, NULL), w->left, NULL);
+    if (!n) return pith_op_fail(tape, PITH_E_ARGUMENT, "weight: a %zu x %zu matrix without parts", w->n_rows, w->n_cols);
+    for (size_t i = 1; i < n; i++) terms[0] = pith_var_add(terms[0], terms[i]);
+    return terms[0];
 }

@@ -26,6 +26,23 @@ pith_var *pith_operator_record(const pith_operator *op, pith_var *x);
 /** ids [count of dims], in 0..n_rows-1 -> [dims.., n_cols]: rows of W.  Failing: PITH_E_ARGUMENT, an id out of range. */
 pith_var *pith_operator_record_rows(pith_tape *tape, const pith_operator *op, const int32_t *ids, int n_dims, const size_t *dims);
 
+/* A matrix W [n_rows, n_cols] as the sum of parts that are there (not NULL); those on the tape are trained where they need a
+ * gradient. */
+typedef struct pith_weight_parts {
+    size_t n_rows, n_cols;
+    const pith_operator *stored;  /* in any form: low-bit, outliers, f16 …, or over a parameter; must stay until the step ends */
+    pith_var *dense;              /* [n_rows, n_cols] */
+    pith_var *left, *right;       /* low rank, left right: [n_rows, rank], [rank, n_cols] */
+    pith_var *sparse;             /* [n]: value i stands at place[i] = row n_cols + column; equal places add up */
+    const int32_t *place;
+    pith_var *codebook;           /* [codes, d], d divides n_cols: run i of d values of a row is codebook[code[i]] */
+    const int32_t *code;          /* [n_rows n_cols / d] */
+} pith_weight_parts;
+/** x [.., n_cols] -> W x [.., n_rows].  Sparse values and codes are spread into a dense matrix for the step; low rank goes
+ *  through its rank, and what is stored stays as it is.  Indices are copied.  NULL: PITH_E_SHAPE, PITH_E_ARGUMENT (no part, an
+ *  index out of range), PITH_E_LIMIT (a sparse part of 2^31 places or more) */
+pith_var *pith_weight_record(const pith_weight_parts *w, pith_var *x);
+
 /* Symmetric whole numbers times a scale for each group of a row's values: the simplest low-bit form. */
 typedef struct pith_round_groups {
     unsigned bits;                /* 2 to 8: -2^(bits-1)+1 .. 2^(bits-1)-1 */
