@@ -44,6 +44,7 @@ struct pith_ffmpeg {
     int stream;
     bool flushing;                     /* the file is at its end, the decoder still holds frames */
     size_t width, height, stride, n;   /* n: frames given */
+    size_t n_promised;                 /* about as many as the file's head says; 0: it does not */
     uint8_t *planes;                   /* [3, height, stride]: sws_scale may write beyond a row's width */
 };
 
@@ -164,6 +165,9 @@ static pith_status open_decoder(pith_ffmpeg *f, pith_video_info *info)
     AVRational rate = stream->avg_frame_rate.num > 0 && stream->avg_frame_rate.den > 0 ? stream->avg_frame_rate : (AVRational){0, 1};
     *info = (pith_video_info){.width = f->width, .height = f->height, .rate_num = (uint32_t)rate.num, .rate_den = (uint32_t)rate.den,
                               .n_frames = stream->nb_frames > 0 ? (size_t)stream->nb_frames : 0};
+    f->n_promised = info->n_frames;
+    if (!f->n_promised && rate.num && f->file->duration > 0 && f->file->duration_estimation_method == AVFMT_DURATION_FROM_STREAM)
+        f->n_promised = (size_t)((double)f->file->duration / AV_TIME_BASE * rate.num / rate.den);
     snprintf(info->codec, sizeof info->codec, "%s", f->codec.avcodec_get_name(p->codec_id));
     return PITH_OK;
 }
@@ -241,11 +245,22 @@ static pith_status convert(pith_ffmpeg *f)
     return rows == p->height ? PITH_OK : failed(f, rows < 0 ? rows : AVERROR_INVALIDDATA, "cannot be made RGB");
 }
 
+/* Most formats end anywhere without complaint, and lists of edits or a longer sound make a head promise more than there is. */
+static void look_at_end(pith_ffmpeg *f)
+{
+    if (f->n + 2 + f->n_promised / 50 < f->n_promised)
+        pith_log(f->ctx, PITH_LOG_WARN, "%s: ends after %zu frames, its head promises about %zu: is it cut off?", f->what, f->n, f->n_promised);
+    f->n_promised = 0; /* said once */
+}
+
 pith_status pith_ffmpeg_next(pith_ffmpeg *f, uint8_t *rgb, bool *got)
 {
     static const int red_green_blue[3] = {2, 0, 1};
     PITH_TRY(decode(f, got));
-    if (!*got) return PITH_OK;
+    if (!*got) {
+        look_at_end(f);
+        return PITH_OK;
+    }
     pith_status status = convert(f);
     f->util.av_frame_unref(f->picture);
     PITH_TRY(status);

@@ -43,9 +43,10 @@ typedef struct pith_video_info {
  *  to install), PITH_E_IO, PITH_E_MEMORY */
 pith_status pith_video_open(pith_ctx *ctx, const char *path, pith_video **video);
 const pith_video_info *pith_video_about(const pith_video *video);
-/** The next frame, in the order of display: rgb u8 [3, height, width].  *got: false at the end.
- *  @return PITH_E_CORRUPT with the number of the frame: damaged (also what a decoder would patch over), cut off, of another
- *  size; PITH_E_MEMORY */
+/** The next frame, in the order of display: rgb u8 [3, height, width].  *got: false at the end; a warning where the file's
+ *  head promised more, for most formats do not tell an early end.
+ *  @return PITH_E_CORRUPT with the number of the frame: damaged (also where the decoder patched it over and says so), cut
+ *  off, of another size; PITH_E_MEMORY */
 pith_status pith_video_next(pith_video *video, uint8_t *rgb, bool *got);
 /** NULL is allowed. */
 void pith_video_close(pith_video *video);

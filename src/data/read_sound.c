@@ -53,7 +53,7 @@ static pith_status check_wav(pith_ctx *ctx, const char *what, const uint8_t *byt
         if (is_data) {
             if (block && size % block) return pith_fail(ctx, PITH_E_CORRUPT, "%s: offset %zu: %zu bytes are no whole number of frames of %zu", what, at, size, block);
             if (block) *frames = size / block;
-            if (piped) pith_log(ctx, PITH_LOG_INFO, "%s: its lengths were never filled in; read to the end of the file", what);
+            if (piped) pith_log(ctx, PITH_LOG_WARN, "%s: its lengths were never filled in; read to the end of the file", what);
             return PITH_OK;
         }
         at += CHUNK_HEAD + size + size % 2;

@@ -89,7 +89,7 @@ static pith_status take_parameter(pith_y4m *y, const uint8_t *text, size_t n)
         if (is_text(text, n, "XCOLORRANGE=FULL")) f->full_range = true;
         return PITH_OK;
     case 'I':
-        if (left == 1 && (rest[0] == 't' || rest[0] == 'b' || rest[0] == 'm')) pith_log(y->ctx, PITH_LOG_INFO, "%s: interlaced; its frames are taken as they are", y->what);
+        if (left == 1 && (rest[0] == 't' || rest[0] == 'b' || rest[0] == 'm')) pith_log(y->ctx, PITH_LOG_WARN, "%s: interlaced; its frames are taken as they are", y->what);
         return PITH_OK;
     case 'A':
         return PITH_OK;
