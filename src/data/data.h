@@ -50,6 +50,8 @@ typedef struct pith_field {
  *   sound    f32 [1, samples] in -1..1, at the set's rate
  *   caption  u8 [length]: text, padded with zeros;  words  i32 [length]: the same in word ids, 0 ends it
  *   text     u8, no dims: one corpus, n is its bytes; u8 [length]: texts, padded with zeros
+ *   layout   i32 [rows, 6]: on pages, what stands where: kind (0: no more rows), x, y, width, height in pixels, and where in
+ *            the text: a letter its byte, a bar its value, a rule -1
  *   answer   i32 [questions, 2]: where in the text each answer begins, and its bytes
  *   tokens, target  i32 [length]: sequence tasks; target is what follows, -1 where that is not asked
  *   input    f32 [length, 2] and target f32: the adding task
@@ -76,6 +78,9 @@ typedef struct pith_dataset_options {
     size_t frames;                    /* of clips; 0: 16 */
     size_t length;                    /* of made sequences, and of sound in samples; 0: the usual one */
     size_t pairs;                     /* of keys and values in assoc and recall; 0: the usual number */
+    size_t columns;                   /* of pages, 1 to 3; 0: 1 */
+    size_t text_size;                 /* of letters on pages, in pixels; 0: 6, 8, 10, 12 or 14, by page */
+    float noise;                      /* on pages: standard deviation of a pixel, of 0..255 */
 } pith_dataset_options;
 
 /** Open a set of the table by name, split "train" or "test" ("all" too where a set is every combination there is), or

@@ -78,6 +78,7 @@ static pith_status fill_request(pith_ctx *ctx, const pith_data_set *set, const c
         .ctx = ctx, .set = set, .split = train ? PITH_SPLIT_TRAIN : test ? PITH_SPLIT_TEST : PITH_SPLIT_ALL,
         .seed = o->seed ? o->seed : USUAL_SEED, .n = o->n ? o->n : o->quick ? quick : usual,
         .size = o->size ? o->size : set->size ? set->size : 32, .frames = o->frames ? o->frames : 16, .length = o->length, .pairs = o->pairs,
+        .columns = o->columns, .text_size = o->text_size, .noise = o->noise,
     };
     return PITH_OK;
 }

