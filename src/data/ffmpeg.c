@@ -59,7 +59,7 @@ static pith_status load(pith_ffmpeg *f)
     PITH_TRY(pith_library_open(f->ctx, f->what, LIBRARY_NAME("avcodec", LIBAVCODEC_VERSION_MAJOR), PACKAGE_NAME("avcodec", LIBAVCODEC_VERSION_MAJOR), codec_names, &f->codec));
     PITH_TRY(pith_library_open(f->ctx, f->what, LIBRARY_NAME("swscale", LIBSWSCALE_VERSION_MAJOR), PACKAGE_NAME("swscale", LIBSWSCALE_VERSION_MAJOR), scale_names, &f->scale));
     PITH_TRY(pith_library_open(f->ctx, f->what, util, PACKAGE_NAME("avutil", LIBAVUTIL_VERSION_MAJOR), util_names, &f->util));
-    /* It writes to standard error unless told not to.  Where the caller's program has it loaded for itself, that is its decision. */
+    /* It writes to standard error unless told not to.  Where it was loaded before, by us or for the caller's own use, that is decided. */
     if (before) dlclose(before);
     else f->util.av_log_set_level(AV_LOG_QUIET);
     return PITH_OK;

@@ -4,7 +4,8 @@
 
 pith_status pith_library_open(pith_ctx *ctx, const char *what, const char *file, const char *package, const char *const *names, void *library)
 {
-    void *handle = dlopen(file, RTLD_NOW | RTLD_LOCAL);
+    /* It stays once it is loaded: some of what FFmpeg needs leaks when it is unloaded, and the next file opens at once. */
+    void *handle = dlopen(file, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     memcpy(library, &handle, sizeof handle);
     if (!handle) return pith_fail(ctx, PITH_E_UNSUPPORTED, "%s: this takes %s, which is not installed: apt-get install %s", what, file, package);
     for (size_t i = 0; names[i]; i++) {

@@ -18,7 +18,8 @@
  *  @return PITH_E_UNSUPPORTED: not installed, or without one of them; the sentence begins with `what` and names the Debian
  *  package to install */
 pith_status pith_library_open(pith_ctx *ctx, const char *what, const char *file, const char *package, const char *const *names, void *library);
-/** The handle becomes NULL; one that is NULL is allowed. */
+/** Its functions are not used any more; the library itself stays loaded.  The handle becomes NULL; one that is NULL is
+ *  allowed. */
 void pith_library_close(void *library);
 
 #endif

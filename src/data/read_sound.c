@@ -1,5 +1,5 @@
 /* Sound files, by libsndfile out of memory.  What libsndfile would pass over is checked here: chunks of a WAV that reach
- * beyond its end, samples that are missing at the end. */
+ * beyond its end, damaged pages of an Ogg, samples that are missing at the end. */
 #include <math.h>
 #include <sndfile.h>
 
@@ -59,6 +59,38 @@ static pith_status check_wav(pith_ctx *ctx, const char *what, const uint8_t *byt
         at += CHUNK_HEAD + size + size % 2;
     }
     return pith_fail(ctx, PITH_E_CORRUPT, "%s: offset %zu: ends without a chunk \"data\"", what, end);
+}
+
+/* ---- Ogg's pages ------------------------------------------------------------------------------ */
+
+/* CRC-32 of polynomial 0x04c11db7, not reflected, from 0, with the page's own field (22..25) taken as 0. */
+static uint32_t page_checksum(const uint8_t *page, size_t len)
+{
+    uint32_t table[256], crc = 0;
+    for (uint32_t i = 0; i < 256; i++) {
+        table[i] = i << 24;
+        for (int bit = 0; bit < 8; bit++) table[i] = table[i] << 1 ^ (table[i] >> 31 ? 0x04c11db7u : 0);
+    }
+    for (size_t i = 0; i < len; i++) crc = crc << 8 ^ table[crc >> 24 ^ (i >= 22 && i < 26 ? 0 : page[i])];
+    return crc;
+}
+
+/* Every page is whole, and the last one is marked as the last (RFC 3533): libsndfile looks for the next good page and goes on. */
+static pith_status check_ogg(pith_ctx *ctx, const char *what, const uint8_t *bytes, size_t len)
+{
+    enum { HEAD = 27, LAST = 4 };
+    bool last = false;
+    for (size_t at = 0, n = 0; at < len; at += n) {
+        const uint8_t *page = bytes + at;
+        size_t left = len - at;
+        if (left >= 4 && memcmp(page, "OggS", 4) != 0) return pith_fail(ctx, PITH_E_CORRUPT, "%s: offset %zu: no page of Ogg begins here", what, at);
+        n = left < HEAD ? HEAD : HEAD + page[26];
+        for (size_t i = HEAD, end = n; left >= end && i < end; i++) n += page[i];
+        if (n > left) return pith_fail(ctx, PITH_E_CORRUPT, "%s: offset %zu: cut off: a page of %zu bytes or more, %zu are left", what, at, n, left);
+        if (page_checksum(page, n) != pith_le32(page + 22)) return pith_fail(ctx, PITH_E_CORRUPT, "%s: offset %zu: a page is damaged, its checksum differs", what, at);
+        last = page[5] & LAST;
+    }
+    return last ? PITH_OK : pith_fail(ctx, PITH_E_CORRUPT, "%s: offset %zu: cut off: its last page is not marked as the last", what, len);
 }
 
 /* ---- a file in memory, as libsndfile wants it ------------------------------------------------- */
@@ -150,6 +182,7 @@ pith_status pith_sound_read(pith_ctx *ctx, const char *what, const uint8_t *byte
     if (!wav && !flac && !ogg) return pith_fail(ctx, PITH_E_FORMAT, "%s: offset 0: no WAV, FLAC or Ogg file", what);
     size_t frames = SIZE_MAX;
     if (wav) PITH_TRY(check_wav(ctx, what, bytes, len, &frames));
+    if (ogg) PITH_TRY(check_ogg(ctx, what, bytes, len));
     library l;
     PITH_TRY(pith_library_open(ctx, what, "libsndfile.so.1", "libsndfile1", names, &l));
     memory m = {.bytes = bytes, .len = (sf_count_t)len};

@@ -187,8 +187,19 @@ static void test_flac_and_ogg(void **state)
     }
     if (error > 0.02 * power) fail_msg("Vorbis differs by %.3f of the power", error / power);
     pith_sound_free(ctx, &s);
-    assert_int_not_equal(pith_sound_read(ctx, "file", w.bytes, (size_t)w.len / 2, &s), PITH_OK);
-    assert_int_not_equal(pith_sound_read(ctx, "file", w.bytes, 40, &s), PITH_OK);
+    len = (size_t)w.len;
+    for (size_t cut = 0; cut < len; cut += 1 + len / 97) {
+        uint8_t *copy = exact(w.bytes, cut);
+        assert_int_not_equal(pith_sound_read(ctx, "file", copy, cut, &s), PITH_OK);
+        assert_says(ctx, "offset");
+        free(copy);
+    }
+    for (size_t at = 0; at < len; at += 1 + len / 50) { /* each page has a checksum */
+        w.bytes[at] ^= 0x10;
+        assert_int_not_equal(pith_sound_read(ctx, "file", w.bytes, len, &s), PITH_OK);
+        assert_says(ctx, "offset");
+        w.bytes[at] ^= 0x10;
+    }
     pith_ctx_free(ctx);
 }
 
