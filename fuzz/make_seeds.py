@@ -362,6 +362,53 @@ def data():
         yield b"\7" + text
 
 
+# ---- sound and Y4M ----
+
+def wav_file(codec, bits, channels, content, extra=b"", rate=8000):
+    block = channels * bits // 8
+    fmt = struct.pack("<HHIIHH", codec, channels, rate, rate * block, block, bits)
+    chunks = b"".join(name + struct.pack("<I", len(body)) + body + bytes(len(body) % 2) for name, body in ((b"fmt ", fmt + extra), (b"LIST", b"abc"), (b"data", content)))
+    return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks
+
+
+# STREAMINFO of a FLAC (RFC 9639) and nothing after it.
+FLAC = b"fLaC\x80\0\0\x22" + struct.pack(">HH", 4096, 4096) + bytes(6) + struct.pack(">Q", 8000 << 44 | 1 << 41 | 15 << 36) + bytes(16)
+
+
+def media():
+    rng = random.Random(7)
+    for flag in (b"\0", b"\2"):
+        for codec, bits, channels in ((1, 16, 1), (1, 8, 2), (1, 24, 2), (3, 32, 1), (3, 64, 2), (6, 8, 1), (7, 8, 1)):
+            content = struct.pack("<6d", *(k / 8 for k in range(6))) if bits == 64 else struct.pack("<12f", *(k / 16 for k in range(12))) if bits == 32 else rng.randbytes(48)
+            yield flag + wav_file(codec, bits, channels, content)
+        yield flag + wav_file(0xFFFE, 16, 2, rng.randbytes(40), struct.pack("<HHI", 22, 16, 3) + bytes.fromhex("0100000000001000800000aa00389b71"))
+        yield flag + wav_file(17, 4, 1, rng.randbytes(256), struct.pack("<HH", 2, 505))
+        yield flag + wav_file(1, 16, 1, rng.randbytes(40))[:-7]
+        yield flag + wav_file(1, 16, 1, rng.randbytes(40)).replace(struct.pack("<I", 40), b"\xff" * 4)
+    yield b"\0" + FLAC
+    for head, size in (("W4 H2 F25:1 Ip A0:0 C420jpeg", 12), ("W3 H3 C420mpeg2 XCOLORRANGE=FULL", 17), ("W3 H2 C422", 14), ("H2 W3 C444", 18), ("W3 H2 Cmono It", 6)):
+        yield b"\1YUV4MPEG2 " + head.encode() + b"\n" + b"".join(b"FRAME\n" + rng.randbytes(size) for _ in range(2))
+    yield b"\1YUV4MPEG2 W3 H2 Cmono\nFRAME Ip\nabcdefFRAME\nabc"
+    yield b"\1YUV4MPEG2 W99999 H99999 C420p10\n"
+
+
+# ---- checkpoints ----
+
+def edit(offset, content):
+    return struct.pack("<HB", offset, len(content) - 1) + content
+
+
+def checkpoint():
+    yield b"\1"
+    for flag in (b"\0", b"\1"):
+        for offset in list(range(0, 128, 8)) + [200, 400, 1000, 2000]:
+            yield flag + edit(offset, b"\xff" * 8)
+            yield flag + edit(offset, b"\1")
+        for end in (0, 31, 32, 40, 56, 500, 40000):
+            yield flag + struct.pack("<HB", end, 128)
+    yield b"\1" + edit(32, struct.pack("<Q", 3)) + edit(56, struct.pack("<Q", 1 << 63))
+
+
 # ---- cards ----
 
 def card():
@@ -380,7 +427,7 @@ def card():
     yield b"\0%YAML 9.9\n--- !!binary |\n  =\n"
 
 
-TARGETS = {f.__name__: f for f in (card, config, data, folder, gguf, pith, rans, safetensors, tokenizer)}
+TARGETS = {f.__name__: f for f in (card, checkpoint, config, data, folder, gguf, media, pith, rans, safetensors, tokenizer)}
 
 
 def write(folder, name):

@@ -6,13 +6,14 @@
 
 typedef struct data_args {
     const char *action, *name, *split;
-    int64_t seed, n;
+    int64_t seed, n, size, frames, length, columns, text_size;
+    double noise;
     bool quick;
 } data_args;
 
 static const pith_positional positionals[] = {
     {"ACTION", PITH_ARG_TEXT, offsetof(data_args, action), true, "list (the default), get or info"},
-    {"NAME", PITH_ARG_TEXT, offsetof(data_args, name), true, "get and info: the data set; info also takes folder:PATH, a folder of images"},
+    {"NAME", PITH_ARG_TEXT, offsetof(data_args, name), true, "get and info: the data set; info also takes a folder of your own: folder:PATH (images), sounds:PATH, videos:PATH"},
     {0},
 };
 
@@ -20,6 +21,12 @@ static const pith_arg options[] = {
     {"split", 0, PITH_ARG_TEXT, "SPLIT", offsetof(data_args, split), .fallback = "train", .help = "info: train or test"},
     {"seed", 0, PITH_ARG_INT, "N", offsetof(data_args, seed), .fallback = "7", .min = 1, .max = 9e15, .help = "info: the seed of sets that are made"},
     {"items", 0, PITH_ARG_INT, "N", offsetof(data_args, n), .min = 0, .max = 1e9, .help = "info: open only this many; none: the usual number"},
+    {"size", 0, PITH_ARG_INT, "N", offsetof(data_args, size), .min = 0, .max = 512, .help = "info: height and width of images that are made or cut out; none: the set's usual one"},
+    {"frames", 0, PITH_ARG_INT, "N", offsetof(data_args, frames), .min = 0, .max = 512, .help = "info: of clips; none: 16"},
+    {"length", 0, PITH_ARG_INT, "N", offsetof(data_args, length), .min = 0, .max = 1 << 20, .help = "info: of sequences, or of sound in samples; none: the set's usual one"},
+    {"columns", 0, PITH_ARG_INT, "N", offsetof(data_args, columns), .min = 0, .max = 3, .help = "info pages: columns of text; none: 1"},
+    {"text-size", 0, PITH_ARG_INT, "N", offsetof(data_args, text_size), .min = 0, .max = 48, .help = "info pages: letters of this many pixels; none: 6 to 14, by page"},
+    {"noise", 0, PITH_ARG_REAL, "X", offsetof(data_args, noise), .min = 0, .max = 128, .help = "info pages: standard deviation of a pixel, of 0..255; none: 0"},
     {"quick", 0, PITH_ARG_FLAG, NULL, offsetof(data_args, quick), .help = "info: the small form that tests use"},
     {0},
 };
@@ -28,6 +35,7 @@ static const pith_example examples[] = {
     {"pith data", "what there is to train on, and whether it is here"},
     {"pith data get mnist", "fetch it into the cache, once"},
     {"pith data info scenes32 --quick", "its shape, licence and first item"},
+    {"pith data info pages --columns 2 --size 384", "pages of two columns, 384 pixels a side, and the text of the first"},
     {0},
 };
 
@@ -71,7 +79,7 @@ static pith_status list_text(pith_cli *cli)
     pith_table *t = pith_table_new(cli->ctx, "llrlll");
     if (!t) return PITH_E_MEMORY;
     pith_status status = pith_table_row(t, "kind\tname\titems\tsource\there\twhat");
-    for (int kind = 0; kind <= PITH_DATA_ROWS && status == PITH_OK; kind++)
+    for (int kind = 0; kind <= PITH_DATA_SOUND && status == PITH_OK; kind++)
         for (size_t i = 0; i < pith_data_count() && status == PITH_OK; i++) {
             pith_data_info info;
             char items[32] = "";
@@ -139,6 +147,7 @@ static void print_sample(const pith_dataset *ds, const pith_field *f, size_t lim
 static pith_status info_text(pith_cli *cli, const pith_dataset *ds)
 {
     printf("%s, split \"%s\": %zu %s\n", ds->name, ds->split, ds->n, ds->fields[0].n_dims || ds->n_fields > 1 ? "items" : "bytes");
+    if (ds->rate) printf("rate       %zu samples a second\n", ds->rate);
     printf("source     %s\nlicence    %s\nhash       %016llx (XXH3 over names, shapes and bytes)\n\n", ds->source, ds->licence, (unsigned long long)pith_dataset_hash(ds));
     pith_table *t = pith_table_new(cli->ctx, "lllrrr");
     if (!t) return PITH_E_MEMORY;
@@ -184,6 +193,7 @@ static pith_status info_json(pith_cli *cli, const pith_dataset *ds)
     cJSON_AddStringToObject(j, "licence", ds->licence);
     cJSON_AddStringToObject(j, "hash", hash);
     pith_json_number(j, "n", (double)ds->n);
+    if (ds->rate) pith_json_number(j, "rate", (double)ds->rate);
     cJSON *fields = cJSON_AddArrayToObject(j, "fields");
     for (size_t i = 0; i < ds->n_fields; i++) {
         const pith_field *f = &ds->fields[i];
@@ -215,13 +225,14 @@ static void print_files(size_t i)
 
 static pith_status show_info(pith_cli *cli, const data_args *a)
 {
-    pith_dataset_options o = {.seed = (uint64_t)a->seed, .n = (size_t)a->n, .quick = a->quick};
+    pith_dataset_options o = {.seed = (uint64_t)a->seed, .n = (size_t)a->n, .quick = a->quick, .size = (size_t)a->size, .frames = (size_t)a->frames, .length = (size_t)a->length,
+                              .columns = (size_t)a->columns, .text_size = (size_t)a->text_size, .noise = (float)a->noise};
     pith_dataset *ds;
     PITH_TRY(pith_dataset_open(cli->ctx, a->name, a->split, &o, &ds));
     pith_terminal_clear(cli->terminal);
     pith_status status = cli->globals.json ? info_json(cli, ds) : info_text(cli, ds);
     size_t i;
-    if (status == PITH_OK && !cli->globals.json && strncmp(a->name, "folder:", 7) != 0 && pith_data_find(cli->ctx, a->name, &i) == PITH_OK) print_files(i);
+    if (status == PITH_OK && !cli->globals.json && !strchr(a->name, ':') && pith_data_find(cli->ctx, a->name, &i) == PITH_OK) print_files(i);
     pith_dataset_free(ds);
     return status;
 }

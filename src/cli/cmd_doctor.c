@@ -150,7 +150,7 @@ static pith_status run(pith_cli *cli, void *args)
     bool ok = true;
     for (size_t i = 0; i < n; i++) ok &= !results[i].present || results[i].agrees;
     bool have_memory = sysinfo(&memory) == 0;
-    pith_lapack_version(lapack, sizeof lapack);
+    pith_lapack_version(ctx, lapack, sizeof lapack);
     pcre2_config(PCRE2_CONFIG_VERSION, pcre);
     const struct { const char *name; bool has; } features[] = {
         {"avx2", cpu->avx2}, {"avx512", cpu->avx512}, {"avx512_vnni", cpu->avx512_vnni}, {"avx512_bf16", cpu->avx512_bf16},

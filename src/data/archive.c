@@ -1,10 +1,10 @@
 /* Compressed files and archives, by libarchive.  It allocates outside pith_alloc: some MB for a decoder's window.
  *
- * It is loaded when an archive is opened: it brings a dozen more libraries, and few who run a model ever unpack a data set. */
+ * It is loaded (base/library.h) when an archive is opened: it brings a dozen more libraries, and few who run a model ever unpack a data set. */
 #include <archive.h>
 #include <archive_entry.h>
-#include <dlfcn.h>
 
+#include "base/library.h"
 #include "data/readers.h"
 
 #define MAX_ENTRY ((size_t)1 << 30)
@@ -20,22 +20,9 @@
 
 typedef struct library {
     void *handle;
-#define X(name) __typeof__(&name) name;
-    FUNCTIONS(X)
-#undef X
+    FUNCTIONS(PITH_LIBRARY_MEMBER)
 } library;
-
-static pith_status open_library(pith_ctx *ctx, const char *what, library *l)
-{
-    *l = (library){.handle = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL)};
-    bool ok = l->handle != NULL;
-#define X(name) if (ok) ok = (*(void **)&l->name = dlsym(l->handle, #name)) != NULL;
-    FUNCTIONS(X)
-#undef X
-    if (ok) return PITH_OK;
-    if (l->handle) dlclose(l->handle);
-    return pith_fail(ctx, PITH_E_UNSUPPORTED, "%s: unpacking it takes libarchive (%s), which is not installed: apt-get install libarchive13", what, LIBRARY);
-}
+static const char *const names[] = {FUNCTIONS(PITH_LIBRARY_NAME) NULL};
 
 static pith_status failed(pith_ctx *ctx, const library *l, const char *what, struct archive *a)
 {
@@ -135,17 +122,17 @@ static pith_status each(pith_ctx *ctx, const library *l, const char *what, const
 pith_status pith_gunzip(pith_ctx *ctx, const char *what, const uint8_t *bytes, size_t len, size_t limit, uint8_t **out, size_t *out_len)
 {
     library l;
-    PITH_TRY(open_library(ctx, what, &l));
+    PITH_TRY(pith_library_open(ctx, what, LIBRARY, "libarchive13", names, &l));
     pith_status status = gunzip(ctx, &l, what, bytes, len, limit, out, out_len);
-    dlclose(l.handle);
+    pith_library_close(&l);
     return status;
 }
 
 pith_status pith_archive_each(pith_ctx *ctx, const char *what, const uint8_t *bytes, size_t len, const pith_archive_visitor *visitor)
 {
     library l;
-    PITH_TRY(open_library(ctx, what, &l));
+    PITH_TRY(pith_library_open(ctx, what, LIBRARY, "libarchive13", names, &l));
     pith_status status = each(ctx, &l, what, bytes, len, false, visitor);
-    dlclose(l.handle);
+    pith_library_close(&l);
     return status;
 }

@@ -47,8 +47,11 @@ typedef struct pith_field {
  *   label    u8, i32: the class; several columns: attributes, -1 where there is none
  *   mask     u8 [height, width]: 0 background, 1 and 2 the objects
  *   track    f32 [frames, 3]: x, y and radius of what moves in a clip, in sides of the picture
+ *   sound    f32 [1, samples] in -1..1, at the set's rate
  *   caption  u8 [length]: text, padded with zeros;  words  i32 [length]: the same in word ids, 0 ends it
  *   text     u8, no dims: one corpus, n is its bytes; u8 [length]: texts, padded with zeros
+ *   layout   i32 [rows, 6]: on pages, what stands where: kind (0: no more rows), x, y, width, height in pixels, and where in
+ *            the text: a letter its byte, a bar its value, a rule -1
  *   answer   i32 [questions, 2]: where in the text each answer begins, and its bytes
  *   tokens, target  i32 [length]: sequence tasks; target is what follows, -1 where that is not asked
  *   input    f32 [length, 2] and target f32: the adding task
@@ -60,6 +63,7 @@ typedef struct pith_dataset {
     char source[256];                 /* a sentence without its stop: "made from seed 7" */
     const char *licence;
     size_t n;                         /* items; text: bytes */
+    size_t rate;                      /* of sound: samples a second */
     pith_field *fields;
     size_t n_fields;
     void *own;                        /* memory of names that are not constant */
@@ -70,14 +74,17 @@ typedef struct pith_dataset_options {
     uint64_t seed;                    /* of sets made by the program; 0: 7.  train and test never share a random number */
     size_t n;                         /* items wanted; 0: the usual number.  Sets that are files give their first n */
     bool quick;                       /* with n 0: a fraction of the usual number, for tests */
-    size_t size;                      /* height and width of made images; 0: 32 */
-    size_t frames;                    /* of made clips; 0: 16 */
-    size_t length;                    /* of made sequences; 0: the usual one */
+    size_t size;                      /* height and width of images; 0: the set's usual one, 32 or as pith data says */
+    size_t frames;                    /* of clips; 0: 16 */
+    size_t length;                    /* of made sequences, and of sound in samples; 0: the usual one */
     size_t pairs;                     /* of keys and values in assoc and recall; 0: the usual number */
+    size_t columns;                   /* of pages, 1 to 3; 0: 1 */
+    size_t text_size;                 /* of letters on pages, in pixels; 0: 6, 8, 10, 12 or 14, by page */
+    float noise;                      /* on pages: standard deviation of a pixel, of 0..255 */
 } pith_dataset_options;
 
 /** Open a set of the table by name, split "train" or "test" ("all" too where a set is every combination there is), or
- *  "folder:PATH", a folder of PNG and JPEG files, classes as its subfolders.  options may be NULL.  Free it before ctx.
+ *  "folder:PATH", a folder of PNG and JPEG files, classes as its subfolders, "sounds:PATH", of WAV, FLAC and Ogg files, or "videos:PATH".  options may be NULL.  Free it before ctx.
  *  @return PITH_E_ARGUMENT (no such set, split or size: the sentence has the nearest name), PITH_E_IO (not there:
  *  the sentence says what to type), PITH_E_CORRUPT, PITH_E_MEMORY, PITH_E_CANCELLED */
 pith_status pith_dataset_open(pith_ctx *ctx, const char *name, const char *split, const pith_dataset_options *options, pith_dataset **ds);
@@ -94,7 +101,7 @@ uint64_t pith_dataset_hash(const pith_dataset *ds);
 
 /* ---- the table -------------------------------------------------------------------------------- */
 
-typedef enum pith_data_kind { PITH_DATA_IMAGES, PITH_DATA_CLIPS, PITH_DATA_SEQUENCES, PITH_DATA_TEXT, PITH_DATA_ROWS } pith_data_kind;
+typedef enum pith_data_kind { PITH_DATA_IMAGES, PITH_DATA_CLIPS, PITH_DATA_SEQUENCES, PITH_DATA_TEXT, PITH_DATA_ROWS, PITH_DATA_SOUND } pith_data_kind;
 const char *pith_data_kind_name(pith_data_kind kind);
 
 /* PARTLY: some of its files are there; a split may open, or the set may be smaller. */

@@ -77,18 +77,30 @@ static pith_status fill_request(pith_ctx *ctx, const pith_data_set *set, const c
     *r = (pith_data_request){
         .ctx = ctx, .set = set, .split = train ? PITH_SPLIT_TRAIN : test ? PITH_SPLIT_TEST : PITH_SPLIT_ALL,
         .seed = o->seed ? o->seed : USUAL_SEED, .n = o->n ? o->n : o->quick ? quick : usual,
-        .size = o->size ? o->size : 32, .frames = o->frames ? o->frames : 16, .length = o->length, .pairs = o->pairs,
+        .size = o->size ? o->size : set->size ? set->size : 32, .frames = o->frames ? o->frames : 16, .length = o->length, .pairs = o->pairs,
+        .columns = o->columns, .text_size = o->text_size, .noise = o->noise,
     };
     return PITH_OK;
 }
 
-static const pith_data_set folder_set = {.name = "folder", .kind = PITH_DATA_IMAGES, .licence = "the folder's own"};
+/* What a user's folder holds, by what is written before its path. */
+static const struct {
+    const char *prefix;
+    pith_folder_open_fn *open;
+    pith_data_set set;
+} folders[] = {
+    {"folder:", pith_image_folder_open, {.name = "folder", .kind = PITH_DATA_IMAGES, .licence = "the folder's own"}},
+    {"sounds:", pith_sound_folder_open, {.name = "sounds", .kind = PITH_DATA_SOUND, .licence = "the folder's own", .n_train = PITH_USUAL_WINDOWS, .n_test = PITH_USUAL_WINDOWS / 10, .n_quick = 256}},
+    {"videos:", pith_film_folder_open, {.name = "videos", .kind = PITH_DATA_CLIPS, .licence = "the folder's own", .n_train = PITH_USUAL_CLIPS, .n_test = PITH_USUAL_CLIPS / 10, .n_quick = 64}},
+};
 
 pith_status pith_dataset_open(pith_ctx *ctx, const char *name, const char *split, const pith_dataset_options *options, pith_dataset **out)
 {
     static const pith_dataset_options usual = {0};
-    const char *folder = strncmp(name, "folder:", 7) == 0 ? name + 7 : NULL;
-    const pith_data_set *set = &folder_set;
+    size_t k = 0;
+    while (k < PITH_COUNT(folders) && strncmp(name, folders[k].prefix, strlen(folders[k].prefix)) != 0) k++;
+    bool folder = k < PITH_COUNT(folders);
+    const pith_data_set *set = folder ? &folders[k].set : NULL;
     if (!folder) {
         size_t i;
         PITH_TRY(pith_data_find(ctx, name, &i));
@@ -102,7 +114,7 @@ pith_status pith_dataset_open(pith_ctx *ctx, const char *name, const char *split
     snprintf(ds->split, sizeof ds->split, "%s", split);
     snprintf(ds->source, sizeof ds->source, "made from seed %llu", (unsigned long long)request.seed);
     ds->fields = pith_calloc(ctx, MAX_FIELDS, sizeof *ds->fields);
-    pith_status status = !ds->fields ? PITH_E_MEMORY : folder ? pith_image_folder_open(&request, folder, ds) : set->open(&request, ds);
+    pith_status status = !ds->fields ? PITH_E_MEMORY : folder ? folders[k].open(&request, name + strlen(folders[k].prefix), ds) : set->open(&request, ds);
     if (status != PITH_OK) {
         pith_dataset_free(ds);
         return status;

