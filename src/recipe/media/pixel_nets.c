@@ -95,20 +95,21 @@ static pith_status measure(nets *m, pith_var *(*nats)(nets *m, size_t n), double
     return PITH_OK;
 }
 
-static pith_status train(nets *m, pith_var *(*loss)(void *, pith_tape *, pith_train_at *), double *parameters)
+static pith_status train(nets *m, pith_var *(*loss)(void *, pith_tape *, pith_train_at *), pith_pixel_figures *f)
 {
     pith_train_options o = pith_run_train_options(m->run);
     pith_train_role role = pith_run_train_role(m->run);
     pith_trainer *trainer;
     size_t n;
     pith_var *const *params = pith_tape_params(m->tape, &n);
-    *parameters = 0;
-    for (size_t i = 0; i < n; i++) *parameters += (double)params[i]->count;
+    for (size_t i = 0; i < n; i++) f->parameters += (double)params[i]->count;
     o.item_name = "images";
     o.user = m;
     role.loss = loss;
     PITH_TRY(pith_trainer_new(m->tape, &o, &role, 1, &trainer));
-    pith_status status = pith_trainer_run(trainer, NULL);
+    pith_train_result result = {0};
+    pith_status status = pith_trainer_run(trainer, &result);
+    f->learn_s = result.seconds;
     pith_trainer_free(trainer);
     return status;
 }
@@ -258,7 +259,7 @@ pith_status pith_pixel_cnn(pith_run *run, const pith_pixels *pixels, size_t widt
     n_coded = PITH_MIN(n_coded, pixels->n_test);
     pith_status status = nets_begin(&m, n_coded);
     if (status == PITH_OK) status = build_cnn(&m, width, n_blocks);
-    if (status == PITH_OK) status = train(&m, cnn_loss, &figures->parameters);
+    if (status == PITH_OK) status = train(&m, cnn_loss, figures);
     if (status == PITH_OK) status = measure(&m, cnn_nats, &figures->ideal);
     if (status == PITH_OK && n_coded) status = code_by_cnn(&m, n_coded, figures);
     nets_free(&m);
@@ -269,9 +270,8 @@ pith_status pith_pixel_cnn(pith_run *run, const pith_pixels *pixels, size_t widt
 
 /* log p of pixels x in -1..1 (a step is 2 / 255) under a logistic distribution of this mean and log scale, cut at the ends:
  * log(s(a) - s(b)) = log s(a) + log s(-b) + log(1 - exp(b - a)), s the sigmoid. */
-static pith_var *log_logistic(const nets *m, pith_var *x, pith_var *mean, pith_var *log_scale, pith_var *low, pith_var *high)
+static pith_var *log_logistic(pith_var *x, pith_var *mean, pith_var *log_scale, pith_var *low, pith_var *high)
 {
-    (void)m;
     const float half = 1 / 255.0f;
     pith_var *sharp = pith_var_exp(pith_var_neg(log_scale)), *off = pith_var_sub(x, mean);
     pith_var *above = pith_var_softplus(pith_var_neg(pith_var_mul(pith_var_affine(off, 1, half), sharp)));
@@ -290,7 +290,7 @@ static pith_var *vae_nats(nets *m, size_t n)
     pith_var *z = pith_var_draw_normal(mean, log_variance);
     pith_var *y = pith_net_run(m->vae, &(pith_net_input){.part = PITH_NET_DECODE, .x = z});
     pith_var *log_scale = pith_var_clamp(pith_var_affine(pith_var_slice(y, 1, 1, 1), 1, -2), -7, 2);
-    pith_var *log_p = log_logistic(m, x, pith_var_slice(y, 1, 0, 1), log_scale, input(m, m->low, n), input(m, m->high, n));
+    pith_var *log_p = log_logistic(x, pith_var_slice(y, 1, 0, 1), log_scale, input(m, m->low, n), input(m, m->high, n));
     pith_var *kl = pith_var_sub(pith_var_add(pith_var_square(mean), pith_var_exp(log_variance)), pith_var_affine(log_variance, 1, 1));
     pith_var *total = pith_var_sub(pith_var_scale(pith_var_sum(kl, PITH_ALL_AXES), 0.5f), pith_var_sum(log_p, PITH_ALL_AXES));
     return pith_var_scale(total, 1 / (float)(n * n_pixels(m)));
@@ -310,7 +310,7 @@ pith_status pith_pixel_vae(pith_run *run, const pith_pixels *pixels, const char 
     *figures = (pith_pixel_figures){0};
     pith_status status = nets_begin(&m, 0);
     if (status == PITH_OK) status = pith_run_net(run, m.tape, "vae", settings, "{\"channels\": 2}", &m.vae);
-    if (status == PITH_OK) status = train(&m, vae_loss, &figures->parameters);
+    if (status == PITH_OK) status = train(&m, vae_loss, figures);
     if (status == PITH_OK) status = measure(&m, vae_nats, &figures->ideal);
     nets_free(&m);
     return status;

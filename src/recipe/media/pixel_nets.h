@@ -16,7 +16,7 @@ typedef struct pith_pixel_figures {
     double bits;                   /* bits a value of a file of the first n_coded images; 0: not coded */
     double encode_s, decode_s;     /* an image */
     bool same;                     /* decoded = coded */
-    double parameters;
+    double parameters, learn_s;
 } pith_pixel_figures;
 
 /** PixelCNN (van den Oord, Kalchbrenner, Kavukcuoglu, arXiv:1601.06759): a 7x7 convolution that sees the pixels before, blocks of

@@ -182,9 +182,8 @@ static pith_status run_net(pith_run *run, const char *row, const pith_pixels *p,
 {
     const settings *s = run->card->settings;
     pith_pixel_figures f;
-    double start = pith_now_s();
     PITH_TRY(cnn ? pith_pixel_cnn(run, p, s->cnn_width, s->cnn_blocks, s->cnn_coded, &f) : pith_pixel_vae(run, p, s->vae_settings, &f));
-    PITH_TRY(pith_run_row(run, row, "learn_s", pith_now_s() - start - (f.encode_s + f.decode_s) * (double)PITH_MIN((size_t)s->cnn_coded, p->n_test)));
+    PITH_TRY(pith_run_row(run, row, "learn_s", f.learn_s));
     PITH_TRY(pith_run_row(run, row, "ideal", f.ideal));
     PITH_TRY(pith_run_row(run, row, "parameters", f.parameters));
     if (!cnn) return PITH_OK;

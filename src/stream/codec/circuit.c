@@ -58,8 +58,7 @@ static void normalize(float *row, size_t n)
     for (size_t k = 0; k < n; k++) row[k] = (float)((double)row[k] / sum);
 }
 
-/* Steps between states are drawn at random.  A state's values are those of the variable in one of the images and in those
- * near it by value, mixed with how often the variable has each. */
+/* Steps between states are drawn at random, and of each state how likely values are: about as often as the variable has them. */
 static void start(pith_circuit *c, const uint8_t *x, size_t n_items, uint64_t seed)
 {
     for (size_t i = 0; i < c->n; i++) {
@@ -85,10 +84,10 @@ static pith_status check_options(pith_ctx *ctx, const pith_circuit_options *o, c
     return pith_circuit_values_fit(&(pith_circuit){.ctx = ctx, .n = n, .n_values = n_values}, x, n_items);
 }
 
-pith_status pith_circuit_over(pith_ctx *ctx, const pith_var_tree *tree, const uint8_t *x, size_t n_items, const pith_circuit_options *o, pith_circuit **circuit)
+/* The tree is copied. */
+static pith_status new_over(pith_ctx *ctx, const pith_var_tree *tree, const uint8_t *x, size_t n_items, const pith_circuit_options *o, pith_circuit **circuit)
 {
     pith_circuit *c;
-    PITH_TRY(check_options(ctx, o, x, n_items, tree->n));
     PITH_TRY(circuit_alloc(ctx, tree->n, o->n_states, o->n_values ? o->n_values : PITH_CIRCUIT_VALUES, &c));
     memcpy(c->tree.variable, tree->variable, c->n * sizeof *tree->variable);
     memcpy(c->tree.parent, tree->parent, c->n * sizeof *tree->parent);
@@ -103,11 +102,11 @@ pith_status pith_circuit_new(pith_ctx *ctx, const uint8_t *x, size_t n_items, si
     PITH_TRY(check_options(ctx, o, x, n_items, n));
     pith_var_tree tree = {0};
     float *mi = NULL;
-    size_t n_pairs, n_tree = o->tree_items ? PITH_MIN(o->tree_items, n_items) : n_items;
+    size_t n_pairs;
     if (!pith_mul(n, n, &n_pairs) || !(mi = pith_array(ctx, n_pairs, sizeof *mi))) return pith_fail(ctx, PITH_E_MEMORY, "a tree over %zu variables takes %zu numbers for each", n, n);
-    pith_status status = pith_mutual_information(ctx, x, n_tree, n, o->tree_shift, mi);
+    pith_status status = pith_mutual_information(ctx, x, n_items, n, o->tree_shift, mi);
     if (status == PITH_OK) status = pith_var_tree_span(ctx, n, mi, &tree);
-    if (status == PITH_OK) status = pith_circuit_over(ctx, &tree, x, n_items, o, circuit);
+    if (status == PITH_OK) status = new_over(ctx, &tree, x, n_items, o, circuit);
     pith_var_tree_free(ctx, &tree);
     pith_free(ctx, mi);
     return status;

@@ -47,7 +47,6 @@ typedef struct pith_circuit_options {
     size_t n_states;               /* 1..PITH_CIRCUIT_MAX_STATES; fastest: a multiple of 16 */
     size_t n_values;               /* 2..256; 0: 256 */
     int tree_shift;                /* the tree looks at values without so many low bits; the paper: 4 */
-    size_t tree_items;             /* of the images, the first so many make the tree; 0: all */
     uint64_t seed;                 /* of the parameters before EM */
 } pith_circuit_options;
 
@@ -55,8 +54,6 @@ typedef struct pith_circuit_options {
  *  Free it before ctx.
  *  @return PITH_E_ARGUMENT (no images or variables, options out of range, a value beyond n_values), PITH_E_MEMORY */
 pith_status pith_circuit_new(pith_ctx *ctx, const uint8_t *x, size_t n_items, size_t n, const pith_circuit_options *options, pith_circuit **circuit);
-/** The same over a tree that is known, which is copied. */
-pith_status pith_circuit_over(pith_ctx *ctx, const pith_var_tree *tree, const uint8_t *x, size_t n_items, const pith_circuit_options *options, pith_circuit **circuit);
 void pith_circuit_free(pith_circuit *circuit); /* NULL is allowed */
 
 /* ---- learning ---------------------------------------------------------------------------------- */
