@@ -119,7 +119,7 @@ static void link_both(size_t n, const uint32_t *near, uint32_t *from, uint32_t *
     }
 }
 
-/* Breadth first from `start`: order [n], each one's parent and depth; the last of the order lies farthest away. */
+/* Breadth first from `start`: order [n], and each one's parent; the last of the order lies farthest away. */
 static void walk(size_t n, const uint32_t *from, const uint32_t *to, uint32_t start, uint32_t *order, uint32_t *parent)
 {
     size_t end = 1;

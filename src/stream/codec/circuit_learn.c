@@ -10,7 +10,7 @@
 #define PASS_IMAGES 512            /* of a pass that only wants likelihoods */
 
 typedef struct pass {
-    pith_circuit *c;               /* learning changes its parameters */
+    const pith_circuit *c;         /* learning changes its parameters' values */
     const pith_kernels *kernels;
     size_t cap, lanes;             /* room; of this batch */
     size_t n_items;                /* of this batch; lanes beyond are a copy of the first and count for nothing */
@@ -70,7 +70,7 @@ static pith_status sort_by_depth(pass *p)
 /* Zeroed p->c, x, known are set before.  Call pass_free also after an error. */
 static pith_status pass_begin(pass *p, size_t batch, bool learning)
 {
-    pith_circuit *c = p->c;
+    const pith_circuit *c = p->c;
     size_t k = c->n_states, cap = p->cap = PITH_ROUND_UP(batch, (size_t)LANES), n_values, n_state_values;
     p->kernels = pith_kernels_get(c->ctx);
     if (!pith_mul(c->n, cap, &n_values) || !pith_mul(n_values, k, &n_state_values)) return pith_fail(c->ctx, PITH_E_MEMORY, "a batch of %zu images of %zu variables with %zu states is too large", cap, c->n, k);
@@ -145,7 +145,7 @@ pith_status pith_circuit_log2(const pith_circuit *c, const uint8_t *x, const uin
 {
     PITH_TRY(pith_circuit_values_fit(c, x, n_items));
     if (n_items > UINT32_MAX) return pith_fail(c->ctx, PITH_E_ARGUMENT, "likelihoods of %zu images: ask for at most %u at once", n_items, UINT32_MAX);
-    pass p = {.c = (pith_circuit *)(uintptr_t)c, .x = x, .known = known}; /* passes without learning leave it as it is */
+    pass p = {.c = c, .x = x, .known = known};
     size_t batch = PITH_MIN(n_items, (size_t)PASS_IMAGES);
     uint32_t item[PASS_IMAGES];
     pith_status status = pass_begin(&p, batch, false);
