@@ -246,6 +246,29 @@ def rans():
             yield bytes([first]) + bytes(rng.choice((0, 0, 0, 1, 2, 255)) for _ in range(n))
 
 
+# ---- circuits and their images, as docs/format.md has them; the target writes the checksums ----
+
+def circuit_file(variables, parents, n_states, rows_of):
+    n = len(variables)
+    head = b"PITHCIRC" + struct.pack("<6I", 1, n, n_states, 4, 0, 0)
+    return head + struct.pack("<%dI" % (2 * n), *variables, *parents) + b"".join(struct.pack("<%df" % len(rows), *rows) for rows in rows_of) + bytes(8)
+
+
+def circuit():
+    none, rng = 0xFFFFFFFF, random.Random(4)
+    leaf, edge = [0.25] * 4 + [0.5, 0, 0, 0.5], [0.5, 0.5, 1, 0]
+    three = [[0.5, 0.5] + leaf] + [edge + leaf] * 2
+    yield b"\0" + circuit_file([2, 0, 1], [none, 0, 0], 2, three)
+    yield b"\0" + circuit_file([2, 0, 1], [none, 0, 1], 2, three)
+    yield b"\0" + circuit_file([2, 2, 1], [none, 0, 1], 2, three)
+    yield b"\0" + circuit_file([2, 0, 1], [none, 2, 0], 2, three)
+    yield b"\0" + circuit_file([0], [none], 2, [[0.5, float("nan")] + leaf])
+    yield b"\0" + circuit_file([0], [none], 2, [[0, 1] + leaf])[:-9]
+    for n in (0, 1, 4, 33, 70, 1 << 40):
+        blocks = [rng.randbytes(rng.randrange(40)) for _ in range(min(n, 99) // 32 + 1)]
+        yield b"\1PITHCIMG" + struct.pack("<IIQ", 1, 4, n) + bytes(24) + b"".join(struct.pack("<I", len(b)) + b for b in blocks)
+
+
 # ---- tokenizers: a tokenizer.json, or a choice byte and a text or chat template ----
 
 def chat_templates():
@@ -427,7 +450,7 @@ def card():
     yield b"\0%YAML 9.9\n--- !!binary |\n  =\n"
 
 
-TARGETS = {f.__name__: f for f in (card, checkpoint, config, data, folder, gguf, media, pith, rans, safetensors, tokenizer)}
+TARGETS = {f.__name__: f for f in (card, checkpoint, circuit, config, data, folder, gguf, media, pith, rans, safetensors, tokenizer)}
 
 
 def write(folder, name):
