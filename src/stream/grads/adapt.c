@@ -130,9 +130,23 @@ static double chosen_size(const pith_adapt *a)
     return size;
 }
 
+/* What the three allocators make of the tables; chosen is the dynamic programme's. */
+static pith_status search(pith_adapt *a, pith_adapt_report *r)
+{
+    pith_rng rng = {a->o.seed, ((uint64_t)1 << 32) + a->round, 0};
+    PITH_TRY(pith_budget_spend_greedily(a->ctx, a->choices, a->first, a->n_layers, r->budget, a->chosen));
+    r->greedy_size = chosen_size(a);
+    PITH_TRY(pith_budget_spend_randomly(a->ctx, a->choices, a->first, a->n_layers, r->budget, &rng, a->chosen));
+    r->random_size = chosen_size(a);
+    double start = pith_now_s();
+    pith_status status = pith_budget_spend(a->ctx, a->choices, a->first, a->n_layers, r->budget, a->o.n_buckets, a->chosen);
+    r->search_s = pith_now_s() - start;
+    return status;
+}
+
 static pith_status spread(pith_adapt *a, pith_adapt_report *r)
 {
-    double start = pith_now_s();
+    double start = pith_now_s(), size = 0;
     for (size_t l = 0; l < a->n_layers; l++) {
         double usual;
         for (size_t k = 0; k < a->n; k++) {
@@ -144,15 +158,12 @@ static pith_status spread(pith_adapt *a, pith_adapt_report *r)
         r->budget += a->o.alpha * usual;
     }
     r->table_s = pith_now_s() - start;
-    pith_rng rng = {a->o.seed, ((uint64_t)1 << 32) + a->round, 0};
-    PITH_TRY(pith_budget_spend_greedily(a->ctx, a->choices, a->first, a->n_layers, r->budget, a->chosen));
-    r->greedy_size = chosen_size(a);
-    PITH_TRY(pith_budget_spend_randomly(a->ctx, a->choices, a->first, a->n_layers, r->budget, &rng, a->chosen));
-    r->random_size = chosen_size(a);
-    start = pith_now_s();
-    PITH_TRY(pith_budget_spend(a->ctx, a->choices, a->first, a->n_layers, r->budget, a->o.n_buckets, a->chosen));
-    r->search_s = pith_now_s() - start;
-    for (size_t l = 0; l < a->n_layers; l++) a->params[l] = a->candidates[a->chosen[l] - a->first[l]];
+    for (size_t l = 0; l < a->n_layers; l++) size += size_at(a, l, a->usual[l]);
+    pith_status status = search(a, r);
+    bool found = status == PITH_OK && chosen_size(a) < size;
+    if (status != PITH_OK && (status != PITH_E_SPACE || a->o.alpha < 1)) return status;
+    if (!found) pith_log(a->ctx, PITH_LOG_INFO, "layers keep their usual parameters: errors rounded up to %zu buckets leave nothing smaller", a->o.n_buckets);
+    for (size_t l = 0; l < a->n_layers; l++) a->params[l] = found ? a->candidates[a->chosen[l] - a->first[l]] : a->usual[l];
     return PITH_OK;
 }
 

@@ -40,7 +40,8 @@ typedef struct pith_adapt pith_adapt;
 pith_status pith_adapt_new(pith_exchange *exchange, const pith_adapt_options *options, pith_adapt **adapt);
 void pith_adapt_free(pith_adapt *adapt); /* NULL is allowed */
 /** Choose by what the exchange observed (pith_exchange_observe), on all processes at once; factors begin anew, errors that
- *  wait stay.  report: of worker 0, elsewhere zeros.  @return PITH_E_NONFINITE, PITH_E_IO, PITH_E_MEMORY */
+ *  wait stay.  Where nothing smaller is found layers keep their usual parameters.  report: of worker 0, elsewhere zeros.
+ *  @return PITH_E_SPACE (alpha below 1, and no choice errs so little), PITH_E_NONFINITE, PITH_E_IO, PITH_E_MEMORY */
 pith_status pith_adapt_choose(pith_adapt *adapt, pith_adapt_report *report);
 /** The candidates, ascending. */
 const double *pith_adapt_candidates(const pith_adapt *adapt, size_t *n);
