@@ -156,8 +156,6 @@ typedef struct outcome {
     double x0;                     /* its first value */
 } outcome;
 
-static const pith_link slow = {50e-6, 125e6}; /* 1 Gbit/s Ethernet */
-
 typedef struct descent {
     const problem *p;
     const method *m;
@@ -210,7 +208,7 @@ static pith_status descend(descent *s, uint64_t n_steps, double rate, outcome *o
     }
     *out = (outcome){.distance = last < FAR ? s->p->sigma > 0 ? sum / (double)n : last : FAR, .bytes = s->group ? (double)pith_group_traffic(s->group)->sum_bytes + (double)pith_group_traffic(s->group)->gather_bytes_all / (double)s->p->n : 0,
                      .hash = pith_hash(s->at, s->p->d * sizeof *s->at), .x0 = s->at[0]};
-    if (s->group) out->seconds = pith_link_seconds(&slow, s->p->n, pith_group_traffic(s->group));
+    if (s->group) out->seconds = pith_link_seconds(&pith_problem_link, s->p->n, pith_group_traffic(s->group));
     return PITH_OK;
 }
 

@@ -42,7 +42,7 @@ static const char *const compressor_names[N_COMPRESSORS] = {"power", "qsgd", "to
 
 /* What lgreco found, for the rows that come after it. */
 typedef struct found {
-    bool there;
+    bool there, diverged;
     double bytes;                  /* measured, of a worker and step */
     double planned, greedy, random; /* the same by the tables, a mean over the choices */
 } found;
@@ -64,7 +64,8 @@ typedef struct row {
     pith_adapt *adapt;
     double whole_bytes;            /* a worker sent until compression began */
     pith_traffic whole;            /* the same, as it went */
-    double compressed;             /* by the tables, bytes of a step of what is not compressed in any case */
+    double link_s;                 /* of messages since */
+    double plain;             /* by the tables, bytes of a step of what is never compressed */
     uint64_t n_choices;
     pith_adapt_report sum;         /* of sizes and changes, the first choice's changes left out */
     double worst;                  /* largest error of a choice over its budget */
@@ -149,9 +150,18 @@ static pith_status choose(row *r, pith_exchange *x)
     r->search_s += a.search_s;
     r->table_s += a.table_s;
     r->worst = PITH_MAX(r->worst, a.budget > 0 ? a.error / a.budget : 0);
-    r->compressed = pith_exchange_bytes(x) - a.size;
+    r->plain = pith_exchange_bytes(x) - a.size;
     r->n_choices++;
     return PITH_OK;
+}
+
+/* Seconds of what went over the wire since. */
+static double link_since(const pith_exchange *x, const pith_traffic *then)
+{
+    const pith_traffic *now = pith_group_traffic(pith_exchange_group(x));
+    pith_traffic since = {.n_sums = now->n_sums - then->n_sums, .n_gathers = now->n_gathers - then->n_gathers, .n_broadcasts = now->n_broadcasts - then->n_broadcasts, .sum_bytes = now->sum_bytes - then->sum_bytes,
+                          .gather_bytes = now->gather_bytes - then->gather_bytes, .broadcast_bytes = now->broadcast_bytes - then->broadcast_bytes};
+    return pith_link_seconds(&pith_problem_link, pith_group_size(pith_exchange_group(x)), &since);
 }
 
 static pith_status before(void *user, pith_exchange *x, uint64_t step)
@@ -170,6 +180,7 @@ static pith_status before(void *user, pith_exchange *x, uint64_t step)
     }
     if (step % interval == interval - observed && r->adapt) pith_exchange_observe(x, true);
     if (step == steps) { /* the exchange ends after this */
+        r->link_s = link_since(x, &r->whole);
         pith_adapt_free(r->adapt);
         r->adapt = NULL;
     }
@@ -191,7 +202,7 @@ static pith_status put_choices(row *r, double bytes)
     PITH_TRY(put(r, "search_percent", 100 * r->search_s / r->interval_s));
     PITH_TRY(put(r, "table_percent", 100 * r->table_s / r->interval_s));
     if (r->way == LGRECO)
-        r->w->found[r->problem][r->compressor] = (found){true, bytes, r->compressed + r->sum.size / n, r->compressed + r->sum.greedy_size / n, r->compressed + r->sum.random_size / n};
+        r->w->found[r->problem][r->compressor] = (found){true, false, bytes, r->plain + r->sum.size / n, r->plain + r->sum.greedy_size / n, r->plain + r->sum.random_size / n};
     return PITH_OK;
 }
 
@@ -202,19 +213,24 @@ static pith_status put_row(row *r, const pith_problem_settings *s, const pith_wa
     PITH_TRY(put(r, "train_loss", t->train_loss));
     PITH_TRY(put(r, "loss", t->loss));
     PITH_TRY(put(r, "acc", t->accuracy));
-    if (t->diverged) return PITH_OK;
+    if (t->diverged) {
+        if (r->way == LGRECO) r->w->found[r->problem][r->compressor] = (found){.there = true, .diverged = true};
+        return PITH_OK;
+    }
     PITH_TRY(put(r, "bytes", bytes));
     PITH_TRY(put(r, "kilobytes", t->bytes / 1000));
     if (r->way != DENSE) PITH_TRY(put(r, "param", r->param));
-    PITH_TRY(put(r, "link_ms", 1000 * t->link_s / all));
-    PITH_TRY(put(r, "step_ms", 1000 * (t->compute_s / n + t->code_s + t->link_s) / all));
+    PITH_TRY(put(r, "link_ms", 1000 * r->link_s / steps));
+    PITH_TRY(put(r, "step_ms", 1000 * ((t->compute_s / n + t->code_s) / all + r->link_s / steps)));
     return put_choices(r, bytes);
 }
 
-/* Bytes of an allocator that was only asked. */
-static pith_status put_rival(row *r, const found *f)
+/* What rests on lgreco's row: nothing where that diverged; bytes of an allocator that was only asked; -> whether it is done. */
+static pith_status put_rival(row *r, const found *f, bool *done)
 {
+    *done = r->way != EQUAL || f->diverged;
     if (!f->there) return pith_fail(r->w->run->ctx, PITH_E_ARGUMENT, "%s: the run %s needs lgreco_%s_%s before it", r->w->run->card->file, r->name, compressor_names[r->compressor], problem_names[r->problem]);
+    if (f->diverged) return pith_run_note(r->w->run, "%s is left out: lgreco diverged", r->name);
     if (r->way == EQUAL) return PITH_OK;
     return put(r, "bytes", f->bytes + (r->way == GREEDY ? f->greedy : f->random) - f->planned);
 }
@@ -225,8 +241,9 @@ static pith_status run_row(row *r)
     work *w = r->w;
     const settings *s = w->s;
     const pith_problem_settings *p = r->problem ? &s->lm : &s->cnn;
-    if (r->way == EQUAL || r->way == GREEDY || r->way == RANDOM) PITH_TRY(put_rival(r, &w->found[r->problem][r->compressor]));
-    if (r->way == GREEDY || r->way == RANDOM) return PITH_OK;
+    bool done = false;
+    if (r->way == EQUAL || r->way == GREEDY || r->way == RANDOM) PITH_TRY(put_rival(r, &w->found[r->problem][r->compressor], &done));
+    if (done) return PITH_OK;
     if (p->n_workers == 0) return pith_fail(w->run->ctx, PITH_E_ARGUMENT, "%s: the run %s needs settings of %s", w->run->card->file, r->name, problem_names[r->problem]);
     if (p->steps <= s->interval) return pith_fail(w->run->ctx, PITH_E_ARGUMENT, "%s: %s has %llu steps, no more than the first interval, which is sent whole", w->run->card->file, problem_names[r->problem], (unsigned long long)p->steps);
     if (!w->problems[r->problem]) PITH_TRY(pith_problem_new(w->run, r->problem ? PITH_PROBLEM_LM : PITH_PROBLEM_CNN, p, &w->problems[r->problem]));

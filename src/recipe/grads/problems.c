@@ -34,7 +34,7 @@ const pith_key pith_problem_keys[] = {
     {0},
 };
 
-static const pith_link slow = {50e-6, 125e6}; /* 1 Gbit/s Ethernet */
+const pith_link pith_problem_link = {50e-6, 125e6};
 
 struct pith_problem {
     pith_run *run;
@@ -422,7 +422,7 @@ pith_status pith_problem_train(pith_problem *p, const pith_way *way, pith_way_re
         const pith_traffic *t = pith_group_traffic(s.group);
         r->bytes = (double)t->sum_bytes + (double)t->gather_bytes_all / (double)p->n;
         r->exchanges = (double)(t->n_sums + t->n_gathers);
-        r->link_s = pith_link_seconds(&slow, p->n, t);
+        r->link_s = pith_link_seconds(&pith_problem_link, p->n, t);
     }
     subject_free(&s);
     return status;

@@ -50,10 +50,11 @@ typedef struct pith_way_result {
                                       all that was trained on */
     double bytes, exchanges;       /* a worker's, all steps; sums and gathers */
     double compute_s, code_s;      /* of all workers: losses and gradients; compression and what belongs to it */
-    double link_s;                 /* what went over the wire, on links of 1 Gbit/s and 50 us */
+    double link_s;                 /* what went over the wire, on such links: pith_problem_link */
     bool diverged;                 /* a loss or a gradient was not finite: losses are PITH_DIVERGED, accuracy is 0 */
 } pith_way_result;
 #define PITH_DIVERGED 1e6
+extern const pith_link pith_problem_link; /* 1 Gbit/s Ethernet */
 /** From the run's seed: the same network and batches for each way. */
 pith_status pith_problem_train(pith_problem *problem, const pith_way *way, pith_way_result *result);
 
