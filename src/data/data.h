@@ -90,6 +90,8 @@ typedef struct pith_dataset_options {
 pith_status pith_dataset_open(pith_ctx *ctx, const char *name, const char *split, const pith_dataset_options *options, pith_dataset **ds);
 /** NULL is allowed. */
 void pith_dataset_free(pith_dataset *ds);
+/** Items [n] of a data set, copied, in that order: a worker's share.  ds must stay.  @return PITH_E_ARGUMENT, PITH_E_MEMORY */
+pith_status pith_dataset_pick(const pith_dataset *ds, const size_t *items, size_t n, pith_dataset **picked);
 /** NULL when there is none of this name. */
 const pith_field *pith_dataset_field(const pith_dataset *ds, const char *name);
 /** The bytes of item i in a field. */

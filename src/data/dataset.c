@@ -48,6 +48,38 @@ void pith_dataset_free(pith_dataset *ds)
     pith_free(ds->ctx, ds);
 }
 
+static pith_status pick_fields(const pith_dataset *ds, const size_t *items, pith_dataset *picked)
+{
+    picked->fields = pith_calloc(ds->ctx, MAX_FIELDS, sizeof *picked->fields);
+    if (!picked->fields) return PITH_E_MEMORY;
+    for (size_t i = 0; i < picked->n; i++)
+        if (items[i] >= ds->n) return pith_fail(ds->ctx, PITH_E_ARGUMENT, "%s: item %zu of %zu cannot be picked", ds->name, items[i], ds->n);
+    for (size_t f = 0; f < ds->n_fields; f++) {
+        const pith_field *from = &ds->fields[f];
+        pith_field *to = pith_dataset_add(picked, from->name, from->type, from->n_dims, from->dims);
+        if (!to) return PITH_E_MEMORY;
+        size_t bytes = pith_field_item_bytes(from);
+        for (size_t i = 0; i < picked->n; i++) memcpy((uint8_t *)to->data + i * bytes, pith_field_item(from, items[i]), bytes);
+        to->names = from->names;
+        to->n_names = from->n_names;
+        to->columns = from->columns;
+    }
+    return PITH_OK;
+}
+
+pith_status pith_dataset_pick(const pith_dataset *ds, const size_t *items, size_t n, pith_dataset **out)
+{
+    pith_dataset *picked = pith_calloc(ds->ctx, 1, sizeof *picked);
+    if (!picked) return PITH_E_MEMORY;
+    *picked = (pith_dataset){.name = ds->name, .licence = ds->licence, .n = n, .ctx = ds->ctx};
+    memcpy(picked->split, ds->split, sizeof picked->split);
+    memcpy(picked->source, ds->source, sizeof picked->source);
+    pith_status status = pick_fields(ds, items, picked);
+    if (status == PITH_OK) *out = picked;
+    else pith_dataset_free(picked);
+    return status;
+}
+
 uint64_t pith_dataset_hash(const pith_dataset *ds)
 {
     uint64_t hash = ds->n;

@@ -8,6 +8,9 @@
 __attribute__((visibility("default"))) pith_mpi_open_fn pith_mpi_open;
 __attribute__((visibility("default"))) pith_mpi_close_fn pith_mpi_close;
 
+/* Exchanges of pieces, and their sums back, are each begun in the same order by all, but not one among the other: a
+ * communicator each, and MPI_COMM_WORLD for the rest. */
+static MPI_Comm pieces, sums;
 static char sentence[MPI_MAX_ERROR_STRING + 1];
 
 static bool check(int code)
@@ -39,14 +42,14 @@ static bool start_all_to_all(void *state, const float *send, float *recv, size_t
 {
     (void)state;
     MPI_Request *r = new_request();
-    return r && started(MPI_Ialltoall(send, (int)count, MPI_FLOAT, recv, (int)count, MPI_FLOAT, MPI_COMM_WORLD, r), r, request);
+    return r && started(MPI_Ialltoall(send, (int)count, MPI_FLOAT, recv, (int)count, MPI_FLOAT, pieces, r), r, request);
 }
 
 static bool start_all_gather(void *state, const float *mine, float *all, size_t count, void **request)
 {
     (void)state;
     MPI_Request *r = new_request();
-    return r && started(MPI_Iallgather(mine, (int)count, MPI_FLOAT, all, (int)count, MPI_FLOAT, MPI_COMM_WORLD, r), r, request);
+    return r && started(MPI_Iallgather(mine, (int)count, MPI_FLOAT, all, (int)count, MPI_FLOAT, sums, r), r, request);
 }
 
 static bool finished(int code, int done, void **request)
@@ -109,7 +112,8 @@ bool pith_mpi_open(pith_transport *t, char *text, size_t size)
     int rank, n, provided;
     /* pith's own threads never call MPI */
     bool ok = check(MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided)) && check(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN)) &&
-              check(MPI_Comm_rank(MPI_COMM_WORLD, &rank)) && check(MPI_Comm_size(MPI_COMM_WORLD, &n));
+              check(MPI_Comm_rank(MPI_COMM_WORLD, &rank)) && check(MPI_Comm_size(MPI_COMM_WORLD, &n)) &&
+              check(MPI_Comm_dup(MPI_COMM_WORLD, &pieces)) && check(MPI_Comm_dup(MPI_COMM_WORLD, &sums));
     if (!ok) {
         snprintf(text, size, "%s", sentence);
         return false;

@@ -74,15 +74,17 @@ pith_status pith_run_data(pith_run *run, const pith_names *names, const char *sp
 {
     if (!names->n) return pith_fail(run->ctx, PITH_E_ARGUMENT, "%s: its procedure '%s' reads data, and the card names none", run->card->file, run->card->procedure->name);
     pith_status status = PITH_E_IO;
+    pith_dataset *opened = NULL;
     /* a set of which the other split is not there would be trained on one thing and measured on another */
     const char *other = strcmp(split, "train") == 0 ? "test" : "train";
     for (size_t i = 0; i < names->n && status == PITH_E_IO; i++) {
         status = probe(run->ctx, names->items[i], other);
-        if (status == PITH_OK) status = pith_dataset_open(run->ctx, names->items[i], split, options, ds);
+        if (status == PITH_OK) status = pith_dataset_open(run->ctx, names->items[i], split, options, &opened);
     }
     if (status != PITH_OK) return status;
-    status = pith_run_note(run, "data: %s %s, %zu items, %s; hash %016llx", (*ds)->name, (*ds)->split, (*ds)->n, (*ds)->source, (unsigned long long)pith_dataset_hash(*ds));
-    if (status != PITH_OK) pith_dataset_free(*ds);
+    status = pith_run_note(run, "data: %s %s, %zu items, %s; hash %016llx", opened->name, opened->split, opened->n, opened->source, (unsigned long long)pith_dataset_hash(opened));
+    if (status == PITH_OK) *ds = opened;
+    else pith_dataset_free(opened);
     return status;
 }
 

@@ -1067,6 +1067,36 @@ static void test_memory(void **state)
         }
 }
 
+/* Items of a set, in any order and more than once. */
+static void test_pick(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = test_ctx(1);
+    pith_dataset *ds, *picked;
+    static const size_t items[] = {7, 0, 7}, beyond[] = {1, 8};
+    assert_ok(ctx, pith_dataset_open(ctx, "factors", "train", &(pith_dataset_options){.n = 8}, &ds));
+    assert_ok(ctx, pith_dataset_pick(ds, items, 3, &picked));
+    assert_int_equal(picked->n, 3);
+    assert_int_equal(picked->n_fields, ds->n_fields);
+    for (size_t f = 0; f < ds->n_fields; f++)
+        for (size_t i = 0; i < 3; i++) assert_memory_equal(pith_field_item(&picked->fields[f], i), pith_field_item(&ds->fields[f], items[i]), pith_field_item_bytes(&ds->fields[f]));
+    assert_string_equal(picked->source, ds->source);
+    assert_ptr_equal(pith_dataset_field(picked, "label")->columns, pith_dataset_field(ds, "label")->columns);
+    pith_dataset_free(picked);
+    assert_ok(ctx, pith_dataset_pick(ds, NULL, 0, &picked));
+    assert_int_equal(picked->n, 0);
+    pith_dataset_free(picked);
+    pith_dataset_free(ds);
+    pith_options o = {.n_threads = 1, .log_level = PITH_LOG_ERROR};
+    pith_ctx *quiet;
+    assert_int_equal(pith_ctx_new(&o, &quiet), PITH_OK);
+    assert_ok(quiet, pith_dataset_open(quiet, "factors", "train", &(pith_dataset_options){.n = 8}, &ds));
+    assert_int_equal(pith_dataset_pick(ds, beyond, 2, &picked), PITH_E_ARGUMENT);
+    pith_dataset_free(ds);
+    pith_ctx_free(quiet);
+    pith_ctx_free(ctx);
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -1090,7 +1120,7 @@ int main(void)
         cmocka_unit_test(test_made), cmocka_unit_test(test_scenes), cmocka_unit_test(test_factors), cmocka_unit_test(test_clips), cmocka_unit_test(test_reber),
         cmocka_unit_test(test_sequences), cmocka_unit_test(test_recall), cmocka_unit_test(test_passkey), cmocka_unit_test(test_clicks), cmocka_unit_test(test_digits), cmocka_unit_test(test_pages), cmocka_unit_test(test_sounds), cmocka_unit_test(test_films), cmocka_unit_test(test_cifar),
         cmocka_unit_test(test_photos_and_folders), cmocka_unit_test(test_corpus), cmocka_unit_test(test_arguments), cmocka_unit_test(test_cancelled_and_limits),
-        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_memory), cmocka_unit_test(test_pick),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

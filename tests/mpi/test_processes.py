@@ -1,6 +1,6 @@
 """Several processes train as one: the same losses, and what a kill leaves.
 
-usage: test_processes.py TRAIN_PROCESSES [unittest arguments]      exits 77 (skipped) without mpirun
+usage: test_processes.py TRAIN_PROCESSES EXCHANGE_PROCESSES [unittest arguments]      exits 77 (skipped) without mpirun
 """
 import os
 import pathlib
@@ -11,7 +11,7 @@ import sys
 import tempfile
 import unittest
 
-PROGRAM = os.path.abspath(sys.argv[1])
+PROGRAM, EXCHANGE = map(os.path.abspath, sys.argv[1:3])
 MPIRUN = shutil.which("mpirun")
 # one machine: no network is looked for
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("OMPI_")} | {
@@ -22,6 +22,16 @@ ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("OMPI_")}
 def train(n, parts, steps, checkpoint="", *die):
     command = ([MPIRUN, "-n", str(n)] if n > 1 else []) + [PROGRAM, *map(str, (parts, steps, checkpoint, *die))]
     return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=150)
+
+
+def exchange(way, n, processes):
+    """What n workers end with, as processes or simulated by one."""
+    command = ([MPIRUN, "-n", str(n)] if processes else []) + [EXCHANGE, way, str(n)]
+    r = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=150)
+    if r.returncode:
+        raise AssertionError(r.stderr)
+    assert r.stdout.count("\n") == 1, r.stdout
+    return r.stdout
 
 
 def figures(result):
@@ -54,6 +64,15 @@ class Processes(unittest.TestCase):
             self.assertTrue(path.exists())
             self.assertEqual(figures(train(2, 2, 20, path))[:2], figures(train(1, 2, 20))[:2])
 
+    def test_exchange(self):
+        for way in ("dense", "top_k", "random_k", "qsgd", "sign", "power"):
+            with self.subTest(way):
+                self.assertEqual(exchange(way, 3, True), exchange(way, 3, False))     # the same bytes and weights
+
+    def test_reduce(self):
+        for n in (2, 4):
+            self.assertEqual(exchange("reduce", n, True).split()[1], exchange("reduce", n, False).split()[1])
+
     def test_wrong_parts(self):
         r = train(2, 3, 20)
         self.assertNotEqual(r.returncode, 0)
@@ -63,4 +82,4 @@ class Processes(unittest.TestCase):
 if __name__ == "__main__":
     if not MPIRUN:
         sys.exit(77)
-    unittest.main(argv=[sys.argv[0], *sys.argv[2:]])
+    unittest.main(argv=[sys.argv[0], *sys.argv[3:]])

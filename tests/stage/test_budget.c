@@ -58,6 +58,45 @@ static void test_best(void **state)
     pith_ctx_free(ctx);
 }
 
+static double total(const pith_choice *c, const size_t *chosen, bool error)
+{
+    double sum = 0;
+    for (size_t i = 0; i < ITEMS; i++) sum += error ? c[chosen[i]].error : c[chosen[i]].size;
+    return sum;
+}
+
+/* The rivals keep the budget and are never better than the best; greed is nearer to it than chance, and misses it at times. */
+static void test_rivals(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = test_ctx(1);
+    double greedy = 0, random = 0, least = 0;
+    size_t n_missed = 0;
+    for (uint64_t round = 0; round < 60; round++) {
+        pith_rng rng = {5, round, 0};
+        pith_choice c[ITEMS * CHOICES];
+        size_t chosen[ITEMS];
+        for (size_t i = 0; i < ITEMS * CHOICES; i++) c[i] = (pith_choice){pith_rng_below(&rng, 1000), pith_rng_below(&rng, 40)};
+        double budget = 30 + pith_rng_below(&rng, 60), best = by_force(c, budget);
+        if (!isfinite(best)) {
+            assert_int_equal(pith_budget_spend_greedily(ctx, c, first, ITEMS, budget, chosen), PITH_E_SPACE);
+            assert_int_equal(pith_budget_spend_randomly(ctx, c, first, ITEMS, budget, &rng, chosen), PITH_E_SPACE);
+            continue;
+        }
+        assert_ok(ctx, pith_budget_spend_greedily(ctx, c, first, ITEMS, budget, chosen));
+        assert_true(total(c, chosen, true) <= budget && total(c, chosen, false) >= best);
+        n_missed += total(c, chosen, false) > best;
+        greedy += total(c, chosen, false);
+        assert_ok(ctx, pith_budget_spend_randomly(ctx, c, first, ITEMS, budget, &rng, chosen));
+        assert_true(total(c, chosen, true) <= budget && total(c, chosen, false) >= best);
+        for (size_t i = 0; i < ITEMS; i++) assert_true(chosen[i] >= first[i] && chosen[i] < first[i + 1]);
+        random += total(c, chosen, false);
+        least += best;
+    }
+    assert_true(least < greedy && greedy < 1.2 * least && random > 1.3 * least && n_missed > 0);
+    pith_ctx_free(ctx);
+}
+
 static void test_edges(void **state)
 {
     (void)state;
@@ -80,6 +119,6 @@ static void test_edges(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_best), cmocka_unit_test(test_edges)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_best), cmocka_unit_test(test_rivals), cmocka_unit_test(test_edges)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,28 +1,30 @@
-/* econtrol: error feedback with a dial, beside its limits and rivals, on least squares whose optimum is known.
- * arXiv:2311.05645.
+/* econtrol: error feedback with a dial, beside its limits and rivals.  arXiv:2311.05645.
  *
- * Worker i has f_i(x) = 1/2 |A_i x - b_i|^2 with A_i [2 D, D] normal of variance 1 / (2 D), and b_i such that
+ * On least squares whose optimum is known worker i has f_i(x) = 1/2 |A_i x - b_i|^2 with A_i [2 D, D] normal of variance 1 / (2 D), and b_i such that
  * grad f_i(x*) = zeta z_i, where the z_i add up to 0 and have a mean square length of 1; so x* is the optimum of the mean,
  * and zeta says how different the workers are.  Gradients have noise of mean square length sigma^2.  All start from 0
  * and |x*| = 1.  What is measured is |x - x*|^2.
  *
  * A row is <method>_<problem>: "econtrol_calm" without noise, "ec_differ" with workers that differ more, "ef21_noisy64"
- * with noise and 64 workers.  Each method takes the step size, and econtrol the eta, that is best for it on the same grids. */
+ * with noise and 64 workers.  On images that are shared out by label (grads/problems.h) it is <method>_logreg, and
+ * <method>_cnn<n> with the n-th share of top-k.  Each method takes the step size, and econtrol the eta, that is best for it
+ * on the same grids: by the distance, or by the loss on what it is trained on. */
 #include <math.h>
 #include <stdlib.h>
 
-#include "recipe/run.h"
-#include "stream/grads/channel.h"
+#include "recipe/grads/problems.h"
 
 typedef struct settings {
     pith_names runs;
     uint64_t dims, steps, noisy_steps;
     double share, zeta, zeta_more, sigma;
     pith_numbers rates, etas;
+    pith_problem_settings logreg, cnn;
+    pith_numbers logreg_rates, cnn_rates, image_etas, cnn_shares;
 } settings;
 
 static const pith_key keys[] = {
-    {"runs", PITH_KEY_NAMES, offsetof(settings, runs), .required = true, .help = "rows: a method (dense, none, ec, ef21, econtrol, ideal, batch, eta<n>) and a problem (calm, differ, noisy4, noisy64)"},
+    {"runs", PITH_KEY_NAMES, offsetof(settings, runs), .required = true, .help = "rows: a method (dense, none, ec, ef21, econtrol, ideal, batch, eta<n>) and a problem (calm, differ, noisy4, noisy64), or of images a method (dense, none, ec, ef21, econtrol) and logreg or cnn<n>"},
     {"dims", PITH_KEY_COUNT, offsetof(settings, dims), .required = true, .min = 10, .max = 2000, .help = "D"},
     {"steps", PITH_KEY_STEPS, offsetof(settings, steps), .required = true, .min = 10, .max = 1e7, .help = "without noise"},
     {"noisy_steps", PITH_KEY_STEPS, offsetof(settings, noisy_steps), .required = true, .min = 10, .max = 1e7, .help = "with noise; the distance is the mean over the last quarter"},
@@ -32,6 +34,12 @@ static const pith_key keys[] = {
     {"sigma", PITH_KEY_NUMBER, offsetof(settings, sigma), .required = true, .min = 0, .max = 1000, .help = "noise of gradients, of 'noisy'"},
     {"rates", PITH_KEY_NUMBERS, offsetof(settings, rates), .required = true, .min = 1e-6, .max = 100, .help = "step sizes that every method tries"},
     {"etas", PITH_KEY_NUMBERS, offsetof(settings, etas), .required = true, .min = 0, .max = 10, .help = "what econtrol tries; eta<n> is the n-th of them, from 1"},
+    {"logreg", PITH_KEY_GROUP, offsetof(settings, logreg), .fields = pith_problem_keys, .help = "logistic regression on images"},
+    {"cnn", PITH_KEY_GROUP, offsetof(settings, cnn), .fields = pith_problem_keys, .help = "a residual network on images"},
+    {"logreg_rates", PITH_KEY_NUMBERS, offsetof(settings, logreg_rates), .min = 1e-6, .max = 100, .help = "step sizes that every method tries there"},
+    {"cnn_rates", PITH_KEY_NUMBERS, offsetof(settings, cnn_rates), .min = 1e-6, .max = 100, .help = "the same of the network"},
+    {"image_etas", PITH_KEY_NUMBERS, offsetof(settings, image_etas), .min = 0, .max = 10, .help = "what econtrol tries on images"},
+    {"cnn_shares", PITH_KEY_NUMBERS, offsetof(settings, cnn_shares), .min = 1e-5, .max = 1, .help = "of values that top-k sends of the network; cnn<n> has the n-th, from 1"},
     {0},
 };
 
@@ -148,8 +156,6 @@ typedef struct outcome {
     double x0;                     /* its first value */
 } outcome;
 
-static const pith_link slow = {50e-6, 125e6}; /* 1 Gbit/s Ethernet */
-
 typedef struct descent {
     const problem *p;
     const method *m;
@@ -202,7 +208,7 @@ static pith_status descend(descent *s, uint64_t n_steps, double rate, outcome *o
     }
     *out = (outcome){.distance = last < FAR ? s->p->sigma > 0 ? sum / (double)n : last : FAR, .bytes = s->group ? (double)pith_group_traffic(s->group)->sum_bytes + (double)pith_group_traffic(s->group)->gather_bytes_all / (double)s->p->n : 0,
                      .hash = pith_hash(s->at, s->p->d * sizeof *s->at), .x0 = s->at[0]};
-    if (s->group) out->seconds = pith_link_seconds(&slow, s->p->n, pith_group_traffic(s->group));
+    if (s->group) out->seconds = pith_link_seconds(&pith_problem_link, s->p->n, pith_group_traffic(s->group));
     return PITH_OK;
 }
 
@@ -256,7 +262,7 @@ static pith_status tune(const pith_run *run, const problem *p, method m, bool al
 
 static pith_status unknown(const pith_run *run, const char *name)
 {
-    return pith_fail(run->ctx, PITH_E_ARGUMENT, "%s: '%s' in runs is no method (dense, none, ec, ef21, econtrol, ideal, batch, eta1 ..) with a problem (calm, differ, noisy4, noisy64)", run->card->file, name);
+    return pith_fail(run->ctx, PITH_E_ARGUMENT, "%s: '%s' in runs is no method (dense, none, ec, ef21, econtrol, ideal, batch, eta1 ..) with a problem (calm, differ, noisy4, noisy64; but for the last three: logreg, cnn1 ..)", run->card->file, name);
 }
 
 static pith_status find_method(const pith_run *run, const char *name, size_t len, method *m, bool *all_etas)
@@ -286,6 +292,61 @@ static pith_status find_method(const pith_run *run, const char *name, size_t len
     }
     return unknown(run, name);
 }
+
+/* ---- images ----------------------------------------------------------------------------------- */
+
+typedef struct images {
+    pith_problem *logreg, *cnn;    /* made when a row first needs them */
+} images;
+
+static pith_status put_images(pith_run *run, const char *name, const pith_problem_settings *set, const pith_way_result *r, double rate, double eta)
+{
+    const struct {
+        const char *measure;
+        double value;
+    } values[] = {{"train_loss", r->train_loss}, {"loss", r->loss}, {"acc", r->accuracy}, {"rate", rate}, {"eta", eta}, {"kilobytes", r->bytes / 1000}, {"link_s", r->link_s},
+                  {"step_ms", 1000 * (r->compute_s / (double)set->n_workers + r->code_s + r->link_s) / (double)set->steps}};
+    for (size_t i = 0; i < PITH_COUNT(values); i++) PITH_TRY(pith_run_row(run, name, values[i].measure, values[i].value));
+    return PITH_OK;
+}
+
+/* The way of the least loss on what is trained on. */
+static pith_status tune_images(pith_run *run, const char *name, pith_problem *p, const pith_problem_settings *set, const pith_numbers *rates, const pith_numbers *etas, pith_way way)
+{
+    pith_way_result best = {.train_loss = INFINITY}, now;
+    double rate = 0, eta = 0;
+    for (size_t e = 0; e < etas->n; e++)
+        for (size_t r = 0; r < rates->n; r++) {
+            way.channel.eta = (float)etas->items[e];
+            way.rate = rates->items[r];
+            PITH_TRY(pith_problem_train(p, &way, &now));
+            pith_log(run->ctx, PITH_LOG_INFO, "%s: rate %g, eta %g: loss %.4f, accuracy %.4f", name, way.rate, etas->items[e], now.train_loss, now.accuracy);
+            if (now.train_loss >= best.train_loss) continue;
+            best = now;
+            rate = way.rate;
+            eta = etas->items[e];
+        }
+    return put_images(run, name, set, &best, rate, eta);
+}
+
+static pith_status run_images(pith_run *run, images *at, const char *name, const char *kind)
+{
+    const settings *s = run->card->settings;
+    bool logreg = !strcmp(kind, "logreg"), all_etas;
+    size_t i_share = logreg ? 1 : (size_t)atoi(kind + strlen("cnn"));
+    const pith_problem_settings *set = logreg ? &s->logreg : &s->cnn;
+    const pith_numbers *rates = logreg ? &s->logreg_rates : &s->cnn_rates, none = {1, (double[]){0}};
+    pith_problem **p = logreg ? &at->logreg : &at->cnn;
+    method m;
+    PITH_TRY(find_method(run, name, (size_t)(kind - 1 - name), &m, &all_etas));
+    if (m.ideal || m.batch > 1 || m.eta > 0 || i_share < 1 || (!logreg && i_share > s->cnn_shares.n)) return unknown(run, name);
+    if (set->n_workers == 0 || rates->n == 0 || (all_etas && s->image_etas.n == 0)) return pith_fail(run->ctx, PITH_E_ARGUMENT, "%s: the run %s needs settings of its problem, rates and image_etas", run->card->file, name);
+    if (!logreg && m.compressor.kind == PITH_COMPRESS_TOP_K) m.compressor.param = s->cnn_shares.items[i_share - 1];
+    if (!*p) PITH_TRY(pith_problem_new(run, logreg ? PITH_PROBLEM_LOGREG : PITH_PROBLEM_CNN, set, p));
+    return tune_images(run, name, *p, set, rates, all_etas ? &s->image_etas : &none, (pith_way){.channel = {.compressor = m.compressor, .feedback = m.feedback}});
+}
+
+/* ---- least squares ---------------------------------------------------------------------------- */
 
 static pith_status run_row(pith_run *run, const char *name)
 {
@@ -332,11 +393,17 @@ static pith_status run(pith_run *run)
 {
     const settings *s = run->card->settings;
     if (!s->rates.n || !s->etas.n) return pith_fail(run->ctx, PITH_E_ARGUMENT, "%s: rates and etas each need a number", run->card->file);
-    for (size_t i = 0; i < s->runs.n; i++) {
-        if (!strcmp(s->runs.items[i], "identities")) PITH_TRY(run_identities(run));
-        else PITH_TRY(run_row(run, s->runs.items[i]));
+    images at = {0};
+    pith_status status = PITH_OK;
+    for (size_t i = 0; i < s->runs.n && status == PITH_OK; i++) {
+        const char *name = s->runs.items[i], *under = strchr(name, '_'), *kind = under ? under + 1 : "";
+        if (!strcmp(name, "identities")) status = run_identities(run);
+        else if (!strcmp(kind, "logreg") || !strncmp(kind, "cnn", 3)) status = run_images(run, &at, name, kind);
+        else status = run_row(run, name);
     }
-    return PITH_OK;
+    pith_problem_free(at.logreg);
+    pith_problem_free(at.cnn);
+    return status;
 }
 
 const pith_procedure pith_procedure_econtrol = {"econtrol", keys, sizeof(settings), run};

@@ -16,4 +16,10 @@ typedef struct pith_choice {
  *  @return PITH_E_SPACE when not even the smallest errors fit, PITH_E_ARGUMENT, PITH_E_NONFINITE, PITH_E_MEMORY */
 pith_status pith_budget_spend(pith_ctx *ctx, const pith_choice *choices, const size_t *first, size_t n_items, double budget, size_t n_buckets, size_t *chosen);
 
+/* What the dynamic programme is measured against; arguments and errors are the same, errors are not rounded. */
+/** From the smallest errors, again and again the change that saves the most size for the error it adds. */
+pith_status pith_budget_spend_greedily(pith_ctx *ctx, const pith_choice *choices, const size_t *first, size_t n_items, double budget, size_t *chosen);
+/** Items in random order; each takes one of those choices that leave the others their smallest errors. */
+pith_status pith_budget_spend_randomly(pith_ctx *ctx, const pith_choice *choices, const size_t *first, size_t n_items, double budget, pith_rng *rng, size_t *chosen);
+
 #endif

@@ -1,49 +1,25 @@
-/* Compression with feedback over a group. */
-#include "stream/grads/channel.h"
-
-struct pith_channel {
-    pith_group *group;
-    pith_channel_options o;
-    size_t rows, cols, n, n_local, bound;
-    float **e, **h, **d;                  /* [local][n]; e, h: NULL where the feedback has none; d: what goes into C, then C's */
-    float *mean_h;                        /* [n] */
-    float *work;                          /* [n] */
-    uint32_t *scratch;                    /* [n] */
-    uint8_t **bytes;                      /* [local][bound] */
-    pith_parcel *mine;                   /* [local] */
-    float **p, **q;                       /* [local][rows r], [local][cols r]; NULL: sent as a message */
-    float *last_q;                        /* [cols r] of the mean, the next step's start */
-};
+/* A tensor's own part of compression with feedback. */
+#include "stream/grads/channel_parts.h"
 
 /* ---- memory ----------------------------------------------------------------------------------- */
 
-static void free_each(pith_ctx *ctx, void *list, size_t n)
+void pith_free_each(pith_ctx *ctx, void *list, size_t n)
 {
     void **items = list;
     for (size_t i = 0; items && i < n; i++) pith_free(ctx, items[i]);
     pith_free(ctx, items);
 }
 
-static void *make_each(pith_ctx *ctx, size_t n, size_t count, size_t size)
+void *pith_make_each(pith_ctx *ctx, size_t n, size_t count, size_t size)
 {
     void **items = pith_calloc(ctx, n, sizeof *items);
     for (size_t i = 0; items && i < n; i++) {
         items[i] = pith_calloc(ctx, count, size);
         if (items[i]) continue;
-        free_each(ctx, items, n);
+        pith_free_each(ctx, items, n);
         return NULL;
     }
     return items;
-}
-
-static void free_factors(pith_channel *ch)
-{
-    pith_ctx *ctx = pith_group_ctx(ch->group);
-    free_each(ctx, ch->p, ch->n_local);
-    free_each(ctx, ch->q, ch->n_local);
-    pith_free(ctx, ch->last_q);
-    ch->p = ch->q = NULL;
-    ch->last_q = NULL;
 }
 
 static void draw_q(const pith_channel *ch, size_t r, float *q)
@@ -56,24 +32,12 @@ static void draw_q(const pith_channel *ch, size_t r, float *q)
 static pith_status make_sized(pith_channel *ch)
 {
     pith_ctx *ctx = pith_group_ctx(ch->group);
-    size_t r = (size_t)ch->o.compressor.param;
-    free_factors(ch);
-    size_t bound = pith_compressor_bound(&ch->o.compressor, ch->n);
-    if (bound == SIZE_MAX) return pith_fail(ctx, PITH_E_LIMIT, "a gradient of %zu values is too large for a message; split its tensor", ch->n);
-    if (ch->o.dense_first) bound = PITH_MAX(bound, 4 * ch->n);
-    if (bound > ch->bound) {
-        free_each(ctx, ch->bytes, ch->n_local);
-        ch->bytes = make_each(ctx, ch->n_local, bound, 1);
-        ch->bound = ch->bytes ? bound : 0;
-        if (!ch->bytes) return PITH_E_MEMORY;
-    }
-    if (pith_compressor_factors(&ch->o.compressor, ch->rows, ch->cols)) {
-        ch->p = make_each(ctx, ch->n_local, ch->rows * r, sizeof(float));
-        ch->q = make_each(ctx, ch->n_local, ch->cols * r, sizeof(float));
-        ch->last_q = pith_array(ctx, ch->cols * r, sizeof(float));
-        if (!ch->p || !ch->q || !ch->last_q) return PITH_E_MEMORY;
-        draw_q(ch, r, ch->last_q);
-    }
+    pith_free(ctx, ch->last_q);
+    ch->last_q = NULL;
+    if (!pith_compressor_factors(&ch->o.compressor, ch->rows, ch->cols)) return PITH_OK;
+    ch->last_q = pith_array(ctx, ch->cols * pith_channel_rank(ch), sizeof *ch->last_q);
+    if (!ch->last_q) return PITH_E_MEMORY;
+    draw_q(ch, pith_channel_rank(ch), ch->last_q);
     return PITH_OK;
 }
 
@@ -87,13 +51,12 @@ pith_status pith_channel_new(pith_group *group, size_t rows, size_t cols, const 
     if (!ch) return PITH_E_MEMORY;
     *ch = (pith_channel){.group = group, .o = *options, .rows = rows, .cols = cols, .n = n, .n_local = pith_group_local(group)};
     bool has_h = options->feedback >= PITH_FEEDBACK_EF21, has_e = options->feedback == PITH_FEEDBACK_EC || options->feedback == PITH_FEEDBACK_ECONTROL;
-    ch->d = make_each(ctx, ch->n_local, n, sizeof(float));
+    ch->d = pith_make_each(ctx, ch->n_local, n, sizeof(float));
     ch->work = pith_calloc(ctx, n, sizeof *ch->work);
     ch->scratch = pith_calloc(ctx, n, sizeof *ch->scratch);
-    ch->mine = pith_calloc(ctx, ch->n_local, sizeof *ch->mine);
-    bool ok = ch->d && ch->work && ch->scratch && ch->mine;
-    if (ok && has_e) ok = (ch->e = make_each(ctx, ch->n_local, n, sizeof(float)));
-    if (ok && has_h) ok = (ch->h = make_each(ctx, ch->n_local, n, sizeof(float))) && (ch->mean_h = pith_calloc(ctx, n, sizeof(float)));
+    bool ok = ch->d && ch->work && ch->scratch;
+    if (ok && has_e) ok = (ch->e = pith_make_each(ctx, ch->n_local, n, sizeof(float)));
+    if (ok && has_h) ok = (ch->h = pith_make_each(ctx, ch->n_local, n, sizeof(float))) && (ch->mean_h = pith_calloc(ctx, n, sizeof(float)));
     pith_status status = ok ? make_sized(ch) : PITH_E_MEMORY;
     if (status == PITH_OK) *out = ch;
     else pith_channel_free(ch);
@@ -104,14 +67,13 @@ void pith_channel_free(pith_channel *ch)
 {
     if (!ch) return;
     pith_ctx *ctx = pith_group_ctx(ch->group);
-    free_factors(ch);
     float **lists[] = {ch->e, ch->h, ch->d};
-    for (size_t i = 0; i < PITH_COUNT(lists); i++) free_each(ctx, lists[i], ch->n_local);
-    free_each(ctx, ch->bytes, ch->n_local);
+    for (size_t i = 0; i < PITH_COUNT(lists); i++) pith_free_each(ctx, lists[i], ch->n_local);
+    pith_wire_free(ch->group, &ch->wire);
+    pith_free(ctx, ch->last_q);
     pith_free(ctx, ch->mean_h);
     pith_free(ctx, ch->work);
     pith_free(ctx, ch->scratch);
-    pith_free(ctx, ch->mine);
     pith_free(ctx, ch);
 }
 
@@ -123,7 +85,52 @@ pith_status pith_channel_tune(pith_channel *ch, double param)
     return make_sized(ch);
 }
 
-/* ---- one exchange ----------------------------------------------------------------------------- */
+void pith_channel_send_whole(pith_channel *ch, bool whole) { ch->whole = whole; }
+
+/* ---- one step --------------------------------------------------------------------------------- */
+
+size_t pith_channel_rank(const pith_channel *ch) { return (size_t)ch->o.compressor.param; }
+
+pith_channel_way pith_channel_way_of(const pith_channel *ch, uint64_t step)
+{
+    pith_compressor_kind kind = ch->o.compressor.kind;
+    if (ch->whole || (ch->o.dense_first && ch->h && step == 0) || kind == PITH_COMPRESS_DENSE) return PITH_WAY_WHOLE;
+    if (kind == PITH_COMPRESS_POWER) return ch->last_q ? PITH_WAY_FACTORS : PITH_WAY_WHOLE;
+    return PITH_WAY_MESSAGE;
+}
+
+void pith_channel_prepare(const pith_channel *ch, const float *const *all)
+{
+    float eta = ch->o.eta;
+    for (size_t i = 0; i < ch->n_local; i++) {
+        const float *g = all[i], *e = ch->e ? ch->e[i] : NULL, *h = ch->h ? ch->h[i] : NULL;
+        float *d = ch->d[i];
+        switch (ch->o.feedback) {
+        case PITH_FEEDBACK_NONE:
+            for (size_t k = 0; k < ch->n; k++) d[k] = g[k];
+            break;
+        case PITH_FEEDBACK_EC:
+            for (size_t k = 0; k < ch->n; k++) d[k] = e[k] + g[k];
+            break;
+        case PITH_FEEDBACK_EF21:
+            for (size_t k = 0; k < ch->n; k++) d[k] = g[k] - h[k];
+            break;
+        case PITH_FEEDBACK_ECONTROL:
+            for (size_t k = 0; k < ch->n; k++) d[k] = eta * e[k] + (g[k] - h[k]);
+        }
+    }
+}
+
+void pith_channel_remember(const pith_channel *ch, const float *const *g, float *mean)
+{
+    for (size_t i = 0; i < ch->n_local; i++) {
+        const float *d = ch->d[i];
+        for (size_t k = 0; ch->e && k < ch->n; k++) ch->e[i][k] += (ch->h ? g[i][k] - ch->h[i][k] : g[i][k]) - d[k];
+        for (size_t k = 0; ch->h && k < ch->n; k++) ch->h[i][k] += d[k];
+    }
+    if (!ch->h) return;
+    for (size_t k = 0; k < ch->n; k++) mean[k] = ch->mean_h[k] += mean[k];
+}
 
 static pith_draws draws_of(const pith_channel *ch, uint64_t step, size_t worker)
 {
@@ -131,100 +138,19 @@ static pith_draws draws_of(const pith_channel *ch, uint64_t step, size_t worker)
     return (pith_draws){ch->o.seed, pith_hash(stream, sizeof stream)};
 }
 
-/* d [local] are sent; then d are what the receivers make of them, and mean their mean over all workers. */
-static pith_status send_messages(pith_channel *ch, const pith_compressor *c, uint64_t step, float *mean)
+pith_status pith_channel_encode(pith_channel *ch, uint64_t step, size_t i, uint8_t *dst, size_t *len)
 {
-    pith_ctx *ctx = pith_group_ctx(ch->group);
-    size_t first = pith_group_first(ch->group), size = pith_group_size(ch->group);
-    for (size_t i = 0; i < ch->n_local; i++) {
-        PITH_TRY(pith_compressor_encode(ctx, c, draws_of(ch, step, first + i), ch->d[i], ch->n, ch->scratch, ch->bytes[i], &ch->mine[i].len));
-        ch->mine[i].data = ch->bytes[i];
-    }
-    const pith_parcel *all;
-    PITH_TRY(pith_group_gather(ch->group, ch->mine, &all));
-    memset(mean, 0, ch->n * sizeof *mean);
-    for (size_t w = 0; w < size; w++) {
-        bool here = w >= first && w < first + ch->n_local;
-        float *x = here ? ch->d[w - first] : ch->work;
-        PITH_TRY(pith_compressor_decode(ctx, c, draws_of(ch, step, w), all[w].data, all[w].len, ch->n, ch->scratch, x));
-        for (size_t k = 0; k < ch->n; k++) mean[k] += x[k];
-    }
-    for (size_t k = 0; k < ch->n; k++) mean[k] /= (float)size;
-    return PITH_OK;
+    return pith_compressor_encode(pith_group_ctx(ch->group), &ch->o.compressor, draws_of(ch, step, pith_group_first(ch->group) + i), ch->d[i], ch->n, ch->scratch, dst, len);
 }
 
-/* The same by factors: P of the mean, made orthogonal, is everybody's; each worker's d is P Q_i^T. */
-static pith_status send_factors(pith_channel *ch, float *mean)
+pith_status pith_channel_decode(pith_channel *ch, uint64_t step, size_t w, const uint8_t *src, size_t len, float *x)
 {
-    size_t r = (size_t)ch->o.compressor.param;
-    for (size_t i = 0; i < ch->n_local; i++) pith_power_left(ch->d[i], ch->rows, ch->cols, ch->last_q, r, ch->p[i]);
-    PITH_TRY(pith_group_sum(ch->group, ch->p, ch->rows * r));
-    float *p = ch->p[0];
-    pith_orthonormal(p, ch->rows, r);
-    for (size_t i = 0; i < ch->n_local; i++) {
-        pith_power_right(ch->d[i], ch->rows, ch->cols, p, r, ch->q[i]);
-        pith_power_product(p, ch->q[i], ch->rows, ch->cols, r, ch->d[i]);
-    }
-    PITH_TRY(pith_group_sum(ch->group, ch->q, ch->cols * r));
-    for (size_t k = 0; k < ch->cols * r; k++) ch->last_q[k] = ch->q[0][k] / (float)pith_group_size(ch->group);
-    pith_power_product(p, ch->last_q, ch->rows, ch->cols, r, mean);
-    return PITH_OK;
-}
-
-/* The same whole, as a sum. */
-static pith_status send_whole(pith_channel *ch, float *mean)
-{
-    for (size_t i = 0; i < ch->n_local; i++) memcpy(ch->bytes[i], ch->d[i], ch->n * sizeof(float));
-    PITH_TRY(pith_group_sum(ch->group, (float *const *)(void *)ch->bytes, ch->n));
-    const float *sum = (const float *)(const void *)ch->bytes[0];
-    for (size_t k = 0; k < ch->n; k++) mean[k] = sum[k] / (float)pith_group_size(ch->group);
-    return PITH_OK;
-}
-
-static pith_status send(pith_channel *ch, uint64_t step, bool whole, float *mean)
-{
-    if (ch->p && !whole) return send_factors(ch, mean);
-    pith_compressor_kind kind = ch->o.compressor.kind;
-    if (whole || kind == PITH_COMPRESS_DENSE || kind == PITH_COMPRESS_POWER) return send_whole(ch, mean);
-    return send_messages(ch, &ch->o.compressor, step, mean);
-}
-
-/* What worker i puts into C. */
-static void prepare(const pith_channel *ch, size_t i, const float *g)
-{
-    float *d = ch->d[i], *e = ch->e ? ch->e[i] : NULL, *h = ch->h ? ch->h[i] : NULL, eta = ch->o.eta;
-    switch (ch->o.feedback) {
-    case PITH_FEEDBACK_NONE:
-        for (size_t k = 0; k < ch->n; k++) d[k] = g[k];
-        break;
-    case PITH_FEEDBACK_EC:
-        for (size_t k = 0; k < ch->n; k++) d[k] = e[k] + g[k];
-        break;
-    case PITH_FEEDBACK_EF21:
-        for (size_t k = 0; k < ch->n; k++) d[k] = g[k] - h[k];
-        break;
-    case PITH_FEEDBACK_ECONTROL:
-        for (size_t k = 0; k < ch->n; k++) d[k] = eta * e[k] + (g[k] - h[k]);
-    }
-}
-
-/* What it keeps once d is C of that. */
-static void remember(const pith_channel *ch, size_t i, const float *g)
-{
-    const float *d = ch->d[i];
-    for (size_t k = 0; ch->e && k < ch->n; k++) ch->e[i][k] += (ch->h ? g[k] - ch->h[i][k] : g[k]) - d[k];
-    for (size_t k = 0; ch->h && k < ch->n; k++) ch->h[i][k] += d[k];
+    return pith_compressor_decode(pith_group_ctx(ch->group), &ch->o.compressor, draws_of(ch, step, w), src, len, ch->n, ch->scratch, x);
 }
 
 pith_status pith_channel_step(pith_channel *ch, uint64_t step, const float *const *g, float *mean)
 {
-    for (size_t i = 0; i < ch->n_local; i++) prepare(ch, i, g[i]);
-    PITH_TRY(send(ch, step, ch->o.dense_first && ch->h && step == 0, mean));
-    for (size_t i = 0; i < ch->n_local; i++) remember(ch, i, g[i]);
-    if (!ch->h) return PITH_OK;
-    for (size_t k = 0; k < ch->n; k++) ch->mean_h[k] += mean[k];
-    memcpy(mean, ch->mean_h, ch->n * sizeof *mean);
-    return PITH_OK;
+    return pith_wire_step(ch->group, &ch->wire, &(pith_wire_item){ch, g, mean}, 1, step);
 }
 
 /* ---- errors of other parameters --------------------------------------------------------------- */

@@ -33,6 +33,8 @@ pith_status pith_channel_step(pith_channel *channel, uint64_t step, const float 
 /** Another share, number of bits or rank from the next step on; errors that wait stay, factors begin anew.
  *  @return PITH_E_ARGUMENT, PITH_E_MEMORY */
 pith_status pith_channel_tune(pith_channel *channel, double param);
+/** Whether it is sent as it is, from the next step on (a beginning that is not compressed).  Errors that wait go with it. */
+void pith_channel_send_whole(pith_channel *channel, bool whole);
 /** |C(x) - x|^2 of x [rows * cols] at another parameter; power: after 5 rounds from a random Q.  Uses the channel's
  *  scratch, changes nothing.  @return PITH_E_ARGUMENT, PITH_E_NONFINITE, PITH_E_MEMORY */
 pith_status pith_channel_error(pith_channel *channel, double param, const float *x, double *error);

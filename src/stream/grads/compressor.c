@@ -180,8 +180,8 @@ static bool decode_random(pith_draws d, const uint8_t *src, size_t len, size_t n
 
 static size_t encode_qsgd(pith_draws d, int bits, const float *x, size_t n, uint8_t *dst)
 {
-    pith_rng rng = {d.seed, d.stream, 0};
     uint8_t *start = dst;
+    uint32_t drawn[4];             /* of four values at a time */
     float levels = (float)((1 << (bits - 1)) - 1);
     uint64_t window = 0;
     int filled = 0;
@@ -193,7 +193,8 @@ static size_t encode_qsgd(pith_draws d, int bits, const float *x, size_t n, uint
     for (size_t i = 0; i < n; i++) {
         float scale;
         get_float(start + 4 * (i / BUCKET), &scale);
-        float u = pith_rng_uniform(&rng), level = scale > 0 ? floorf(levels * (fabsf(x[i]) / scale) + u) : 0;
+        if (i % 4 == 0) pith_philox(d.seed, d.stream, i / 4, drawn);
+        float u = (float)(drawn[i % 4] >> 8) * 0x1p-24f, level = scale > 0 ? floorf(levels * (fabsf(x[i]) / scale) + u) : 0;
         window |= ((uint64_t)PITH_MIN(level, levels) << 1 | (x[i] < 0)) << filled;
         for (filled += bits; filled >= 8; filled -= 8, window >>= 8) *dst++ = (uint8_t)window;
     }

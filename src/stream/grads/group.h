@@ -19,7 +19,8 @@ typedef struct pith_transport {
     size_t rank, size;
     /* every process its `count` floats for each other one, in order: send, recv [size, count]; they stay untouched until done */
     bool (*start_all_to_all)(void *state, const float *send, float *recv, size_t count, void **request);
-    /* all [size, count] of everybody's mine [count] */
+    /* all [size, count] of everybody's mine [count]; all processes begin these in one order, and the ones above in one order,
+       but not these among those */
     bool (*start_all_gather)(void *state, const float *mine, float *all, size_t count, void **request);
     bool (*test)(void *state, void **request);
     bool (*wait)(void *state, void **request);
@@ -68,7 +69,8 @@ pith_status pith_group_agree(pith_group *group, pith_status mine);
 const pith_traffic *pith_group_traffic(const pith_group *group);
 void pith_group_forget_traffic(pith_group *group);
 
-/* A sum on its way, so that a process works on meanwhile.  Sums are begun in the same order by all. */
+/* A sum on its way, so that a process works on meanwhile.  Sums are begun in the same order by all, and poked and finished in
+ * that order: one whose first phase is not over is poked before those that were begun after it. */
 typedef struct pith_group_sum_state {
     float *x;                             /* [size * chunk] the caller's array, padded */
     float *others;                        /* [size * chunk] scratch */

@@ -98,7 +98,11 @@ static pith_status send(pith_reducer *r)
         bucket *b = &r->buckets[r->n_begun++];
         PITH_TRY(pith_group_sum_begin(r->group, &b->sum, b->x, b->others, b->count + b->to - b->from));
     }
-    for (size_t i = 0; i < r->n_begun; i++) PITH_TRY(pith_group_sum_poke(r->group, &r->buckets[i].sum));
+    for (size_t i = 0; i < r->n_begun; i++) {
+        pith_group_sum_state *s = &r->buckets[i].sum;
+        PITH_TRY(pith_group_sum_poke(r->group, s));
+        if (s->phase == 1) return PITH_OK; /* what comes after must not send its sums back before this does */
+    }
     return PITH_OK;
 }
 
