@@ -95,6 +95,9 @@ EXPR(rnn_tanh, pith_var_recurrent(PITH_CELL_TANH, x[0], x[1], x[2], x[3], NULL, 
 EXPR(rnn_relu, pith_var_recurrent(PITH_CELL_RELU, x[0], x[1], NULL, NULL, NULL, NULL))
 EXPR(lstm, pith_var_recurrent(PITH_CELL_LSTM, x[0], x[1], NULL, x[2], x[3], NULL))
 EXPR(lstm_bias, pith_var_recurrent(PITH_CELL_LSTM, x[0], x[1], x[2], NULL, NULL, NULL))
+EXPR(lstm_1997, pith_var_recurrent(PITH_CELL_LSTM_1997, x[0], x[1], NULL, x[2], x[3], NULL))
+EXPR(lstm_peep, pith_var_recurrent_peep(PITH_CELL_LSTM, x[0], x[1], NULL, x[2], NULL, x[3], NULL))
+EXPR(lstm_1997_peep, pith_var_recurrent_peep(PITH_CELL_LSTM_1997, x[0], x[1], NULL, x[2], NULL, x[3], NULL))
 EXPR(gru, pith_var_recurrent(PITH_CELL_GRU, x[0], x[1], x[2], x[3], NULL, NULL))
 
 #define S(...) {(int)PITH_COUNT(((size_t[]){__VA_ARGS__})), {__VA_ARGS__}}
@@ -139,6 +142,8 @@ static const check checks[] = {
     {"scan before", f_scan_before, 4, {S(1, 2, 33, 3), S(1, 2, 33, 3), S(1, 2, 33, 2), S(1, 2, 33, 3)}, .once = true, .low = -1, .high = -0.1f},
     {"scan state", f_scan_state, 4, {S(2, 1, 4, 3), S(2, 2, 4, 2), S(2, 2, 4, 3), S(2, 2, 3, 2)}, .once = true, .low = -1, .high = -0.1f}, {"rnn tanh", f_rnn_tanh, 4, {S(4, 2, 3), S(3, 3), S(3), S(2, 3)}, .once = true}, {"rnn relu", f_rnn_relu, 2, {S(3, 2, 3), S(3, 3)}, .once = true, .low = 0.1f, .high = 0.3f},
     {"lstm", f_lstm, 4, {S(4, 3, 8), S(8, 2), S(3, 2), S(3, 2)}, .once = true}, {"lstm bias", f_lstm_bias, 3, {S(2, 17, 12), S(12, 3), S(12)}, .once = true},
+    {"lstm 1997", f_lstm_1997, 4, {S(4, 3, 6), S(6, 2), S(3, 2), S(3, 2)}, .once = true}, {"lstm peep", f_lstm_peep, 4, {S(4, 3, 8), S(8, 2), S(3, 2), S(3, 2)}, .once = true},
+    {"lstm 1997 peep", f_lstm_1997_peep, 4, {S(4, 3, 6), S(6, 2), S(2, 2), S(3, 2)}, .once = true}, {"lstm peep none", f_lstm_peep, 4, {S(0, 3, 8), S(8, 2), S(3, 2), S(3, 2)}, .once = true},
     {"gru", f_gru, 4, {S(4, 2, 9), S(9, 3), S(9), S(2, 3)}, .once = true}, {"gru none", f_gru, 4, {S(0, 2, 9), S(9, 3), S(9), S(2, 3)}, .once = true},
     {"attention some keys", f_attention_some, 3, {S(2, 2, 5, 4), S(2, 1, 4, 4), S(2, 1, 4, 4)}},
     {"conv", f_conv, 3, {S(2, 3, 5, 6), S(4, 3, 3, 3), S(4)}}, {"conv 1d", f_conv, 3, {S(2, 3, 7), S(2, 3, 3), S(2)}}, {"conv 3d", f_conv, 3, {S(1, 2, 2, 3, 4), S(3, 2, 2, 1, 3), S(3)}}, {"conv odd", f_conv_odd, 2, {S(2, 4, 7, 9), S(6, 2, 3, 2)}}, {"conv nothing", f_conv, 3, {S(0, 3, 4, 4), S(2, 3, 3, 3), S(2)}},
