@@ -32,9 +32,11 @@ static const reader_kind kinds[] = {
 #define RADIUS 0.9                 /* of the reservoir */
 #define INPUT 0.5f                 /* its weights from the input are uniform within this … */
 #define BIAS 0.1f                  /* … and its biases within this */
-#define HEAD 8                     /* channels of a head of mamba2; widths are multiples of half of it */
+#define UNIT 8                     /* widths are multiples of it, which products like; of mamba2 of HEAD */
+#define HEAD 16                    /* channels of a head of mamba2 */
 #define STATE 16                   /* values that a channel of it remembers */
-#define MAX_WIDTH ((size_t)4096)
+#define SMALL 2000                 /* parameters below which any width will do */
+#define MAX_WIDTH ((size_t)256)    /* wider ones would spend their time on tanh, not on memory */
 
 struct pith_reader {
     const reader_kind *kind;
@@ -142,7 +144,7 @@ static pith_status count(const pith_reader *like, size_t width, size_t *n_values
 /* The width whose count is nearest, by bisection: counts grow with it. */
 static pith_status choose_width(pith_reader *r)
 {
-    size_t unit = r->kind->family == MAMBA ? HEAD / 2 : 1, low = 1, high = MAX_WIDTH / unit, n_low, n_high;
+    size_t unit = r->kind->family == MAMBA ? HEAD : r->o.n_values < SMALL ? 1 : UNIT, low = 1, high = MAX_WIDTH / unit, n_low, n_high;
     while (low < high) { /* the first that has at least as many */
         size_t middle = (low + high) / 2, n;
         PITH_TRY(count(r, middle * unit, &n));

@@ -21,7 +21,7 @@ typedef struct pith_reader_options {
     const char *kind;              /* as above */
     size_t n_in, n_out;            /* values of a step; n_out 0: the states themselves (not of jordan, echo, window, mamba2) */
     bool last;                     /* one output for a sequence, after its last step */
-    size_t n_values;               /* parameters wanted; the width is the one that comes nearest */
+    size_t n_values;               /* parameters wanted; the width is the one that comes nearest, at most 256 */
     size_t window;                 /* of window: steps it sees */
     bool centred;                  /* of window: half of them come after the step; not with last */
     uint64_t seed;

@@ -69,7 +69,7 @@ static const task tasks[] = {
     {"bleu", "reverse", REVERSAL, .length = 21, .steps = offsetof(step_counts, reversal)},
 };
 
-enum { TRAIN, TEST, LONGER, N_SETS, TEST_BATCH = 100, EVALUATIONS = 30 };
+enum { TRAIN, TEST, LONGER, N_SETS, TEST_BATCH = 100, EVALUATIONS = 20 };
 #define LEARNED 0.05               /* a squared error of the adding task that counts as learned */
 
 /* ---- a task's data ---------------------------------------------------------------------------- */
@@ -404,7 +404,7 @@ static pith_status evaluate(void *user, pith_tape *tape, pith_train_at *at)
     (void)tape;
     learner *l = user;
     double error;
-    PITH_TRY(measure(l, TEST, 2, &error));
+    PITH_TRY(measure(l, TEST, 1, &error));
     pith_train_note(at, "mse", error);
     if (!l->learned_at && error < LEARNED) l->learned_at = at->step;
     return PITH_OK;
