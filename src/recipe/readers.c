@@ -231,6 +231,16 @@ pith_var *pith_reader_run(pith_reader *r, pith_var *x, float *state)
     return r->kind->family == ECHO ? pith_var_linear(y, r->w_out, r->b_out) : y;
 }
 
+pith_var *pith_reader_one_hot(pith_tape *tape, const int32_t *ids, size_t n, size_t len, size_t stride, size_t n_symbols)
+{
+    pith_var *x = pith_tape_fill(tape, 0, PITH_DIMS(n, len, n_symbols));
+    for (size_t i = 0; x && i < n * len; i++) {
+        int32_t id = ids[i / len * stride + i % len];
+        if (id >= 0) x->data[i * n_symbols + (size_t)id] = 1;
+    }
+    return x;
+}
+
 pith_status pith_reader_show(pith_reader *r, pith_var *x, const float *target, const bool *counts)
 {
     const pith_var *states = pith_net_forward(r->net, x);

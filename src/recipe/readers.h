@@ -42,6 +42,9 @@ pith_var *pith_reader_run(pith_reader *r, pith_var *x, float *state);
 /** The length of such a state for n sequences. */
 size_t pith_reader_state(const pith_reader *r, size_t n);
 
+/** ids [n, len], row i at i * stride, as [n, len, n_symbols]: 1 where the symbol is; none for what is below 0. */
+pith_var *pith_reader_one_hot(pith_tape *tape, const int32_t *ids, size_t n, size_t len, size_t stride, size_t n_symbols);
+
 /* How echo learns: what it is to answer, batch by batch; then solve, once. */
 /** Recording is off.  target [rows, n_out] with a row for each output of x; rows where counts [rows] (NULL: all) is false do not
  *  count. */

@@ -8,8 +8,8 @@
 
 #include "eval/bleu.h"
 #include "eval/ngram.h"
-#include "model/echo.h"
-#include "recipe/readers.h"
+#include "model/lag.h"
+#include "recipe/reversal.h"
 #include "recipe/train_card.h"
 
 typedef struct step_counts {
@@ -130,7 +130,7 @@ static pith_status open_bed(pith_run *run, const task *t, bed *b)
         if (o.length) PITH_TRY(pith_dataset_open(run->ctx, t->data, i == TRAIN ? "train" : "test", &o, &b->sets[i]));
     }
     const pith_field *input = &b->sets[TRAIN]->fields[0], *answer = &b->sets[TRAIN]->fields[1];
-    b->n_symbols = input->type == PITH_FIELD_F32 ? 0 : t->kind == REVERSAL ? 28 : input->n_names;
+    b->n_symbols = input->type == PITH_FIELD_F32 ? 0 : t->kind == REVERSAL ? PITH_REVERSAL_SYMBOLS : input->n_names;
     b->n_in = b->n_symbols ? b->n_symbols : input->dims[1];
     b->n_out = t->kind == SUM ? 1 : t->kind == LABEL ? answer->n_names : t->centred ? 2 : b->n_symbols; /* marks: a tag */
     return PITH_OK;
@@ -155,7 +155,8 @@ typedef struct learner {
     const bed *bed;
     const char *row;
     pith_tape *tape;
-    pith_reader *reader, *decoder; /* decoder: of reversal, where the reader encodes; NULL: the reader does both */
+    pith_reader *reader;
+    pith_reversal reversal;        /* of that task, in place of the reader */
     pith_loader *loader;           /* while it trains */
     size_t recent;                 /* steps that it learns from; 0: all */
     bool fed_its_own;              /* reversal: while it learns */
@@ -170,17 +171,6 @@ typedef struct batch {
     int32_t *label;                /* LABEL: [n]; NEXT, TEXT: [n, len] */
 } batch;
 
-/* Row i of ids at i * stride, of each `len`; below 0: no symbol. */
-static pith_var *one_hot(pith_tape *tape, const int32_t *ids, size_t n, size_t len, size_t stride, size_t n_symbols)
-{
-    pith_var *x = pith_tape_fill(tape, 0, PITH_DIMS(n, len, n_symbols));
-    for (size_t i = 0; x && i < n * len; i++) {
-        int32_t id = ids[i / len * stride + i % len];
-        if (id >= 0) x->data[i * n_symbols + (size_t)id] = 1;
-    }
-    return x;
-}
-
 static pith_status take_batch(const learner *l, pith_loader *loader, int set, uint64_t step, batch *out)
 {
     const bed *b = l->bed;
@@ -189,7 +179,7 @@ static pith_status take_batch(const learner *l, pith_loader *loader, int set, ui
     bool text = b->task->kind == TEXT;
     size_t n = from.n, len = text ? b->s->text_window * (set == TRAIN ? 1 : 4) : b->sets[set]->fields[0].dims[0];
     *out = (batch){.n = n, .len = len, .sum = from.y_f32, .tokens = from.ids};
-    out->x = b->n_symbols ? one_hot(l->tape, from.ids, n, len, text ? len + 1 : len, b->n_symbols) : pith_tape_input(l->tape, from.x, PITH_DIMS(n, len, b->n_in));
+    out->x = b->n_symbols ? pith_reader_one_hot(l->tape, from.ids, n, len, text ? len + 1 : len, b->n_symbols) : pith_tape_input(l->tape, from.x, PITH_DIMS(n, len, b->n_in));
     size_t n_labels = b->task->kind == LABEL ? n : n * len;
     out->label = pith_op_attr(l->tape, n_labels, sizeof *out->label);
     if (!out->x || !out->label) return pith_tape_status(l->tape);
@@ -215,112 +205,21 @@ static pith_var *read_recent(const learner *l, pith_var *x)
     return pith_reader_run(l->reader, pith_var_slice(x, 1, len - l->recent, l->recent), state);
 }
 
-/* ---- reversal --------------------------------------------------------------------------------- */
-
-enum { SYMBOL_END = 0, SYMBOL_MARK = 27, MOST = 10, REPLY = MOST + 1 }; /* letters are 1..26; a reply ends with SYMBOL_END */
-
-static size_t n_letters(const int32_t *tokens)
-{
-    size_t n = 0;
-    while (tokens[n] != SYMBOL_MARK) n++;
-    return n;
-}
-
-/* What was read, [n, width of the encoder]: letters and mark, moved to the end of the window. */
-static pith_var *encode(const learner *l, const batch *b)
-{
-    int32_t *source = pith_op_attr(l->tape, b->n * REPLY, sizeof *source);
-    if (!source) return NULL;
-    for (size_t i = 0; i < b->n; i++) {
-        size_t n = n_letters(b->tokens + i * b->len) + 1;
-        for (size_t t = 0; t < REPLY; t++) source[i * REPLY + t] = t + n < REPLY ? -1 : b->tokens[i * b->len + t + n - REPLY];
-    }
-    return pith_reader_run(l->reader, one_hot(l->tape, source, b->n, REPLY, REPLY, l->bed->n_symbols), NULL);
-}
-
-/* Logits [n, len, symbols] of a reply of which fed [n, REPLY] are the symbols before: what was read is there at each step. */
-static pith_var *decode(const learner *l, pith_var *thought, const int32_t *fed, size_t len)
-{
-    if (!thought) return NULL;
-    size_t n = thought->dims[0], width = thought->dims[1];
-    pith_var *both[2] = {one_hot(l->tape, fed, n, len, REPLY, l->bed->n_symbols), pith_var_broadcast(pith_var_reshape(thought, PITH_DIMS(n, 1, width)), PITH_DIMS(n, len, width))};
-    return pith_reader_run(l->decoder, pith_var_concat(both, 2, -1), NULL);
-}
-
-/* Symbol k of the reply of row i by logits [n, len, symbols]. */
-static int32_t likeliest(const pith_var *logits, size_t row)
-{
-    size_t n = logits->dims[2], best = 0;
-    const float *x = logits->data + row * n;
-    for (size_t k = 1; k < n; k++) best = x[k] > x[best] ? k : best;
-    return (int32_t)best;
-}
-
-/* The likeliest symbol at each step, fed to the next: reply [n, REPLY].  Recording is off. */
-static pith_status reply_to(const learner *l, const batch *b, int32_t *reply)
-{
-    size_t n = b->n;
-    int32_t *fed = pith_op_attr(l->tape, n * (b->len + REPLY), sizeof *fed), *all = fed + n * REPLY;
-    pith_var *thought = l->decoder ? encode(l, b) : NULL;
-    PITH_TRY(pith_tape_status(l->tape));
-    for (size_t i = 0; i < n; i++) {
-        fed[i * REPLY] = SYMBOL_MARK;
-        for (size_t t = 0, known = n_letters(b->tokens + i * b->len) + 1; t < b->len; t++) all[i * b->len + t] = t < known ? b->tokens[i * b->len + t] : -1;
-    }
-    for (size_t k = 0; k < REPLY; k++) {
-        const pith_var *y = l->decoder ? decode(l, thought, fed, k + 1) : pith_reader_run(l->reader, one_hot(l->tape, all, n, b->len, b->len, l->bed->n_symbols), NULL);
-        PITH_TRY(pith_tape_status(l->tape));
-        for (size_t i = 0; i < n; i++) {
-            size_t at = n_letters(b->tokens + i * b->len) + k; /* where a reader of all asks for it; past the end none is asked */
-            int32_t symbol = l->decoder ? likeliest(y, i * (k + 1) + k) : at < b->len ? likeliest(y, i * b->len + at) : SYMBOL_END;
-            reply[i * REPLY + k] = symbol;
-            if (k + 1 < REPLY) fed[i * REPLY + k + 1] = symbol;
-            if (at + 1 < b->len) all[i * b->len + at + 1] = symbol;
-        }
-    }
-    return PITH_OK;
-}
-
-static pith_var *reversal_loss(const learner *l, const batch *b, pith_status *status)
-{
-    size_t n = b->n, len = l->decoder ? REPLY : b->len;
-    int32_t *label = pith_op_attr(l->tape, n * len, sizeof *label), *fed = pith_op_attr(l->tape, 2 * n * REPLY, sizeof *fed), *own = fed + n * REPLY;
-    if (!label || !fed) return NULL;
-    for (size_t i = 0; i < n; i++) {
-        const int32_t *tokens = b->tokens + i * b->len;
-        size_t letters = n_letters(tokens), first = l->decoder ? 0 : letters; /* where the first symbol is asked for */
-        for (size_t t = 0; t < len; t++) label[i * len + t] = t < first || t > first + letters ? PITH_NO_LABEL : t - first < letters ? tokens[letters + 1 + t - first] : SYMBOL_END;
-        for (size_t t = 0; t < REPLY; t++) fed[i * REPLY + t] = t == 0 ? SYMBOL_MARK : t <= letters ? tokens[letters + t] : SYMBOL_END;
-    }
-    if (!l->decoder) return pith_var_cross_entropy(pith_reader_run(l->reader, b->x, NULL), label);
-    if (l->fed_its_own) {
-        bool recording = pith_tape_record(l->tape, false);
-        *status = reply_to(l, b, own);
-        pith_tape_record(l->tape, recording);
-        if (*status != PITH_OK) return NULL;
-        for (size_t i = 0; i < n; i++) memcpy(fed + i * REPLY + 1, own + i * REPLY, (REPLY - 1) * sizeof *fed);
-    }
-    return pith_var_cross_entropy(decode(l, encode(l, b), fed, REPLY), label);
-}
+/* ---- training and measuring ------------------------------------------------------------------- */
 
 static pith_status measure_reversal(const learner *l, double *bleu)
 {
     pith_loader *loader;
     pith_bleu sum = {0};
-    int32_t *reply = pith_array(l->bed->run->ctx, TEST_BATCH * REPLY, sizeof *reply);
+    int32_t *reply = pith_array(l->bed->run->ctx, TEST_BATCH * PITH_REPLY, sizeof *reply);
     pith_status status = reply ? open_loader(l->bed, TEST, &loader) : PITH_E_MEMORY;
     for (uint64_t step = 0; status == PITH_OK && step < pith_loader_steps(loader); step++) {
-        batch b;
+        pith_batch b;
         pith_tape_step(l->tape, step);
         pith_tape_record(l->tape, false);
-        status = take_batch(l, loader, TEST, step, &b);
-        if (status == PITH_OK) status = reply_to(l, &b, reply);
-        for (size_t i = 0; status == PITH_OK && i < b.n; i++) {
-            const int32_t *tokens = b.tokens + i * b.len;
-            size_t n = 0, letters = n_letters(tokens);
-            while (n < REPLY && reply[i * REPLY + n] != SYMBOL_END) n++;
-            pith_bleu_add(&sum, (pith_bleu_text){reply + i * REPLY, n}, &(pith_bleu_text){tokens + letters + 1, letters}, 1);
-        }
+        status = pith_loader_batch(loader, step, &b);
+        if (status == PITH_OK) status = pith_reversal_reply(&l->reversal, b.ids, b.n, l->bed->task->length, reply);
+        if (status == PITH_OK) pith_reversal_score(b.ids, b.n, l->bed->task->length, reply, &sum);
     }
     if (reply) pith_loader_free(loader);
     pith_free(l->bed->run->ctx, reply);
@@ -328,15 +227,13 @@ static pith_status measure_reversal(const learner *l, double *bleu)
     return status;
 }
 
-/* ---- training and measuring ------------------------------------------------------------------- */
-
 static pith_var *loss(void *user, pith_tape *tape, pith_train_at *at)
 {
     learner *l = user;
     batch b;
     at->status = take_batch(l, l->loader, TRAIN, at->step * at->n_parts + at->part, &b);
     if (at->status != PITH_OK) return NULL;
-    if (l->bed->task->kind == REVERSAL) return reversal_loss(l, &b, &at->status);
+    if (l->bed->task->kind == REVERSAL) return pith_reversal_loss(&l->reversal, b.tokens, b.n, b.len, l->fed_its_own);
     pith_var *y = read_recent(l, b.x);
     if (l->bed->task->kind == SUM) return pith_var_mse(y, pith_tape_input(tape, b.sum, PITH_DIMS(b.n, 1)));
     return pith_var_cross_entropy(y, b.label);
@@ -472,26 +369,12 @@ static size_t lstm_values(const bed *b, size_t n_in, size_t n_out)
 static pith_status make_readers(learner *l, const char *kind)
 {
     const bed *b = l->bed;
-    const settings *s = b->s;
     bool last = b->task->kind == SUM || b->task->kind == LABEL;
-    pith_reader_options o = {.kind = kind, .n_in = b->n_in, .n_out = b->n_out, .last = last, .window = s->window, .centred = b->task->centred, .seed = b->run->seed};
+    pith_reader_options o = {.kind = kind, .n_in = b->n_in, .n_out = b->n_out, .last = last, .window = b->s->window, .centred = b->task->centred, .seed = b->run->seed};
     o.n_values = lstm_values(b, b->n_in, b->n_out);
     if (b->task->kind != REVERSAL) return pith_reader_new(l->tape, &o, &l->reader);
-    size_t n_encoder = lstm_values(b, b->n_in, 0), n_decoder = lstm_values(b, b->n_in + s->width, b->n_out);
-    if (!strcmp(kind, "mamba2")) { /* reads and writes in one */
-        o.n_values = n_encoder + n_decoder;
-        return pith_reader_new(l->tape, &o, &l->reader);
-    }
-    o.n_values = n_encoder;
-    o.n_out = 0;
-    o.last = true;
-    PITH_TRY(pith_reader_new(l->tape, &o, &l->reader));
-    o.n_values = n_decoder;
-    o.n_in = b->n_in + pith_reader_width(l->reader);
-    o.n_out = b->n_out;
-    o.last = false;
-    o.seed += (uint64_t)1 << 32;
-    return pith_reader_new(l->tape, &o, &l->decoder);
+    size_t n_encoder = lstm_values(b, b->n_in, 0), n_decoder = lstm_values(b, b->n_in + b->s->width, b->n_out);
+    return pith_reversal_new(l->tape, kind, n_encoder, n_decoder, b->run->seed, &l->reversal);
 }
 
 static pith_status reader_row(const bed *b, const char *row)
@@ -505,7 +388,7 @@ static pith_status reader_row(const bed *b, const char *row)
     pith_status status;
     PITH_GOTO(pith_tape_new(run->ctx, run->seed, &l.tape), done);
     PITH_GOTO(make_readers(&l, recent || own ? "lstm" : row), done);
-    PITH_GOTO(pith_reader_learns(l.reader) ? train(&l) : fit(&l), done);
+    PITH_GOTO(!l.reader || pith_reader_learns(l.reader) ? train(&l) : fit(&l), done);
     if (b->task->kind == REVERSAL) PITH_GOTO(measure_reversal(&l, &value), done);
     else PITH_GOTO(measure(&l, TEST, UINT64_MAX, &value), done);
     PITH_GOTO(pith_run_row(run, row, b->task->name, value), done);
@@ -518,7 +401,7 @@ static pith_status reader_row(const bed *b, const char *row)
         if (pith_reader_learns(l.reader)) PITH_GOTO(pith_run_row(run, row, "learned", (double)(l.learned_at ? l.learned_at : b->n_steps + 1)), done);
     }
 done:
-    pith_reader_free(l.decoder);
+    pith_reversal_free(&l.reversal);
     pith_reader_free(l.reader);
     pith_tape_free(l.tape);
     return status;
@@ -567,100 +450,25 @@ static pith_status hmm_row(const bed *b, const char *row)
 
 /* ---- how gradients vanish --------------------------------------------------------------------- */
 
-static const size_t lags[] = {10, 25, 50};
-enum { GRADIENT_BATCH = 16, SEQUENCE = 60 };
-#define GRADIENT_INPUT 0.1f        /* standard deviation of what comes from the input: small, so that tanh is nearly linear */
-
-typedef struct probe {
-    const bed *bed;
-    pith_cell cell;
-    double radius;                 /* of tanh cells */
-    float forget_bias;
-    pith_tape *tape;
-    pith_var *w, *bias, *h, *c;    /* h, c: the state before the last steps, as parameters */
-    pith_rng rng;
-} probe;
-
-static void draw(probe *p, float *x, size_t n, float size)
-{
-    for (size_t i = 0; i < n; i++) x[i] = size * pith_rng_normal(&p->rng);
-}
-
-/* Length of the gradient, by the state of `lag` steps before the end, of the last state times fixed numbers. */
-static pith_status state_gradient(probe *p, const float *input, const float *weigh, size_t lag, double *norm)
-{
-    size_t width = p->bed->s->width, wide = p->w->dims[0], n = GRADIENT_BATCH, before = SEQUENCE - lag;
-    bool lstm = p->cell != PITH_CELL_TANH;
-    pith_var *c = NULL, *g[2];
-    pith_tape_step(p->tape, 0);
-    pith_tape_record(p->tape, false);
-    const pith_var *y = pith_var_recurrent(p->cell, pith_tape_input(p->tape, input, PITH_DIMS(before, n, wide)), p->w, p->bias, NULL, NULL, &c);
-    PITH_TRY(pith_tape_status(p->tape));
-    memcpy(p->h->data, y->data + (before - 1) * n * width, p->h->count * sizeof(float));
-    if (c) memcpy(p->c->data, c->data, p->c->count * sizeof(float));
-    pith_tape_record(p->tape, true);
-    pith_var *h = pith_var_recurrent(p->cell, pith_tape_input(p->tape, input + before * n * wide, PITH_DIMS(lag, n, wide)), p->w, p->bias, p->h, lstm ? p->c : NULL, NULL);
-    pith_var *last = pith_var_slice(h, 0, lag - 1, 1), *sum = pith_var_sum(pith_var_mul(last, pith_tape_input(p->tape, weigh, PITH_DIMS(1, n, width))), PITH_ALL_AXES);
-    pith_var *state[2] = {p->h, p->c};
-    PITH_TRY(pith_gradients(p->tape, sum, NULL, state, lstm ? 2 : 1, 0, g));
-    double squares = 0;
-    for (int i = 0; i <= lstm; i++)
-        for (size_t k = 0; k < g[i]->count; k++) squares += (double)g[i]->data[k] * (double)g[i]->data[k];
-    *norm = sqrt(squares);
-    return PITH_OK;
-}
-
-/* Means of logarithms over networks drawn, as a share of the gradient at lag 0, which is the fixed numbers themselves. */
-static pith_status probe_draws(probe *p, double *sums)
-{
-    pith_run *run = p->bed->run;
-    size_t n_weigh = p->h->count, n_input = SEQUENCE * GRADIENT_BATCH * p->w->dims[0], width = p->bed->s->width;
-    float *input = pith_array(run->ctx, n_input + n_weigh, sizeof *input), *weigh = input + n_input;
-    pith_status status = input ? PITH_OK : PITH_E_MEMORY;
-    for (uint64_t k = 0; status == PITH_OK && k < p->bed->s->draws; k++) {
-        double at0 = 0, norm = 0;
-        p->rng = (pith_rng){run->seed, ((uint64_t)2 << 32) + k, 0};
-        draw(p, p->w->data, p->w->count, 1 / sqrtf((float)width));
-        draw(p, input, n_input, GRADIENT_INPUT);
-        draw(p, weigh, n_weigh, 1);
-        for (size_t i = width; p->cell == PITH_CELL_LSTM && i < 2 * width; i++) p->bias->data[i] = p->forget_bias;
-        if (p->cell == PITH_CELL_TANH) PITH_GOTO(pith_radius_set(run->ctx, p->w->data, width, p->radius), done);
-        for (size_t i = 0; i < n_weigh; i++) at0 += (double)weigh[i] * (double)weigh[i];
-        for (size_t i = 0; status == PITH_OK && i < PITH_COUNT(lags); i++) {
-            status = state_gradient(p, input, weigh, lags[i], &norm);
-            sums[i] += log(fmax(norm, 1e-300) / sqrt(at0)) / (double)p->bed->s->draws;
-        }
-    }
-done:
-    pith_free(run->ctx, input);
-    return status;
-}
-
 static pith_status gradient_row(const bed *b, const char *row)
 {
     static const struct { const char *row; pith_cell cell; double radius; float forget_bias; } probes[] = {
         {"tanh_05", PITH_CELL_TANH, 0.5, 0}, {"tanh_10", PITH_CELL_TANH, 1, 0}, {"tanh_15", PITH_CELL_TANH, 1.5, 0},
         {"lstm_1997", PITH_CELL_LSTM_1997, 0, 0}, {"lstm_bias0", PITH_CELL_LSTM, 0, 0}, {"lstm", PITH_CELL_LSTM, 0, 1},
     };
-    size_t k = 0, width = b->s->width;
+    static const size_t lags[] = {10, 25, 50};
+    size_t k = 0;
     while (k < PITH_COUNT(probes) && strcmp(probes[k].row, row) != 0) k++;
     if (k == PITH_COUNT(probes)) return pith_fail(b->run->ctx, PITH_E_ARGUMENT, "%s: '%s' is no row of the task gradient; there are tanh_05, tanh_10, tanh_15, lstm_1997, lstm_bias0 and lstm", b->run->card->file, row);
-    probe p = {.bed = b, .cell = probes[k].cell, .radius = probes[k].radius, .forget_bias = probes[k].forget_bias};
-    size_t wide = width * (p.cell == PITH_CELL_LSTM ? 4 : p.cell == PITH_CELL_TANH ? 1 : 3);
-    double sums[PITH_COUNT(lags)] = {0};
-    PITH_TRY(pith_tape_new(b->run->ctx, b->run->seed, &p.tape));
-    p.w = pith_tape_param(p.tape, "w", PITH_DIMS(wide, width));
-    p.bias = pith_tape_param(p.tape, "bias", PITH_DIMS(wide));
-    p.h = pith_tape_param(p.tape, "h", PITH_DIMS(GRADIENT_BATCH, width));
-    p.c = pith_tape_param(p.tape, "c", PITH_DIMS(GRADIENT_BATCH, width));
-    pith_status status = p.w && p.bias && p.h && p.c ? probe_draws(&p, sums) : pith_tape_status(p.tape);
-    pith_tape_free(p.tape);
-    for (size_t i = 0; status == PITH_OK && i < PITH_COUNT(lags); i++) {
+    double shares[PITH_COUNT(lags)];
+    const pith_lag_options o = {.cell = probes[k].cell, .width = b->s->width, .radius = probes[k].radius, .forget_bias = probes[k].forget_bias, .n_draws = b->s->draws, .seed = b->run->seed};
+    PITH_TRY(pith_lag_gradients(b->run->ctx, &o, lags, PITH_COUNT(lags), shares));
+    for (size_t i = 0; i < PITH_COUNT(lags); i++) {
         char measure[16];
         snprintf(measure, sizeof measure, "lag_%zu", lags[i]);
-        status = pith_run_row(b->run, row, measure, exp(sums[i]));
+        PITH_TRY(pith_run_row(b->run, row, measure, shares[i]));
     }
-    return status;
+    return PITH_OK;
 }
 
 /* ---- all -------------------------------------------------------------------------------------- */
