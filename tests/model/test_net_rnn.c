@@ -16,6 +16,38 @@ static const net_case cases[] = {
     {"rnn", "{\"vocab\": 8, \"in\": 3, \"width\": 4, \"cell\": \"jordan\", \"classes\": 2, \"output\": \"last\"}", 0, 2, .out = {2, 2}, .run = two_texts},
 };
 
+static pith_var *two_clips(pith_net *net) { return pith_net_run(net, &(pith_net_input){.x = net_noise(pith_net_tape(net), 1, PITH_DIMS(2, 3, 2, 8, 8))}); }
+/* A sentence about two clips, gradients through both parts. */
+static pith_var *two_sentences(pith_net *net)
+{
+    pith_var *seen = pith_net_run(net, &(pith_net_input){.part = PITH_NET_ENCODE, .x = net_noise(pith_net_tape(net), 1, PITH_DIMS(2, 3, 2, 8, 8))});
+    pith_var *words = seen ? pith_net_run(net, &(pith_net_input){.part = PITH_NET_DECODE, .ids = ids, .n = 2, .len = 5, .context = pith_var_reshape(seen, PITH_DIMS(2, 1, 4))}) : NULL;
+    pith_var *answer = two_clips(net); /* so that all parameters are used */
+    return words && answer ? pith_var_add(words, pith_var_mean(answer, PITH_ALL_AXES)) : NULL;
+}
+
+#define SMALL_LRCN "\"channels\": 2, \"size\": 8, \"convs\": [3, 4], \"feature\": 5, \"width\": 4, \"classes\": 3"
+static const net_case clip_cases[] = {
+    {"lrcn", "{" SMALL_LRCN "}", 0, 3, .out = {2, 3, 3}, .run = two_clips},
+    {"lrcn", "{" SMALL_LRCN ", \"mixer\": \"none\"}", 0, 3, .out = {2, 3, 3}, .run = two_clips},
+    {"lrcn", "{" SMALL_LRCN ", \"mixer\": \"conv3d\"}", 0, 3, .out = {2, 1, 3}, .run = two_clips},
+    {"lrcn", "{" SMALL_LRCN ", \"vocab\": 8}", 0, 3, .out = {2, 5, 8}, .run = two_sentences},
+    {"lrcn", "{" SMALL_LRCN ", \"vocab\": 8, \"factored\": 0}", 0, 3, .out = {2, 5, 8}, .run = two_sentences},
+};
+
+static void test_clips(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < PITH_COUNT(clip_cases); i++) check_net(&clip_cases[i]);
+    net_bed b = net_bed_open("lrcn", "{" SMALL_LRCN "}", 1, 1);
+    pith_tape_step(b.tape, 1);
+    assert_null(pith_net_forward(b.net, net_noise(b.tape, 1, PITH_DIMS(2, 2, 8, 8))));
+    assert_null(pith_net_run(b.net, &(pith_net_input){.part = PITH_NET_DECODE, .ids = ids, .n = 2, .len = 5}));
+    pith_net *net;
+    assert_int_equal(pith_net_new(b.tape, "lrcn", "{\"mixer\": \"none\", \"vocab\": 8}", 1, &net), PITH_E_ARGUMENT);
+    net_bed_close(&b);
+}
+
 static void test_cases(void **state)
 {
     (void)state;
@@ -108,7 +140,7 @@ static void test_settings(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cases), cmocka_unit_test(test_counts), cmocka_unit_test(test_lengths), cmocka_unit_test(test_state), cmocka_unit_test(test_jordan),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cases), cmocka_unit_test(test_counts), cmocka_unit_test(test_lengths), cmocka_unit_test(test_state), cmocka_unit_test(test_jordan), cmocka_unit_test(test_clips),
                                        cmocka_unit_test(test_settings)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
