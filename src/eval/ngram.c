@@ -135,12 +135,13 @@ pith_status pith_hmm_tag(const pith_hmm *m, const int32_t *symbols, size_t n, in
 {
     size_t k = m->n_tags, n_back;
     if (!pith_mul(n, k, &n_back)) return pith_fail(m->ctx, PITH_E_LIMIT, "a sequence of %zu is too long to be tagged", n);
-    double *score = pith_array(m->ctx, 2 * k + k * k, sizeof *score), *now = score + k, *step = score + 2 * k;
+    double *score = pith_array(m->ctx, 2 * k + k * k, sizeof *score);
     int32_t *back = score ? pith_array(m->ctx, n_back, sizeof *back) : NULL;
     if (!back) {
         pith_free(m->ctx, score);
         return PITH_E_MEMORY;
     }
+    double *now = score + k, *step = score + 2 * k;
     for (size_t a = 0; a < k; a++)
         for (size_t b = 0; b < k; b++) step[a * k + b] = log_share(m->next + a * k, k, b);
     for (size_t t = 0; t < n; t++) {

@@ -8,8 +8,9 @@ pith_status pith_radius_set(pith_ctx *ctx, float *w, size_t n, double radius)
 {
     size_t square, room;
     if (!n || n > INT32_MAX || !pith_mul(n, n, &square) || !pith_add(square, 2 * n, &room)) return pith_fail(ctx, PITH_E_ARGUMENT, "a recurrent matrix of %zu rows has no radius that could be computed", n);
-    double *a = pith_array(ctx, room, sizeof *a), *re = a + square, *im = re + n, largest = 0;
+    double *a = pith_array(ctx, room, sizeof *a), largest = 0;
     if (!a) return PITH_E_MEMORY;
+    double *re = a + square, *im = re + n;
     for (size_t i = 0; i < square; i++) a[i] = (double)w[i];
     lapack_int failed = LAPACKE_dgeev(LAPACK_ROW_MAJOR, 'N', 'N', (lapack_int)n, a, (lapack_int)n, re, im, NULL, 1, NULL, 1);
     for (size_t i = 0; i < n && !failed; i++) largest = fmax(largest, hypot(re[i], im[i]));

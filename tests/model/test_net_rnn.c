@@ -59,6 +59,7 @@ static void test_counts(void **state)
     (void)state;
     check_net_count("lstm", NULL, 4 * 256 * (128 + 256) + 2 * 4 * 256);
     check_net_count("gru", "{\"layers\": 2}", 3 * 256 * (128 + 256) + 2 * 3 * 256 + 3 * 256 * 512 + 2 * 3 * 256);
+    check_net_count("lrcn32", NULL, 16 * 28 + 32 * 145 + 64 * 289 + 128 * 1025 + 4 * 128 * 257 + 8 * 129);
 }
 
 /* A text alone gives what it gives beside a longer one, in both directions. */

@@ -3,7 +3,7 @@
 
 #include "model/echo.h"
 #include "model/lag.h"
-#include "recipe/readers.h"
+#include "recipe/reversal.h"
 #include "test.h"
 
 static const char *const kinds[] = {"elman", "jordan", "lstm_1997", "lstm_bias0", "lstm", "lstm_peep", "gru", "bilstm", "stacked", "echo", "window", "mamba2"};
@@ -138,6 +138,47 @@ static void test_state(void **state)
     pith_ctx_free(ctx);
 }
 
+/* ---- reversal ---------------------------------------------------------------------------------- */
+
+/* Three sequences, learned by heart: what is fed, asked and replied lies where it should, by two networks and by one. */
+static void test_reversal(void **state)
+{
+    (void)state;
+    enum { ROWS = 3, TOKENS = 21, A = 1, B = 2, C = 3, MARK = 27 };
+    static const int32_t tokens[ROWS * TOKENS] = {
+        [0] = A, B, MARK, B, A,
+        [TOKENS] = C, A, A, B, MARK, B, A, A, C,
+        [2 * TOKENS] = A, B, C, A, C, B, B, C, A, A, MARK, A, A, C, B, B, C, A, C, B, A,
+    };
+    static const struct { const char *kind; bool own; double least; } ways[] = {{"gru", false, 1}, {"gru", true, 0.8}, {"mamba2", false, 1}};
+    pith_ctx *ctx = test_ctx(1);
+    for (size_t k = 0; k < PITH_COUNT(ways); k++) {
+        pith_tape *tape;
+        pith_reversal r;
+        pith_optimizer *optimizer;
+        int32_t reply[ROWS * PITH_REPLY];
+        pith_bleu sum = {0};
+        assert_ok(ctx, pith_tape_new(ctx, 1, &tape));
+        assert_ok(ctx, pith_reversal_new(tape, ways[k].kind, 4000, 6000, 1, &r));
+        assert_true((r.decoder == NULL) == !strcmp(ways[k].kind, "mamba2"));
+        assert_ok(ctx, pith_optimizer_new(tape, &(pith_optimizer_options){.kind = PITH_ADAMW, .clip_norm = 1}, &optimizer));
+        for (uint64_t step = 0; step < 300; step++) {
+            pith_tape_step(tape, step);
+            assert_ok(ctx, pith_backward(tape, pith_reversal_loss(&r, tokens, ROWS, TOKENS, ways[k].own), 0));
+            assert_ok(ctx, pith_optimizer_step(optimizer, 0.01f));
+        }
+        pith_tape_step(tape, 0);
+        pith_tape_record(tape, false);
+        assert_ok(ctx, pith_reversal_reply(&r, tokens, ROWS, TOKENS, reply));
+        pith_reversal_score(tokens, ROWS, TOKENS, reply, &sum);
+        if (pith_bleu_score(&sum, 4) < ways[k].least) fail_msg("%s (%d) replies with a BLEU of %g", ways[k].kind, ways[k].own, pith_bleu_score(&sum, 4));
+        pith_optimizer_free(optimizer);
+        pith_reversal_free(&r);
+        pith_tape_free(tape);
+    }
+    pith_ctx_free(ctx);
+}
+
 /* ---- reservoirs ------------------------------------------------------------------------------- */
 
 static void test_echo(void **state)
@@ -237,6 +278,6 @@ static void test_memory(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_kinds), cmocka_unit_test(test_options), cmocka_unit_test(test_state), cmocka_unit_test(test_echo), cmocka_unit_test(test_lags), cmocka_unit_test(test_memory)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_kinds), cmocka_unit_test(test_options), cmocka_unit_test(test_state), cmocka_unit_test(test_reversal), cmocka_unit_test(test_echo), cmocka_unit_test(test_lags), cmocka_unit_test(test_memory)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

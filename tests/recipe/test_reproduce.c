@@ -323,7 +323,7 @@ static void run_quick(pith_ctx *ctx, const char *id, pith_report **r)
 static void test_quick(void **state)
 {
     (void)state;
-    static const char *const ids[] = {"simvq", "gradual-pruning", "2d-matryoshka", "nested-dropout", "quantized-distillation", "sparse-rnn", "rnn-review"};
+    static const char *const ids[] = {"simvq", "gradual-pruning", "2d-matryoshka", "nested-dropout", "quantized-distillation", "sparse-rnn", "rnn-review", "lrcn"};
     for (size_t i = 0; i < PITH_COUNT(ids); i++) {
         pith_ctx *one = test_ctx(1), *two = test_ctx(2);
         pith_report *a, *b;
