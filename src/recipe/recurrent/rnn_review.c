@@ -100,7 +100,7 @@ static pith_status open_text(bed *b)
     for (int i = 0; i < 2; i++) {
         pith_dataset *ds;
         size_t most = i ? b->s->text_bytes / 10 : b->s->text_bytes;
-        PITH_TRY(pith_run_data(b->run, &b->s->texts, i ? "test" : "train", &(pith_dataset_options){.n = most}, &ds));
+        PITH_TRY(pith_run_data(b->run, &b->s->texts, i ? "test" : "train", &(pith_dataset_options){.quick = b->run->quick}, &ds));
         const pith_field *f = pith_dataset_field(ds, "text");
         const uint8_t *bytes = f ? f->data : NULL;
         bool is_text = f && f->type == PITH_FIELD_U8;
@@ -125,9 +125,10 @@ static pith_status open_bed(pith_run *run, const task *t, bed *b)
     *b = (bed){.run = run, .s = s, .task = t, .n_steps = *(const uint64_t *)((const char *)&s->steps + t->steps)};
     if (t->kind == GRADIENT) return PITH_OK;
     if (t->kind == TEXT) return open_text(b);
+    const char *name = t->data;
     for (int i = 0; i < N_SETS; i++) {
         pith_dataset_options o = {.n = i == TRAIN ? s->n_train : s->n_test, .length = i == LONGER ? t->longer : t->length};
-        if (o.length) PITH_TRY(pith_dataset_open(run->ctx, t->data, i == TRAIN ? "train" : "test", &o, &b->sets[i]));
+        if (o.length) PITH_TRY(pith_run_data(run, &(pith_names){1, &name}, i == TRAIN ? "train" : "test", &o, &b->sets[i]));
     }
     const pith_field *input = &b->sets[TRAIN]->fields[0], *answer = &b->sets[TRAIN]->fields[1];
     b->n_symbols = input->type == PITH_FIELD_F32 ? 0 : t->kind == REVERSAL ? PITH_REVERSAL_SYMBOLS : input->n_names;
@@ -153,7 +154,6 @@ static pith_status open_loader(const bed *b, int set, pith_loader **loader)
 
 typedef struct learner {
     const bed *bed;
-    const char *row;
     pith_tape *tape;
     pith_reader *reader;
     pith_reversal reversal;        /* of that task, in place of the reader */
@@ -209,7 +209,7 @@ static pith_var *read_recent(const learner *l, pith_var *x)
 
 static pith_status measure_reversal(const learner *l, double *bleu)
 {
-    pith_loader *loader;
+    pith_loader *loader = NULL;
     pith_bleu sum = {0};
     int32_t *reply = pith_array(l->bed->run->ctx, TEST_BATCH * PITH_REPLY, sizeof *reply);
     pith_status status = reply ? open_loader(l->bed, TEST, &loader) : PITH_E_MEMORY;
@@ -221,7 +221,7 @@ static pith_status measure_reversal(const learner *l, double *bleu)
         if (status == PITH_OK) status = pith_reversal_reply(&l->reversal, b.ids, b.n, l->bed->task->length, reply);
         if (status == PITH_OK) pith_reversal_score(b.ids, b.n, l->bed->task->length, reply, &sum);
     }
-    if (reply) pith_loader_free(loader);
+    pith_loader_free(loader);
     pith_free(l->bed->run->ctx, reply);
     *bleu = pith_bleu_score(&sum, PITH_BLEU_ORDER);
     return status;
@@ -380,7 +380,7 @@ static pith_status make_readers(learner *l, const char *kind)
 static pith_status reader_row(const bed *b, const char *row)
 {
     pith_run *run = b->run;
-    learner l = {.bed = b, .row = row};
+    learner l = {.bed = b};
     double value = 0, longer = 0;
     bool recent = !strcmp(row, "lstm_recent"), own = !strcmp(row, "lstm_free");
     l.recent = recent ? b->s->recent : 0;
