@@ -54,7 +54,7 @@ typedef struct pith_field {
  *            the text: a letter its byte, a bar its value, a rule -1
  *   answer   i32 [questions, 2]: where in the text each answer begins, and its bytes
  *   tokens, target  i32 [length]: sequence tasks; target is what follows, -1 where that is not asked
- *   input    f32 [length, 2] and target f32: the adding task
+ *   input    f32 [length, 2] and target f32: the adding task; [length, 3]: a pen's moves
  *   length   i32: of the tokens before the padding
  *   ids      i32 [fields], chance  f32: a row of clicks, and the true chance of its label */
 typedef struct pith_dataset {

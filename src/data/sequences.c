@@ -220,6 +220,34 @@ static void make_tags(const pith_data_request *r, pith_dataset *ds, size_t i)
     for (size_t t = 0; t < length; t++) target[t] = t < 2 || t + 2 >= length ? -1 : tokens[t - 2] != tokens[t + 2];
 }
 
+/* Letters (1..4), and between them marks (5 and 6), as at both ends: each letter's tag is whether the marks nearest to it on both
+ * sides are the same, however far they are. */
+static void make_marks(const pith_data_request *r, pith_dataset *ds, size_t i)
+{
+    size_t length = ds->fields[0].n_values;
+    int32_t *tokens = (int32_t *)ds->fields[0].data + i * length, *target = (int32_t *)ds->fields[1].data + i * length;
+    pith_rng rng = pith_data_rng(r, i);
+    size_t left = 0;
+    for (size_t t = 0; t < length; t++) {
+        bool mark = t == 0 || t + 1 == length || pith_rng_below(&rng, 8) == 0;
+        tokens[t] = mark ? 5 + (int32_t)pith_rng_below(&rng, 2) : 1 + (int32_t)pith_rng_below(&rng, 4);
+        target[t] = -1;
+        if (!mark) continue;
+        for (size_t k = left + 1; k < t; k++) target[k] = tokens[left] == tokens[t];
+        left = t;
+    }
+}
+static const char *const mark_names[] = {"", "a", "b", "c", "d", "+", "-"};
+
+/* The digit that is written. */
+static void make_strokes(const pith_data_request *r, pith_dataset *ds, size_t i)
+{
+    size_t length = ds->fields[0].dims[0];
+    pith_rng rng = pith_data_rng(r, i);
+    ((uint8_t *)ds->fields[1].data)[i] = (uint8_t)pith_strokes_make(&rng, (float *)ds->fields[0].data + i * length * 3, length);
+}
+static const char *const digit_names[] = {"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"};
+
 /* ---- the table -------------------------------------------------------------------------------- */
 
 typedef void make_fn(const pith_data_request *r, pith_dataset *ds, size_t i);
@@ -232,6 +260,7 @@ typedef struct sequence_kind {
     size_t n_names;
     const char *const *classes;
     size_t n_classes;
+    size_t n_inputs;                           /* numbers of a step; 0: tokens */
 } sequence_kind;
 
 static const char *const validity[] = {"invalid", "valid"};
@@ -240,13 +269,15 @@ static const sequence_kind kinds[] = {
     [PITH_SEQ_REBER] = {make_reber, 32, 12, PITH_REBER_MAX, LABEL, reber_names, PITH_COUNT(reber_names), validity, 2},
     [PITH_SEQ_EMBEDDED_REBER] = {make_reber, 36, 16, PITH_REBER_MAX, LABEL, reber_names, PITH_COUNT(reber_names), validity, 2},
     [PITH_SEQ_ASSOC] = {make_assoc, 128, 8, 1 << 16, TARGETS, NULL, 0, NULL, 0},
-    [PITH_SEQ_ADDING] = {make_adding, 100, 4, 1 << 16, SUM, NULL, 0, NULL, 0},
+    [PITH_SEQ_ADDING] = {make_adding, 100, 4, 1 << 16, SUM, NULL, 0, NULL, 0, .n_inputs = 2},
     [PITH_SEQ_ORDER] = {make_order, 100, 20, 1 << 16, LABEL, order_names, PITH_COUNT(order_names), order_classes, PITH_COUNT(order_classes)},
     [PITH_SEQ_COUNT] = {make_count, 41, 3, 1 << 16, TARGETS, count_names, PITH_COUNT(count_names), NULL, 0},
     [PITH_SEQ_COPY] = {make_copy, 121, 2 * PITH_COPY_SYMBOLS + 1, 1 << 16, TARGETS, NULL, 0, NULL, 0},
     [PITH_SEQ_REVERSE] = {make_mapped, 21, 5, 1 << 10, TARGETS, NULL, 0, NULL, 0},
     [PITH_SEQ_SORT] = {make_mapped, 21, 5, 1 << 10, TARGETS, NULL, 0, NULL, 0},
     [PITH_SEQ_TAGS] = {make_tags, 50, 5, 1 << 16, TARGETS, NULL, 0, NULL, 0},
+    [PITH_SEQ_MARKS] = {make_marks, 50, 5, 1 << 16, TARGETS, mark_names, PITH_COUNT(mark_names), NULL, 0},
+    [PITH_SEQ_STROKES] = {make_strokes, 40, 10, 1 << 10, LABEL, NULL, 0, digit_names, PITH_COUNT(digit_names), .n_inputs = 3},
 };
 
 static void fill(const pith_data_request *r, pith_dataset *ds, void *user, size_t i)
@@ -267,8 +298,8 @@ pith_status pith_sequences_open(const pith_data_request *asked, pith_dataset *ds
         if (r.pairs > length / 4 || r.pairs > PITH_ASSOC_KEYS)
             return pith_fail(r.ctx, PITH_E_ARGUMENT, "%s: %zu pairs in %zu tokens; a quarter of the length and %d are the most", ds->name, r.pairs, length, PITH_ASSOC_KEYS);
     }
-    pith_field *input = kind->answer == SUM ? pith_dataset_add(ds, "input", PITH_FIELD_F32, PITH_FIELD_SHAPE(length, 2))
-                                            : pith_dataset_add(ds, "tokens", PITH_FIELD_I32, PITH_FIELD_SHAPE(length));
+    pith_field *input = kind->n_inputs ? pith_dataset_add(ds, "input", PITH_FIELD_F32, PITH_FIELD_SHAPE(length, kind->n_inputs))
+                                       : pith_dataset_add(ds, "tokens", PITH_FIELD_I32, PITH_FIELD_SHAPE(length));
     if (!input) return PITH_E_MEMORY;
     input->names = kind->names;
     input->n_names = kind->n_names;

@@ -313,13 +313,17 @@ pith_var *pith_var_attention(pith_var *q, pith_var *k, pith_var *v, const pith_a
 typedef enum pith_cell {
     PITH_CELL_TANH, PITH_CELL_RELU, /* h = f(gates + w h) */
     PITH_CELL_LSTM,               /* gates i, f, g, o: Hochreiter, Schmidhuber 1997, with Gers' forget gate, as in PyTorch */
-    PITH_CELL_GRU                 /* gates r, z, n; n = tanh(gates + r (w h + bias)): arXiv:1406.1078, as in PyTorch */
+    PITH_CELL_GRU,                /* gates r, z, n; n = tanh(gates + r (w h + bias)): arXiv:1406.1078, as in PyTorch */
+    PITH_CELL_LSTM_1997           /* gates i, g, o: the cell as it was first, which forgets nothing */
 } pith_cell;
 /** All steps of a recurrent layer.  gates [len, n, g h]: what comes from the input at each step, with its bias, for the g
  *  gates of the cell; w [g h, h] and bias [g h] (or NULL) are what comes from the state before; h0, c0 [n, h]: the first
  *  state and (LSTM) cell, NULL: 0.  -> the states, [len, n, h]; *c_last (c_last may be NULL): the last cell [n, h], through
  *  which no gradient passes. */
 pith_var *pith_var_recurrent(pith_cell cell, pith_var *gates, pith_var *w, pith_var *bias, pith_var *h0, pith_var *c0, pith_var **c_last);
+/** The same of an LSTM whose gates but g see the cell (Gers, Schmidhuber 2000): peep [gates - 1, h] times the cell before,
+ *  for o times this step's, is added to them.  NULL: none. */
+pith_var *pith_var_recurrent_peep(pith_cell cell, pith_var *gates, pith_var *w, pith_var *bias, pith_var *peep, pith_var *h0, pith_var *c0, pith_var **c_last);
 
 /** Gated linear recurrence (linear attention; state-space duality: Dao, Gu, arXiv:2405.21060): for each head, from the state
  *  s0 [n, heads, dk, dv] (NULL: 0), S = diag(exp(decay)) S + k^T v and y = q S; before: y = q S of before the step.

@@ -8,22 +8,23 @@
 typedef struct recurrent_attr {
     pith_cell cell;
     size_t len, n, h, kept;       /* kept: steps whose values stay for the backward pass: len, or 1 where none follows */
-    float *acts;                  /* [kept, n, parts h] LSTM i f g o; GRU r z n and the recurrent product under n */
+    float *acts;                  /* [kept, n, parts h] LSTM i f g o, without forgetting i g o; GRU r z n and the recurrent product under n */
     float *c, *tc;                /* LSTM: [kept, n, h] the cell, and its tanh */
-    int bias;                     /* which input; 0: none */
+    int bias, peep;               /* which input; 0: none */
 } recurrent_attr;
 
 typedef struct recurrent_work {
     const pith_tape *tape;
     const recurrent_attr *a;
-    const float *gates, *w, *turned, *bias, *h0, *c0, *y, *gy;
+    const float *gates, *w, *turned, *bias, *peep, *h0, *c0, *y, *gy;
     float *states, *scratch;      /* scratch [n, 3 h]: GRU's recurrent product */
     float *g_gates, *g_product, *gh, *gc; /* gh, gc [n, h]: running, and in the end by h0 and c0 */
     float *c_last;
 } recurrent_work;
 
-static size_t n_gates(pith_cell cell) { return cell == PITH_CELL_LSTM ? 4 : cell == PITH_CELL_GRU ? 3 : 1; }
-static size_t n_acts(pith_cell cell) { return cell == PITH_CELL_LSTM || cell == PITH_CELL_GRU ? 4 : 0; }
+static bool is_lstm(pith_cell cell) { return cell == PITH_CELL_LSTM || cell == PITH_CELL_LSTM_1997; }
+static size_t n_gates(pith_cell cell) { return cell == PITH_CELL_LSTM ? 4 : cell == PITH_CELL_GRU || cell == PITH_CELL_LSTM_1997 ? 3 : 1; }
+static size_t n_acts(pith_cell cell) { return cell == PITH_CELL_GRU ? 4 : is_lstm(cell) ? n_gates(cell) : 0; }
 
 /* Row `row` of the values kept of step t, of `width` a row. */
 static float *kept_row(const recurrent_attr *a, float *values, size_t t, size_t row, size_t width) { return values + ((a->kept == 1 ? 0 : t * a->n) + row) * width; }
@@ -34,15 +35,19 @@ static void lstm_row(const recurrent_work *w, size_t t, size_t row, const float 
 {
     const recurrent_attr *a = w->a;
     const pith_loops *l = w->tape->loops;
-    size_t h = a->h;
-    float *act = kept_row(a, a->acts, t, row, 4 * h), *c = kept_row(a, a->c, t, row, h), *tc = kept_row(a, a->tc, t, row, h);
-    if (w->bias) l->binary(PITH_BINARY_ADD, act, 1, w->bias, 1, act, 4 * h);
-    l->unary(PITH_UNARY_SIGMOID, 0, 0, 0, act, NULL, act, 2 * h);
-    l->unary(PITH_UNARY_TANH, 0, 0, 0, act + 2 * h, NULL, act + 2 * h, h);
-    l->unary(PITH_UNARY_SIGMOID, 0, 0, 0, act + 3 * h, NULL, act + 3 * h, h);
-    for (size_t i = 0; i < h; i++) c[i] = act[h + i] * c_before[i] + act[i] * act[2 * h + i];
+    size_t h = a->h, wide = n_gates(a->cell) * h, sigmoids = wide - 2 * h; /* i and f, or i alone */
+    float *act = kept_row(a, a->acts, t, row, wide), *c = kept_row(a, a->c, t, row, h), *tc = kept_row(a, a->tc, t, row, h), *g = act + sigmoids, *o = g + h;
+    if (w->bias) l->binary(PITH_BINARY_ADD, act, 1, w->bias, 1, act, wide);
+    for (size_t from = 0; w->peep && from < sigmoids; from += h)
+        for (size_t i = 0; i < h; i++) act[from + i] += w->peep[from + i] * c_before[i];
+    l->unary(PITH_UNARY_SIGMOID, 0, 0, 0, act, NULL, act, sigmoids);
+    l->unary(PITH_UNARY_TANH, 0, 0, 0, g, NULL, g, h);
+    if (sigmoids > h) for (size_t i = 0; i < h; i++) c[i] = act[h + i] * c_before[i] + act[i] * g[i];
+    else for (size_t i = 0; i < h; i++) c[i] = c_before[i] + act[i] * g[i];
+    for (size_t i = 0; w->peep && i < h; i++) o[i] += w->peep[sigmoids + i] * c[i];
+    l->unary(PITH_UNARY_SIGMOID, 0, 0, 0, o, NULL, o, h);
     l->unary(PITH_UNARY_TANH, 0, 0, 0, c, NULL, tc, h);
-    l->binary(PITH_BINARY_MUL, act + 3 * h, 1, tc, 1, y, h);
+    l->binary(PITH_BINARY_MUL, o, 1, tc, 1, y, h);
 }
 
 static void gru_row(const recurrent_work *w, size_t t, size_t row, const float *before, float *y)
@@ -69,7 +74,7 @@ static void forward_step(const recurrent_work *w, size_t t, size_t from, size_t 
     size_t h = a->h, wide = n_gates(a->cell) * h;
     const float *gates = w->gates + (t * a->n + from) * wide;
     float *y = w->states + (t * a->n + from) * h;
-    if (a->cell == PITH_CELL_LSTM) {
+    if (is_lstm(a->cell)) {
         float *act = kept_row(a, a->acts, t, from, wide);
         memcpy(act, gates, rows * wide * sizeof *act);
         gemm(rows, wide, h, before, h, w->turned, wide, act, wide, true);
@@ -105,17 +110,21 @@ static void forward_rows(void *arg, size_t from, size_t to, int worker)
 static void lstm_row_back(const recurrent_work *w, size_t t, size_t row, const float *c_before)
 {
     const recurrent_attr *a = w->a;
-    size_t h = a->h;
-    const float *restrict act = kept_row(a, a->acts, t, row, 4 * h), *restrict tc = kept_row(a, a->tc, t, row, h), *restrict before = c_before, *restrict gh = w->gh + row * h;
-    float *restrict gc = w->gc + row * h, *restrict g = w->g_gates + (t * a->n + row) * 4 * h;
+    size_t h = a->h, wide = n_gates(a->cell) * h, z_at = wide - 2 * h, o_at = wide - h;
+    bool forgets = z_at > h;
+    const float *restrict act = kept_row(a, a->acts, t, row, wide), *restrict tc = kept_row(a, a->tc, t, row, h), *restrict before = c_before, *restrict gh = w->gh + row * h, *restrict peep = w->peep;
+    float *restrict gc = w->gc + row * h, *restrict g = w->g_gates + (t * a->n + row) * wide;
     for (size_t k = 0; k < h; k++) {
-        float i = act[k], f = act[h + k], z = act[2 * h + k], o = act[3 * h + k];
+        float i = act[k], f = forgets ? act[h + k] : 1, z = act[z_at + k], o = act[o_at + k];
         float c = gc[k] + gh[k] * o * (1 - tc[k] * tc[k]);
+        g[o_at + k] = gh[k] * tc[k] * o * (1 - o);
+        if (peep) c += g[o_at + k] * peep[z_at + k];
         g[k] = c * z * i * (1 - i);
-        g[h + k] = c * before[k] * f * (1 - f);
-        g[2 * h + k] = c * i * (1 - z * z);
-        g[3 * h + k] = gh[k] * tc[k] * o * (1 - o);
+        if (forgets) g[h + k] = c * before[k] * f * (1 - f);
+        g[z_at + k] = c * i * (1 - z * z);
         gc[k] = c * f;
+        if (peep) gc[k] += g[k] * peep[k];
+        if (peep && forgets) gc[k] += g[h + k] * peep[h + k];
     }
 }
 
@@ -145,7 +154,7 @@ static void backward_step(const recurrent_work *w, size_t t, size_t from, size_t
     const float *before = t ? w->y + (at - a->n) * h : w->h0 + from * h;
     float *gh = w->gh + from * h;
     l->binary(PITH_BINARY_ADD, gh, 1, w->gy + at * h, 1, gh, rows * h);
-    if (a->cell == PITH_CELL_LSTM) {
+    if (is_lstm(a->cell)) {
         const float *c_before = t ? kept_row(a, a->c, t - 1, from, h) : w->c0 + from * h;
         for (size_t r = 0; r < rows; r++) lstm_row_back(w, t, from + r, c_before + r * h);
     } else if (a->cell == PITH_CELL_GRU) {
@@ -179,35 +188,56 @@ static pith_var *states_before(pith_var *y)
     return v;
 }
 
+/* By the peepholes: each gate's gradient times the cell it saw, over all steps and rows. */
+static pith_var *by_peepholes(const pith_var *y, const pith_var *g)
+{
+    const recurrent_attr *a = y->attr;
+    const pith_var *peep = y->in[a->peep];
+    size_t h = a->h, wide = n_gates(a->cell) * h, sigmoids = wide - 2 * h;
+    pith_var *v = pith_tape_fill(y->tape, 0, peep->n_dims, peep->dims);
+    for (size_t t = 0; v && t < a->len; t++)
+        for (size_t row = 0; row < a->n; row++) {
+            const float *gates = g->data + (t * a->n + row) * wide, *c = kept_row(a, a->c, t, row, h);
+            const float *before = t ? kept_row(a, a->c, t - 1, row, h) : y->in[3]->data + row * h;
+            for (size_t from = 0; from < sigmoids; from += h)
+                for (size_t i = 0; i < h; i++) v->data[from + i] += gates[from + i] * before[i];
+            for (size_t i = 0; i < h; i++) v->data[sigmoids + i] += gates[wide - h + i] * c[i];
+        }
+    return v;
+}
+
 /* ---- the same, of operations ------------------------------------------------------------------ */
 
 /* One step: the state after h, and the cell after *c. */
-static pith_var *step_of(pith_cell cell, pith_var *gates, pith_var *product, pith_var *h, pith_var **c)
+static pith_var *step_of(pith_cell cell, pith_var *gates, pith_var *product, pith_var *peep, pith_var *h, pith_var **c)
 {
     pith_var *sum = pith_var_add(gates, product), *part[4] = {0};
     if (cell == PITH_CELL_TANH) return pith_var_tanh(sum);
     if (cell == PITH_CELL_RELU) return pith_var_relu(sum);
-    size_t wide = h ? h->dims[1] : 0;
-    for (size_t i = 0; i < n_gates(cell); i++) part[i] = pith_var_slice(sum, 1, i * wide, wide);
-    if (cell == PITH_CELL_LSTM) {
-        *c = pith_var_add(pith_var_mul(pith_var_sigmoid(part[1]), *c), pith_var_mul(pith_var_sigmoid(part[0]), pith_var_tanh(part[2])));
-        return pith_var_mul(pith_var_sigmoid(part[3]), pith_var_tanh(*c));
+    size_t wide = h ? h->dims[1] : 0, n = n_gates(cell);
+    for (size_t i = 0; i < n; i++) part[i] = pith_var_slice(sum, 1, i * wide, wide);
+    if (is_lstm(cell)) { /* i and f, or i alone, then g and o */
+        for (size_t i = 0; peep && i < n - 2; i++) part[i] = pith_var_add(part[i], pith_var_mul(pith_var_slice(peep, 0, i, 1), *c));
+        pith_var *kept = n == 4 ? pith_var_mul(pith_var_sigmoid(part[1]), *c) : *c, *o = part[n - 1];
+        *c = pith_var_add(kept, pith_var_mul(pith_var_sigmoid(part[0]), pith_var_tanh(part[n - 2])));
+        if (peep) o = pith_var_add(o, pith_var_mul(pith_var_slice(peep, 0, n - 2, 1), *c));
+        return pith_var_mul(pith_var_sigmoid(o), pith_var_tanh(*c));
     }
     pith_var *z = pith_var_sigmoid(part[1]), *under = pith_var_mul(pith_var_sigmoid(part[0]), pith_var_slice(product, 1, 2 * wide, wide));
-    pith_var *n = pith_var_tanh(pith_var_add(pith_var_slice(gates, 1, 2 * wide, wide), under));
-    return pith_var_add(n, pith_var_mul(z, pith_var_sub(h, n)));
+    pith_var *new = pith_var_tanh(pith_var_add(pith_var_slice(gates, 1, 2 * wide, wide), under));
+    return pith_var_add(new, pith_var_mul(z, pith_var_sub(h, new)));
 }
 
 static pith_var *remake(pith_var *y)
 {
     const recurrent_attr *a = y->attr;
-    pith_var *h = y->in[2], *c = a->cell == PITH_CELL_LSTM ? y->in[3] : NULL;
+    pith_var *h = y->in[2], *c = is_lstm(a->cell) ? y->in[3] : NULL;
     pith_var **states = pith_op_attr(y->tape, a->len, sizeof *states);
     size_t wide = n_gates(a->cell) * a->h;
     for (size_t t = 0; states && t < a->len; t++) {
         pith_var *gates = pith_var_reshape(pith_var_slice(y->in[0], 0, t, 1), PITH_DIMS(a->n, wide)), *product = pith_var_matmul(h, y->in[1], false, true);
         if (a->bias) product = pith_var_add(product, y->in[a->bias]);
-        h = step_of(a->cell, gates, product, h, &c);
+        h = step_of(a->cell, gates, product, a->peep ? y->in[a->peep] : NULL, h, &c);
         states[t] = pith_var_reshape(h, PITH_DIMS(1, a->n, a->h));
     }
     return states ? pith_var_concat(states, a->len, 0) : NULL;
@@ -218,12 +248,12 @@ static void recurrent_backward(pith_var *y, pith_var *gy, pith_var **gx)
     static const pith_op back = {"recurrent_back", NULL};
     if (pith_op_remake(y, gy, remake)) return;
     const recurrent_attr *a = y->attr;
-    pith_var *gates = y->in[0], *weights = y->in[1], *h0 = y->in[2], *c0 = a->cell == PITH_CELL_LSTM ? y->in[3] : NULL;
+    pith_var *gates = y->in[0], *weights = y->in[1], *h0 = y->in[2], *c0 = is_lstm(a->cell) ? y->in[3] : NULL;
     pith_var *g = pith_op_value(y->tape, &back, NULL, 0, gates->n_dims, gates->dims, 0), *gh = pith_tape_fill(y->tape, 0, h0->n_dims, h0->dims);
     pith_var *gc = c0 ? pith_tape_fill(y->tape, 0, h0->n_dims, h0->dims) : gh;
     pith_var *product = a->cell == PITH_CELL_GRU ? pith_op_value(y->tape, &back, NULL, 0, gates->n_dims, gates->dims, 0) : g;
     if (!g || !gh || !gc || !product) return;
-    recurrent_work w = {.tape = y->tape, .a = a, .w = weights->data, .h0 = h0->data, .c0 = c0 ? c0->data : NULL, .y = y->data, .gy = gy->data,
+    recurrent_work w = {.tape = y->tape, .a = a, .w = weights->data, .peep = a->peep ? y->in[a->peep]->data : NULL, .h0 = h0->data, .c0 = c0 ? c0->data : NULL, .y = y->data, .gy = gy->data,
                         .g_gates = g->data, .g_product = product->data, .gh = gh->data, .gc = gc->data};
     pith_op_ranges(y->tape, a->n, ROWS, backward_rows, &w);
     gx[0] = g;
@@ -232,19 +262,21 @@ static void recurrent_backward(pith_var *y, pith_var *gy, pith_var **gx)
     if (pith_wanted(weights)) gx[1] = pith_var_matmul(tall, states_before(y), true, false);
     gx[2] = gh;
     if (c0) gx[3] = gc;
+    if (a->peep && pith_wanted(y->in[a->peep])) gx[a->peep] = by_peepholes(y, g);
     if (a->bias && pith_wanted(y->in[a->bias])) gx[a->bias] = pith_var_sum_to(tall, 1, &wide);
 }
 
 /* ---- the operation ---------------------------------------------------------------------------- */
 
-static bool fits(pith_cell cell, const pith_var *gates, const pith_var *w, const pith_var *bias, const pith_var *h0, const pith_var *c0)
+static bool fits(pith_cell cell, const pith_var *gates, const pith_var *w, const pith_var *bias, const pith_var *peep, const pith_var *h0, const pith_var *c0)
 {
     if (gates->n_dims != 3 || w->n_dims != 2) return false;
     size_t h = w->dims[1], wide = n_gates(cell) * h;
     const pith_var *states[] = {h0, c0};
     for (int i = 0; i < 2; i++)
         if (states[i] && (states[i]->n_dims != 2 || states[i]->dims[0] != gates->dims[1] || states[i]->dims[1] != h)) return false;
-    return h && w->dims[0] == wide && gates->dims[2] == wide && (!bias || (bias->n_dims == 1 && bias->dims[0] == wide)) && (!c0 || cell == PITH_CELL_LSTM);
+    return h && w->dims[0] == wide && gates->dims[2] == wide && (!bias || (bias->n_dims == 1 && bias->dims[0] == wide)) && ((!c0 && !peep) || is_lstm(cell)) &&
+           (!peep || (peep->n_dims == 2 && peep->dims[0] == n_gates(cell) - 1 && peep->dims[1] == h));
 }
 
 /* What the forward pass keeps. */
@@ -252,29 +284,30 @@ static bool take_kept(pith_tape *tape, recurrent_attr *a)
 {
     size_t states = a->kept * a->n * a->h; /* no more than the gates have */
     if (n_acts(a->cell) && !(a->acts = pith_op_attr(tape, states, n_acts(a->cell) * sizeof *a->acts))) return false;
-    if (a->cell != PITH_CELL_LSTM) return true;
+    if (!is_lstm(a->cell)) return true;
     a->c = pith_op_attr(tape, states, sizeof *a->c);
     a->tc = a->c ? pith_op_attr(tape, states, sizeof *a->tc) : NULL;
     return a->tc;
 }
 
-pith_var *pith_var_recurrent(pith_cell cell, pith_var *gates, pith_var *w, pith_var *bias, pith_var *h0, pith_var *c0, pith_var **c_last)
+pith_var *pith_var_recurrent_peep(pith_cell cell, pith_var *gates, pith_var *w, pith_var *bias, pith_var *peep, pith_var *h0, pith_var *c0, pith_var **c_last)
 {
     static const pith_op op = {"recurrent", recurrent_backward}, cells = {"recurrent_cells", NULL};
     if (!gates || !w) return NULL;
     pith_tape *tape = gates->tape;
-    if (!fits(cell, gates, w, bias, h0, c0))
-        return pith_op_fail(tape, PITH_E_SHAPE, "recurrent: %zu gates, %s from the input, weights %s%s%s%s%s%s%s", n_gates(cell), PITH_SHAPE(gates), PITH_SHAPE(w), bias ? ", bias " : "",
-                            bias ? PITH_SHAPE(bias) : "", h0 ? ", state " : "", h0 ? PITH_SHAPE(h0) : "", c0 ? ", cell " : "", c0 ? PITH_SHAPE(c0) : "");
+    if (!fits(cell, gates, w, bias, peep, h0, c0))
+        return pith_op_fail(tape, PITH_E_SHAPE, "recurrent: %zu gates, %s from the input, weights %s%s%s%s%s%s%s%s%s", n_gates(cell), PITH_SHAPE(gates), PITH_SHAPE(w), bias ? ", bias " : "",
+                            bias ? PITH_SHAPE(bias) : "", peep ? ", peepholes " : "", peep ? PITH_SHAPE(peep) : "", h0 ? ", state " : "", h0 ? PITH_SHAPE(h0) : "", c0 ? ", cell " : "", c0 ? PITH_SHAPE(c0) : "");
     recurrent_attr a = {.cell = cell, .len = gates->dims[0], .n = gates->dims[1], .h = w->dims[1]};
-    bool lstm = cell == PITH_CELL_LSTM;
+    bool lstm = is_lstm(cell);
     a.kept = pith_recording(tape) ? a.len : 1;
     if (!h0) h0 = pith_tape_fill(tape, 0, PITH_DIMS(a.n, a.h));
     if (!c0 && lstm) c0 = pith_tape_fill(tape, 0, PITH_DIMS(a.n, a.h));
-    pith_var *in[5] = {gates, w, h0}, *last = NULL;
+    pith_var *in[6] = {gates, w, h0}, *last = NULL;
     int n_in = 3;
     if (lstm) in[n_in++] = c0;
     if (bias) in[a.bias = n_in++] = bias;
+    if (peep) in[a.peep = n_in++] = peep;
     pith_var *y = pith_op_value(tape, &op, in, n_in, PITH_DIMS(a.len, a.n, a.h), sizeof a);
     if (!y || !take_kept(tape, &a)) return NULL;
     memcpy(y->attr, &a, sizeof a);
@@ -283,7 +316,7 @@ pith_var *pith_var_recurrent(pith_cell cell, pith_var *gates, pith_var *w, pith_
     pith_block *turned = pith_op_take(tape, wide * a.h), *scratch = pith_op_take(tape, cell == PITH_CELL_GRU ? a.n * wide : 1);
     if (turned && scratch) {
         pith_transpose(w->data, wide, a.h, a.h, pith_op_floats(turned), wide);
-        recurrent_work work = {.tape = tape, .a = y->attr, .gates = gates->data, .turned = pith_op_floats(turned), .bias = bias ? bias->data : NULL, .h0 = h0->data,
+        recurrent_work work = {.tape = tape, .a = y->attr, .gates = gates->data, .turned = pith_op_floats(turned), .bias = bias ? bias->data : NULL, .peep = peep ? peep->data : NULL, .h0 = h0->data,
                                .c0 = c0 ? c0->data : NULL, .states = y->data, .scratch = pith_op_floats(scratch), .c_last = last ? last->data : NULL};
         pith_op_ranges(tape, a.n, ROWS, forward_rows, &work);
         if (last) *c_last = last;
@@ -292,4 +325,9 @@ pith_var *pith_var_recurrent(pith_cell cell, pith_var *gates, pith_var *w, pith_
     pith_op_drop(tape, scratch);
     pith_op_drop(tape, turned);
     return done ? y : NULL;
+}
+
+pith_var *pith_var_recurrent(pith_cell cell, pith_var *gates, pith_var *w, pith_var *bias, pith_var *h0, pith_var *c0, pith_var **c_last)
+{
+    return pith_var_recurrent_peep(cell, gates, w, bias, NULL, h0, c0, c_last);
 }

@@ -363,6 +363,49 @@ static void test_sequences(void **state)
         }
         pith_dataset_free(ds);
     }
+
+    ds = must_open(ctx, "marks", "train", &(pith_dataset_options){.n = 200, .length = 40});
+    tokens = data_of(ds, "tokens"), target = data_of(ds, "target");
+    int same = 0, tagged = 0;
+    for (size_t i = 0; i < ds->n; i++, tokens += 40, target += 40)
+        for (int t = 0; t < 40; t++) {
+            int left = t, right = t;
+            if (t == 0 || t == 39) assert_true(tokens[t] >= 5);
+            if (tokens[t] >= 5) {
+                assert_int_equal(target[t], -1);
+                continue;
+            }
+            while (tokens[left] < 5) left--;
+            while (tokens[right] < 5) right++;
+            assert_int_equal(target[t], tokens[left] == tokens[right]);
+            same += target[t], tagged++;
+        }
+    assert_true(same > 0.4 * tagged && same < 0.6 * tagged);
+    pith_dataset_free(ds);
+
+    /* the same digit's moves are nearer to each other's mean than to others' */
+    enum { STROKES = 600, MOVES = 3 * 40 };
+    ds = must_open(ctx, "strokes", "train", &(pith_dataset_options){.n = STROKES});
+    label = data_of(ds, "label"), x = data_of(ds, "input");
+    double mean[10][MOVES] = {{0}}, n_of[10] = {0};
+    for (size_t i = 0; i < STROKES / 2; i++) {
+        n_of[label[i]]++;
+        for (int k = 0; k < MOVES; k++) mean[label[i]][k] += (double)x[i * MOVES + (size_t)k];
+    }
+    int right = 0;
+    for (size_t i = STROKES / 2; i < STROKES; i++) {
+        int best = 0;
+        double least = INFINITY;
+        for (int d = 0; d < 10; d++) {
+            double far = 0;
+            assert_true(n_of[d] > 10);
+            for (int k = 0; k < MOVES; k++) far += pow((double)x[i * MOVES + (size_t)k] - mean[d][k] / n_of[d], 2);
+            if (far < least) least = far, best = d;
+        }
+        right += best == label[i];
+    }
+    assert_true(right > 0.7 * STROKES / 2 && right < STROKES / 2); /* told by most, not by all */
+    pith_dataset_free(ds);
     pith_dataset *none = NULL;
     assert_int_equal(pith_dataset_open(ctx, "assoc", "train", &(pith_dataset_options){.length = 64, .pairs = 17}, &none), PITH_E_ARGUMENT);
     assert_int_equal(pith_dataset_open(ctx, "order", "train", &(pith_dataset_options){.length = 19}, &none), PITH_E_ARGUMENT);

@@ -107,6 +107,9 @@ EXPR(rnn_tanh, pith_var_recurrent(PITH_CELL_TANH, x[0], x[1], x[2], x[3], NULL, 
 EXPR(rnn_relu, pith_var_recurrent(PITH_CELL_RELU, x[0], x[1], NULL, NULL, NULL, NULL))
 EXPR(lstm, pith_var_recurrent(PITH_CELL_LSTM, x[0], x[1], NULL, x[2], x[3], NULL))
 EXPR(lstm_bias, pith_var_recurrent(PITH_CELL_LSTM, x[0], x[1], x[2], NULL, NULL, NULL))
+EXPR(lstm_1997, pith_var_recurrent(PITH_CELL_LSTM_1997, x[0], x[1], NULL, x[2], x[3], NULL))
+EXPR(lstm_peep, pith_var_recurrent_peep(PITH_CELL_LSTM, x[0], x[1], NULL, x[2], NULL, x[3], NULL))
+EXPR(lstm_1997_peep, pith_var_recurrent_peep(PITH_CELL_LSTM_1997, x[0], x[1], NULL, x[2], NULL, x[3], NULL))
 EXPR(gru, pith_var_recurrent(PITH_CELL_GRU, x[0], x[1], x[2], x[3], NULL, NULL))
 
 static const int32_t spoken[] = {1, 1, 2, 0, 0, 0, 2, 1, 2}, spoken_steps[] = {5, 3, 6}, spoken_labels[] = {3, 0, 2};
@@ -167,6 +170,8 @@ static const check checks[] = {
     {"scan before", f_scan_before, 4, {S(1, 2, 33, 3), S(1, 2, 33, 3), S(1, 2, 33, 2), S(1, 2, 33, 3)}, .low = -1, .high = -0.1f},
     {"scan state", f_scan_state, 4, {S(2, 1, 4, 3), S(2, 2, 4, 2), S(2, 2, 4, 3), S(2, 2, 3, 2)}, .low = -1, .high = -0.1f}, {"rnn tanh", f_rnn_tanh, 4, {S(4, 2, 3), S(3, 3), S(3), S(2, 3)}}, {"rnn relu", f_rnn_relu, 2, {S(3, 2, 3), S(3, 3)}, .low = 0.1f, .high = 0.3f},
     {"lstm", f_lstm, 4, {S(4, 3, 8), S(8, 2), S(3, 2), S(3, 2)}}, {"lstm bias", f_lstm_bias, 3, {S(2, 17, 12), S(12, 3), S(12)}},
+    {"lstm 1997", f_lstm_1997, 4, {S(4, 3, 6), S(6, 2), S(3, 2), S(3, 2)}}, {"lstm peep", f_lstm_peep, 4, {S(4, 3, 8), S(8, 2), S(3, 2), S(3, 2)}},
+    {"lstm 1997 peep", f_lstm_1997_peep, 4, {S(4, 3, 6), S(6, 2), S(2, 2), S(3, 2)}}, {"lstm peep none", f_lstm_peep, 4, {S(0, 3, 8), S(8, 2), S(3, 2), S(3, 2)}},
     {"gru", f_gru, 4, {S(4, 2, 9), S(9, 3), S(9), S(2, 3)}}, {"gru none", f_gru, 4, {S(0, 2, 9), S(9, 3), S(9), S(2, 3)}},
     {"ctc", f_ctc, 1, {S(3, 6, 4)}}, {"ctc skip", f_ctc_skip, 1, {S(3, 3, 4)}}, {"ctc of one", f_ctc_empty, 1, {S(1, 1, 1)}}, {"ctc without labels", f_ctc_empty, 1, {S(2, 3, 3)}}, {"ctc without steps", f_ctc_empty, 1, {S(2, 0, 3)}}, {"ctc of no sequences", f_ctc_empty, 1, {S(0, 2, 3)}},
     {"checkpoint", f_checkpoint, 2, {S(3, 5), S(5)}},

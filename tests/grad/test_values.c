@@ -278,13 +278,17 @@ static void test_recurrent(void **state)
     pith_ctx *ctx = test_ctx(2);
     pith_tape *tape;
     assert_ok(ctx, pith_tape_new(ctx, 1, &tape));
-    for (int cell = PITH_CELL_TANH; cell <= PITH_CELL_GRU; cell++) {
+    for (int round = 0; round < 2 * (PITH_CELL_LSTM_1997 + 1); round++) {
         enum { LEN = 4, ROWS = 19, WIDTH = 5 };
-        size_t parts = cell == PITH_CELL_LSTM ? 4 : cell == PITH_CELL_GRU ? 3 : 1;
+        int cell = round / 2;
+        bool lstm = cell == PITH_CELL_LSTM || cell == PITH_CELL_LSTM_1997;
+        size_t parts = cell == PITH_CELL_LSTM ? 4 : cell == PITH_CELL_GRU || lstm ? 3 : 1, last = parts - 1; /* parts of an LSTM: i, f or not, g, o */
+        if (round % 2 && !lstm) continue; /* no peepholes */
         pith_tape_step(tape, 1);
         pith_var *gates = drawn(tape, 1, PITH_DIMS(LEN, ROWS, parts * WIDTH)), *w = drawn(tape, 2, PITH_DIMS(parts * WIDTH, WIDTH)), *bias = drawn(tape, 3, PITH_DIMS(parts * WIDTH));
-        pith_var *h0 = drawn(tape, 4, PITH_DIMS(ROWS, WIDTH)), *c0 = cell == PITH_CELL_LSTM ? drawn(tape, 5, PITH_DIMS(ROWS, WIDTH)) : NULL, *c_last = NULL;
-        pith_var *y = pith_var_recurrent((pith_cell)cell, gates, w, bias, h0, c0, &c_last);
+        pith_var *h0 = drawn(tape, 4, PITH_DIMS(ROWS, WIDTH)), *c0 = lstm ? drawn(tape, 5, PITH_DIMS(ROWS, WIDTH)) : NULL, *c_last = NULL;
+        pith_var *peep = round % 2 ? drawn(tape, 6, PITH_DIMS(parts - 1, WIDTH)) : NULL;
+        pith_var *y = pith_var_recurrent_peep((pith_cell)cell, gates, w, bias, peep, h0, c0, &c_last);
         assert_non_null(y);
         for (size_t n = 0; n < ROWS; n++) {
             double h[WIDTH], c[WIDTH] = {0};
@@ -300,9 +304,12 @@ static void test_recurrent(void **state)
                     double both = g[i] + u[i];
                     if (cell == PITH_CELL_TANH) next[i] = tanh(both);
                     if (cell == PITH_CELL_RELU) next[i] = fmax(both, 0);
-                    if (cell == PITH_CELL_LSTM) {
-                        c[i] = logistic(g[WIDTH + i] + u[WIDTH + i]) * c[i] + logistic(both) * tanh(g[2 * WIDTH + i] + u[2 * WIDTH + i]);
-                        next[i] = logistic(g[3 * WIDTH + i] + u[3 * WIDTH + i]) * tanh(c[i]);
+                    if (lstm) {
+                        double p[3] = {0}, keep = 1, z = tanh(g[(last - 1) * WIDTH + i] + u[(last - 1) * WIDTH + i]);
+                        for (size_t k = 0; peep && k < last; k++) p[k] = (double)peep->data[k * WIDTH + i];
+                        if (cell == PITH_CELL_LSTM) keep = logistic(g[WIDTH + i] + u[WIDTH + i] + p[1] * c[i]);
+                        c[i] = keep * c[i] + logistic(both + p[0] * c[i]) * z;
+                        next[i] = logistic(g[last * WIDTH + i] + u[last * WIDTH + i] + p[last - 1] * c[i]) * tanh(c[i]);
                     }
                     if (cell == PITH_CELL_GRU) {
                         double z = logistic(g[WIDTH + i] + u[WIDTH + i]);

@@ -329,7 +329,7 @@ static bool is_time(const char *measure)
 static void test_quick(void **state)
 {
     (void)state;
-    static const char *const ids[] = {"simvq", "gradual-pruning", "2d-matryoshka", "nested-dropout", "quantized-distillation", "sparse-rnn", "probabilistic-circuits"};
+    static const char *const ids[] = {"simvq", "gradual-pruning", "2d-matryoshka", "nested-dropout", "quantized-distillation", "sparse-rnn", "probabilistic-circuits", "rnn-review", "lrcn"};
     for (size_t i = 0; i < PITH_COUNT(ids); i++) {
         pith_ctx *one = test_ctx(1), *two = test_ctx(2);
         pith_report *a, *b;

@@ -1,0 +1,65 @@
+/* Reservoirs and their read-out. */
+#include "model/echo.h"
+
+#include <lapacke.h>
+#include <math.h>
+
+pith_status pith_radius_set(pith_ctx *ctx, float *w, size_t n, double radius)
+{
+    size_t square, room;
+    if (!n || n > INT32_MAX || !pith_mul(n, n, &square) || !pith_add(square, 2 * n, &room)) return pith_fail(ctx, PITH_E_ARGUMENT, "a recurrent matrix of %zu rows has no radius that could be computed", n);
+    double *a = pith_array(ctx, room, sizeof *a), largest = 0;
+    if (!a) return PITH_E_MEMORY;
+    double *re = a + square, *im = re + n;
+    for (size_t i = 0; i < square; i++) a[i] = (double)w[i];
+    lapack_int failed = LAPACKE_dgeev(LAPACK_ROW_MAJOR, 'N', 'N', (lapack_int)n, a, (lapack_int)n, re, im, NULL, 1, NULL, 1);
+    for (size_t i = 0; i < n && !failed; i++) largest = fmax(largest, hypot(re[i], im[i]));
+    pith_free(ctx, a);
+    if (failed == LAPACK_WORK_MEMORY_ERROR || failed == LAPACK_TRANSPOSE_MEMORY_ERROR) return pith_fail(ctx, PITH_E_MEMORY, "no memory for the eigenvalues of %zu rows", n);
+    if (failed) return pith_fail(ctx, PITH_E_INTERNAL, "the eigenvalues of a recurrent matrix of %zu rows were not found", n);
+    if (largest == 0) return pith_fail(ctx, PITH_E_ARGUMENT, "a recurrent matrix without eigenvalues but 0 cannot be given another radius");
+    for (size_t i = 0; i < square; i++) w[i] = (float)((double)w[i] * radius / largest);
+    return PITH_OK;
+}
+
+pith_status pith_ridge_new(pith_ctx *ctx, size_t n_in, size_t n_out, pith_ridge *r)
+{
+    size_t d = n_in + 1, both;
+    *r = (pith_ridge){.ctx = ctx, .n_in = n_in, .n_out = n_out};
+    if (d > INT32_MAX || n_out > INT32_MAX || !pith_mul(d, d + n_out, &both)) return pith_fail(ctx, PITH_E_LIMIT, "a regression from %zu to %zu values is too large", n_in, n_out);
+    if (!(r->xx = pith_calloc(ctx, both, sizeof *r->xx))) return PITH_E_MEMORY;
+    r->xy = r->xx + d * d;
+    return PITH_OK;
+}
+
+void pith_ridge_free(pith_ridge *r)
+{
+    if (r->ctx) pith_free(r->ctx, r->xx);
+}
+
+void pith_ridge_add(pith_ridge *r, const float *x, const float *target, size_t n)
+{
+    size_t d = r->n_in + 1;
+    for (size_t row = 0; row < n; row++, x += r->n_in, target += r->n_out)
+        for (size_t i = 0; i < d; i++) {
+            double xi = i < r->n_in ? (double)x[i] : 1, *xx = r->xx + i * d, *xy = r->xy + i * r->n_out;
+            for (size_t k = i; k < r->n_in; k++) xx[k] += xi * (double)x[k];
+            xx[r->n_in] += xi;
+            for (size_t k = 0; k < r->n_out; k++) xy[k] += xi * (double)target[k];
+        }
+}
+
+pith_status pith_ridge_solve(pith_ridge *r, double ridge)
+{
+    lapack_int d = (lapack_int)r->n_in + 1, n_out = (lapack_int)r->n_out;
+    for (size_t i = 0; i <= r->n_in; i++) r->xx[i * (r->n_in + 2)] += ridge;
+    if (LAPACKE_dposv(LAPACK_ROW_MAJOR, 'U', d, n_out, r->xx, d, r->xy, n_out) == 0) return PITH_OK;
+    return pith_fail(r->ctx, PITH_E_NONFINITE, "a ridge regression over %zu values has no solution; a larger ridge than %g gives it one", r->n_in, ridge);
+}
+
+void pith_ridge_apply(const pith_ridge *r, const float *x, double *y)
+{
+    for (size_t k = 0; k < r->n_out; k++) y[k] = r->xy[r->n_in * r->n_out + k];
+    for (size_t i = 0; i < r->n_in; i++)
+        for (size_t k = 0; k < r->n_out; k++) y[k] += (double)x[i] * r->xy[i * r->n_out + k];
+}
