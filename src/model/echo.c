@@ -1,8 +1,9 @@
 /* Reservoirs and their read-out. */
 #include "model/echo.h"
 
-#include <lapacke.h>
 #include <math.h>
+
+#include "tensor/lapack.h"
 
 pith_status pith_radius_set(pith_ctx *ctx, float *w, size_t n, double radius)
 {
@@ -12,11 +13,10 @@ pith_status pith_radius_set(pith_ctx *ctx, float *w, size_t n, double radius)
     if (!a) return PITH_E_MEMORY;
     double *re = a + square, *im = re + n;
     for (size_t i = 0; i < square; i++) a[i] = (double)w[i];
-    lapack_int failed = LAPACKE_dgeev(LAPACK_ROW_MAJOR, 'N', 'N', (lapack_int)n, a, (lapack_int)n, re, im, NULL, 1, NULL, 1);
-    for (size_t i = 0; i < n && !failed; i++) largest = fmax(largest, hypot(re[i], im[i]));
+    pith_status status = pith_eigenvalues(ctx, n, a, re, im);
+    for (size_t i = 0; i < n && status == PITH_OK; i++) largest = fmax(largest, hypot(re[i], im[i]));
     pith_free(ctx, a);
-    if (failed == LAPACK_WORK_MEMORY_ERROR || failed == LAPACK_TRANSPOSE_MEMORY_ERROR) return pith_fail(ctx, PITH_E_MEMORY, "no memory for the eigenvalues of %zu rows", n);
-    if (failed) return pith_fail(ctx, PITH_E_INTERNAL, "the eigenvalues of a recurrent matrix of %zu rows were not found", n);
+    PITH_TRY(status);
     if (largest == 0) return pith_fail(ctx, PITH_E_ARGUMENT, "a recurrent matrix without eigenvalues but 0 cannot be given another radius");
     for (size_t i = 0; i < square; i++) w[i] = (float)((double)w[i] * radius / largest);
     return PITH_OK;
@@ -51,9 +51,9 @@ void pith_ridge_add(pith_ridge *r, const float *x, const float *target, size_t n
 
 pith_status pith_ridge_solve(pith_ridge *r, double ridge)
 {
-    lapack_int d = (lapack_int)r->n_in + 1, n_out = (lapack_int)r->n_out;
     for (size_t i = 0; i <= r->n_in; i++) r->xx[i * (r->n_in + 2)] += ridge;
-    if (LAPACKE_dposv(LAPACK_ROW_MAJOR, 'U', d, n_out, r->xx, d, r->xy, n_out) == 0) return PITH_OK;
+    pith_status status = pith_solve_definite(r->ctx, r->n_in + 1, r->n_out, r->xx, r->xy);
+    if (status != PITH_E_INTERNAL) return status;
     return pith_fail(r->ctx, PITH_E_NONFINITE, "a ridge regression over %zu values has no solution; a larger ridge than %g gives it one", r->n_in, ridge);
 }
 

@@ -8,12 +8,13 @@
 
 /* Fortran's: all by reference, lengths of strings at the end. */
 void dsyevd_(const char *job, const char *half, const int *n, double *a, const int *lda, double *w, double *work, const int *n_work, int *whole, const int *n_whole, int *info, size_t, size_t);
+void dgeev_(const char *left, const char *right, const int *n, double *a, const int *lda, double *re, double *im, double *vl, const int *ldvl, double *vr, const int *ldvr, double *work, const int *n_work, int *info, size_t, size_t);
 void dposv_(const char *half, const int *n, const int *n_right, double *a, const int *lda, double *b, const int *ldb, int *info, size_t);
 void sgeqrf_(const int *m, const int *n, float *a, const int *lda, float *tau, float *work, const int *n_work, int *info);
 void sorgqr_(const int *m, const int *n, const int *k, float *a, const int *lda, const float *tau, float *work, const int *n_work, int *info);
 char *openblas_get_config(void);
 
-#define FUNCTIONS(X) X(dsyevd_) X(dposv_) X(sgeqrf_) X(sorgqr_) X(openblas_get_config)
+#define FUNCTIONS(X) X(dsyevd_) X(dgeev_) X(dposv_) X(sgeqrf_) X(sorgqr_) X(openblas_get_config)
 typedef struct library {
     void *handle;
     FUNCTIONS(PITH_LIBRARY_MEMBER)
@@ -62,16 +63,39 @@ pith_status pith_eigen(pith_ctx *ctx, size_t n, double *a, bool vectors, double 
     return status;
 }
 
-pith_status pith_solve_definite(pith_ctx *ctx, size_t n, double *a, double *b)
+pith_status pith_eigenvalues(pith_ctx *ctx, size_t n, double *a, double *re, double *im)
 {
     PITH_TRY(check_size(ctx, n));
     library l;
     PITH_TRY(open_lapack(ctx, &l));
-    int size = (int)n, one = 1, info = 0;
-    transpose(a, n);
-    l.dposv_("U", &size, &one, a, &size, b, &size, &info, 1);
+    int size = (int)n, one = 1, n_work = (int)PITH_MIN(8 * n, (size_t)INT32_MAX), info = 0;
+    double none, *work = pith_array(ctx, (size_t)n_work, sizeof *work);
+    /* a transposed matrix has the same eigenvalues */
+    if (work) l.dgeev_("N", "N", &size, a, &size, re, im, &none, &one, &none, &one, work, &n_work, &info, 1, 1);
     pith_library_close(&l);
-    return info ? pith_fail(ctx, PITH_E_INTERNAL, "a matrix of %zu rows that is to be solved is not positive definite (LAPACK: %d)", n, info) : PITH_OK;
+    pith_status status = work ? PITH_OK : PITH_E_MEMORY;
+    if (info) status = pith_fail(ctx, PITH_E_INTERNAL, "the eigenvalues of a matrix of %zu rows do not converge (LAPACK: %d)", n, info);
+    pith_free(ctx, work);
+    return status;
+}
+
+pith_status pith_solve_definite(pith_ctx *ctx, size_t n, size_t n_right, double *a, double *b)
+{
+    PITH_TRY(check_size(ctx, n));
+    PITH_TRY(check_size(ctx, n_right));
+    library l;
+    PITH_TRY(open_lapack(ctx, &l));
+    int size = (int)n, width = (int)n_right, info = 0;
+    double *columns = pith_array(ctx, n * n_right, sizeof *columns);
+    for (size_t i = 0; i < n * n_right && columns; i++) columns[i % n_right * n + i / n_right] = b[i];
+    transpose(a, n);
+    if (columns) l.dposv_("U", &size, &width, a, &size, columns, &size, &info, 1);
+    for (size_t i = 0; i < n * n_right && columns; i++) b[i] = columns[i % n_right * n + i / n_right];
+    pith_library_close(&l);
+    pith_status status = columns ? PITH_OK : PITH_E_MEMORY;
+    if (info) status = pith_fail(ctx, PITH_E_INTERNAL, "a matrix of %zu rows that is to be solved is not positive definite (LAPACK: %d)", n, info);
+    pith_free(ctx, columns);
+    return status;
 }
 
 pith_status pith_qr(pith_ctx *ctx, size_t n, float *a, float *diagonal)

@@ -9,9 +9,12 @@
  *  @return PITH_E_MEMORY; PITH_E_INTERNAL: they do not converge; PITH_E_UNSUPPORTED: LAPACK is not installed */
 pith_status pith_eigen(pith_ctx *ctx, size_t n, double *a, bool vectors, double *w);
 
-/** Solve a x = b with a [n, n] symmetric, positive definite (its upper half is read; used up); x takes b's place.
+/** Eigenvalues of any matrix a [n, n] (used up), real and imaginary parts into re, im [n].  @return as pith_eigen */
+pith_status pith_eigenvalues(pith_ctx *ctx, size_t n, double *a, double *re, double *im);
+
+/** Solve a x = b with a [n, n] symmetric, positive definite (its upper half is read; used up), b [n, n_right]; x takes b's place.
  *  @return as pith_eigen; PITH_E_INTERNAL: a is not positive definite */
-pith_status pith_solve_definite(pith_ctx *ctx, size_t n, double *a, double *b);
+pith_status pith_solve_definite(pith_ctx *ctx, size_t n, size_t n_right, double *a, double *b);
 
 /** a [n, n] = Q R: Q takes a's place, diagonal [n] gets that of R.  @return as pith_eigen */
 pith_status pith_qr(pith_ctx *ctx, size_t n, float *a, float *diagonal);

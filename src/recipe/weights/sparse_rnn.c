@@ -443,7 +443,7 @@ static pith_status held_out_r2(pith_ctx *ctx, const double *x, const double *y, 
             for (size_t l = 0; l < D; l++) a[k * D + l] += z[i * D + k] * z[i * D + l];
         }
     for (size_t k = 0; k < D; k++) a[k * D + k] += (double)n_fit; /* a prior as strong as the data: there are few graphs */
-    pith_status status = pith_solve_definite(ctx, D, a, b);
+    pith_status status = pith_solve_definite(ctx, D, 1, a, b);
     for (size_t i = n_fit; i < n; i++) after += y[i] / (double)(n - n_fit);
     for (size_t i = n_fit; i < n; i++) {
         double guess = y_mean;
