@@ -50,4 +50,22 @@ static inline void *test_faulty_realloc(void *user, void *ptr, size_t size)
     return realloc(ptr, size);
 }
 
+/* Run `life` with each of its allocations failing in turn, the context's own among them, and at last with none: then it must
+ * succeed, before that it must end in PITH_E_MEMORY, and always give back what it took. */
+typedef pith_status test_life(pith_ctx *ctx, void *user);
+static inline void test_every_fault(test_life *life, void *user)
+{
+    for (long at = 1;; at++) {
+        test_faults f = {.fail_at = at};
+        pith_options options = {.n_threads = 1, .log_level = PITH_LOG_ERROR, .realloc = test_faulty_realloc, .realloc_user = &f};
+        pith_ctx *ctx = NULL;
+        pith_status status = pith_ctx_new(&options, &ctx);
+        if (status == PITH_OK) status = life(ctx, user);
+        if (status != PITH_OK && status != PITH_E_MEMORY) fail_msg("allocation %ld: %s: %s", at, pith_status_text(status), pith_error(ctx));
+        if (ctx) pith_ctx_free(ctx);
+        if (f.held) fail_msg("allocation %ld: %ld held", at, f.held);
+        if (status == PITH_OK) break;
+    }
+}
+
 #endif
