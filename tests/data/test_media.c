@@ -5,6 +5,7 @@
 #include <sndfile.h>
 #include <unistd.h>
 
+#include "data/library.h"
 #include "data/media.h"
 
 static void assert_says(pith_ctx *ctx, const char *part)
@@ -19,6 +20,31 @@ static uint8_t *exact(const void *bytes, size_t len)
     assert_non_null(copy);
     memcpy(copy, bytes, len);
     return copy;
+}
+
+/* ---- libraries -------------------------------------------------------------------------------- */
+
+static void test_library(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = test_ctx(1);
+    struct {
+        void *handle;
+        double (*floor)(double);
+        void *other;
+    } l = {0};
+    static const char *const names[] = {"floor", NULL}, *const wrong[] = {"floor", "no_such_function", NULL};
+    assert_ok(ctx, pith_library_open(ctx, "file", "libm.so.6", "libc6", names, &l));
+    assert_true(l.floor(2.5) == 2);
+    pith_library_close(&l);
+    assert_null(l.handle);
+    pith_library_close(&l);
+    assert_int_equal(pith_library_open(ctx, "file", "libm.so.6", "libc6", wrong, &l), PITH_E_UNSUPPORTED);
+    assert_says(ctx, "no function no_such_function");
+    assert_null(l.handle);
+    assert_int_equal(pith_library_open(ctx, "file", "libnowhere.so.7", "libnowhere7", names, &l), PITH_E_UNSUPPORTED);
+    assert_says(ctx, "apt-get install libnowhere7");
+    pith_ctx_free(ctx);
 }
 
 /* ---- sound ------------------------------------------------------------------------------------ */
@@ -424,7 +450,7 @@ static void test_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_wav), cmocka_unit_test(test_flac_and_ogg), cmocka_unit_test(test_colours), cmocka_unit_test(test_y4m),
+        cmocka_unit_test(test_library), cmocka_unit_test(test_wav), cmocka_unit_test(test_flac_and_ogg), cmocka_unit_test(test_colours), cmocka_unit_test(test_y4m),
         cmocka_unit_test(test_y4m_heads), cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
