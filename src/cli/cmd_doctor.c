@@ -4,13 +4,13 @@
 #include <unistd.h>
 
 #define PCRE2_CODE_UNIT_WIDTH 8
-#include <cblas.h>
 #include <pcre2.h>
 #include <utf8proc.h>
 #include <xxhash.h>
 
 #include "cli/cli.h"
 #include "tensor/kernels.h"
+#include "tensor/lapack.h"
 
 static const pith_example examples[] = {
     {"pith doctor", "look this over when something is slow or odd, and add it to a report of a fault"},
@@ -145,18 +145,19 @@ static pith_status run(pith_cli *cli, void *args)
     isa_result results[4];
     size_t n = 0;
     struct sysinfo memory = {0};
-    char pcre[64] = "";
+    char pcre[64] = "", lapack[256];
     PITH_TRY(self_test(ctx, results, &n));
     bool ok = true;
     for (size_t i = 0; i < n; i++) ok &= !results[i].present || results[i].agrees;
     bool have_memory = sysinfo(&memory) == 0;
+    pith_lapack_version(lapack, sizeof lapack);
     pcre2_config(PCRE2_CONFIG_VERSION, pcre);
     const struct { const char *name; bool has; } features[] = {
         {"avx2", cpu->avx2}, {"avx512", cpu->avx512}, {"avx512_vnni", cpu->avx512_vnni}, {"avx512_bf16", cpu->avx512_bf16},
         {"avx512_vbmi", cpu->avx512_vbmi}, {"avx_vnni", cpu->avx_vnni}, {"neon", cpu->neon}, {"neon_dot", cpu->neon_dot},
     };
     const struct { const char *name, *version; } libraries[] = {
-        {"OpenBLAS", openblas_get_config()}, {"cJSON", cJSON_Version()}, {"PCRE2", pcre}, {"utf8proc", utf8proc_version()},
+        {"OpenBLAS", lapack}, {"cJSON", cJSON_Version()}, {"PCRE2", pcre}, {"utf8proc", utf8proc_version()},
     };
     const char *why = cpu->limited ? "because PITH_CPU asks for it" : "the best this processor has";
     double total = have_memory ? (double)memory.totalram * memory.mem_unit : NAN;

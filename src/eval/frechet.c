@@ -1,8 +1,9 @@
 /* Frechet distance of normal distributions. */
 #include "eval/frechet.h"
 
-#include <lapacke.h>
 #include <math.h>
+
+#include "tensor/lapack.h"
 
 #define MOST_VALUES 16384
 
@@ -75,13 +76,6 @@ pith_status pith_moments_get(const pith_moments *moments, double *mean, double *
 
 /* ---- distance --------------------------------------------------------------------------------- */
 
-/* Eigenvalues, rising, into w [n]; of `vectors`, eigenvectors into the columns of a, else a is used up. */
-static pith_status eigen(pith_ctx *ctx, double *a, size_t n, bool vectors, double *w)
-{
-    if (LAPACKE_dsyevd(LAPACK_ROW_MAJOR, vectors ? 'V' : 'N', 'L', (lapack_int)n, a, (lapack_int)n, w) == 0) return PITH_OK;
-    return pith_fail(ctx, PITH_E_INTERNAL, "Frechet distance: the eigenvalues of a covariance do not converge");
-}
-
 /* c = a b, all [n, n]; transposed: a b' */
 static void multiply(const double *a, const double *b, bool transposed, size_t n, double *c)
 {
@@ -95,7 +89,7 @@ static void multiply(const double *a, const double *b, bool transposed, size_t n
 /* The symmetric root of a covariance, in place: V sqrt(L) V'.  What rounding made negative is 0. */
 static pith_status root(pith_ctx *ctx, double *a, size_t n, double *w, double *scratch, double *scaled)
 {
-    PITH_TRY(eigen(ctx, a, n, true, w));
+    PITH_TRY(pith_eigen(ctx, n, a, true, w));
     for (size_t i = 0; i < n; i++)
         for (size_t k = 0; k < n; k++) scaled[i * n + k] = a[i * n + k] * sqrt(PITH_MAX(w[k], 0));
     multiply(scaled, a, true, n, scratch);
@@ -121,7 +115,7 @@ static pith_status distance_of(const pith_moments *a, const pith_moments *b, con
     PITH_TRY(root(a->ctx, s->covariance[0], n, s->w, s->scratch[0], s->scratch[1]));
     multiply(s->covariance[0], s->covariance[1], false, n, s->scratch[0]);
     multiply(s->scratch[0], s->covariance[0], false, n, s->scratch[1]);
-    PITH_TRY(eigen(a->ctx, s->scratch[1], n, false, s->w));
+    PITH_TRY(pith_eigen(a->ctx, n, s->scratch[1], false, s->w));
     for (size_t i = 0; i < n; i++) sum -= 2 * sqrt(PITH_MAX(s->w[i], 0));
     *distance = PITH_MAX(sum, 0);
     return PITH_OK;

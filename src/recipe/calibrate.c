@@ -2,10 +2,10 @@
  * those axes; and the cost of noise, measured by adding some at the output of one operator at a time. */
 #include "recipe/calibrate.h"
 
-#include <lapacke.h>
 #include <math.h>
 
 #include "model/generate.h"
+#include "tensor/lapack.h"
 
 #define CHUNK 256              /* tokens of one sequence, or the model's context if that is shorter */
 #define NOISE_TOKENS 128       /* tokens that noise is put on */
@@ -181,8 +181,7 @@ static pith_status principal_axes(pith_ctx *ctx, pith_calibration *c, const floa
             finite &= isfinite(covariance[i]) != 0;
         }
         if (!finite) status = pith_fail(ctx, PITH_E_NONFINITE, "calibration: the model's inputs are not finite");
-        else if (LAPACKE_dsyevd(LAPACK_ROW_MAJOR, 'V', 'U', (lapack_int)n, a, (lapack_int)n, w) != 0)
-            status = pith_fail(ctx, PITH_E_INTERNAL, "calibration: the principal axes do not converge");
+        else status = pith_eigen(ctx, n, a, true, w);
     }
     for (size_t i = 0; i < n && status == PITH_OK; i++)
         for (size_t k = 0; k < n; k++) c->rotation[i * n + k] = (float)a[i * n + (n - 1 - k)];

@@ -1,22 +1,18 @@
 /* Changes to a source that show what a compression rests on. */
-#include <lapacke.h>
-
 #include "recipe/job.h"
+#include "tensor/lapack.h"
 
 /* A random orthogonal matrix, uniformly distributed (the Q of a normal matrix's QR with signs put right:
  * F. Mezzadri, Notices of the AMS 54(5), 2007). */
 static pith_status random_orthogonal(pith_ctx *ctx, pith_arena *a, size_t n, float *r)
 {
     pith_rng rng = {.seed = 1};
-    float *tau = pith_arena_take(a, n * sizeof *tau), *sign = pith_arena_take(a, n * sizeof *sign);
-    lapack_int size = (lapack_int)n;
-    if (!tau || !sign) return PITH_E_MEMORY;
+    float *diagonal = pith_arena_take(a, n * sizeof *diagonal);
+    if (!diagonal) return PITH_E_MEMORY;
     for (size_t i = 0; i < n * n; i++) r[i] = pith_rng_normal(&rng);
-    lapack_int bad = LAPACKE_sgeqrf(LAPACK_ROW_MAJOR, size, size, r, size, tau);
-    for (size_t i = 0; i < n; i++) sign[i] = r[i * n + i] < 0 ? -1 : 1;
-    if (!bad) bad = LAPACKE_sorgqr(LAPACK_ROW_MAJOR, size, size, size, r, size, tau);
-    for (size_t i = 0; i < n * n; i++) r[i] *= sign[i % n];
-    return bad ? pith_fail(ctx, PITH_E_INTERNAL, "LAPACK: %d", (int)bad) : PITH_OK;
+    PITH_TRY(pith_qr(ctx, n, r, diagonal));
+    for (size_t i = 0; i < n * n; i++) r[i] *= diagonal[i % n] < 0 ? -1.0f : 1.0f;
+    return PITH_OK;
 }
 
 /* W diag(gain) R, or R' W, as a new tensor of f32. */

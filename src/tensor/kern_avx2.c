@@ -181,8 +181,8 @@ INLINE sums dot4(sums acc, bytes u, four a, unsigned bits) { return (sums){dot_h
 #include "tensor/kern_qmat.h"
 
 #ifdef PITH_KERN_VNNI
-const pith_kernels pith_kernels_avx2_vnni = {.name = "avx2-vnni", .gemm16 = pith_gemm16_avx2_vnni,
+const pith_kernels pith_kernels_avx2_vnni = {.name = "avx2-vnni", .gemm16 = pith_gemm16_avx2_vnni, .gemm8 = pith_gemm8_avx2_vnni,
 #else
-const pith_kernels pith_kernels_avx2 = {.name = "avx2", .gemm16 = pith_gemm16_avx2,
+const pith_kernels pith_kernels_avx2 = {.name = "avx2", .gemm16 = pith_gemm16_avx2, .gemm8 = pith_gemm8_avx2,
 #endif
     .gemm = pith_gemm_avx2, .gemm_rows = pith_gemm_rows_avx2, LANES_ENTRIES, QMAT_ENTRIES};

@@ -147,8 +147,8 @@ INLINE sums dot4(sums acc, bytes u, four a, PITH_UNUSED unsigned bits)
 #include "tensor/kern_qmat.h"
 
 #ifdef PITH_KERN_VNNI
-const pith_kernels pith_kernels_avx512_vnni = {.name = "avx512-vnni", .gemm16 = pith_gemm16_avx512_vnni,
+const pith_kernels pith_kernels_avx512_vnni = {.name = "avx512-vnni", .gemm16 = pith_gemm16_avx512_vnni, .gemm8 = pith_gemm8_avx512_vnni,
 #else
-const pith_kernels pith_kernels_avx512 = {.name = "avx512", .gemm16 = pith_gemm16_avx512,
+const pith_kernels pith_kernels_avx512 = {.name = "avx512", .gemm16 = pith_gemm16_avx512, .gemm8 = pith_gemm8_avx512,
 #endif
     .gemm = pith_gemm_avx512, .gemm_rows = pith_gemm_rows_avx512, LANES_ENTRIES, QMAT_ENTRIES};

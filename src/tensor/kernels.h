@@ -4,7 +4,7 @@
 #define PITH_KERNELS_H
 
 #include "tensor/gemm.h"
-#include "tensor/gemm16.h"
+#include "tensor/gemm_whole.h"
 #include "tensor/qmat.h"
 
 /* Every table gives the same bits as the scalar one (a NaN for a NaN, whichever), and no kernel's result
@@ -34,7 +34,8 @@ typedef struct pith_kernels {
 
     pith_gemm_fn *gemm; /* dense f32 product, gemm.h */
     pith_gemm_rows_fn *gemm_rows;
-    pith_gemm16_fn *gemm16; /* gemm16.h */
+    pith_gemm16_fn *gemm16; /* gemm_whole.h */
+    pith_gemm8_fn *gemm8;
     float (*dot)(const float *a, const float *b, size_t n);
     void (*axpy)(float *y, const float *x, float a, size_t n);                     /* y += a x */
     void (*rmsnorm)(float *y, const float *x, const float *gain, size_t n, float eps); /* y = x / rms(x) * gain; in place allowed */

@@ -104,19 +104,26 @@ static int planes_of(unsigned width, unsigned plane[3], unsigned low[3])
 }
 
 /* A plane of p bits takes the 4 values of a row and group at a time, as the bytes of one word: they are
- * masked before they could cross into each other.  Part i of the plane holds groups i, i + p, ... */
-static void put_plane(uint8_t *plane, unsigned p, unsigned low, const uint8_t u[16][32])
+ * masked before they could cross into each other.  Part i of the plane holds groups i, i + p, ...
+ * fours[group][row] are those words as they come. */
+static inline __attribute__((always_inline)) void put_parts(uint8_t *plane, unsigned p, unsigned low, const uint32_t fours[8][16])
 {
-    uint32_t mask = 0x01010101u * ((1u << p) - 1);
-    for (unsigned part = 0; part < p; part++)
-        for (unsigned row = 0; row < 16; row++) {
-            uint32_t word = 0, four;
-            for (unsigned k = 0; k < 8 / p; k++) {
-                memcpy(&four, &u[row][4 * (part + k * p)], 4);
-                word |= (four >> low & mask) << k * p;
-            }
-            memcpy(plane + 64 * part + 4 * row, &word, 4);
-        }
+    const uint32_t mask = 0x01010101u * ((1u << p) - 1);
+    for (unsigned part = 0; part < p; part++) {
+        uint32_t word[16] = {0};
+        for (unsigned k = 0; k < 8 / p; k++)
+            for (unsigned row = 0; row < 16; row++) word[row] |= (fours[part + k * p][row] >> low & mask) << k * p;
+        memcpy(plane + 64 * part, word, sizeof word);
+    }
+}
+
+/* p is a constant in each, for the loops to become vectors. */
+static void put_plane(uint8_t *plane, unsigned p, unsigned low, const uint32_t fours[8][16])
+{
+    if (p == 8) put_parts(plane, 8, low, fours);
+    else if (p == 4) put_parts(plane, 4, low, fours);
+    else if (p == 2) put_parts(plane, 2, low, fours);
+    else put_parts(plane, 1, low, fours);
 }
 
 void pith_qmat_put_block(pith_qmat *m, size_t tile, size_t block, const uint8_t u[16][32], const uint16_t *scale, const uint16_t *min)
@@ -124,7 +131,10 @@ void pith_qmat_put_block(pith_qmat *m, size_t tile, size_t block, const uint8_t 
     unsigned plane[3], low[3];
     uint8_t *payload = block_payload(m, tile, block);
     int n_planes = planes_of(PITH_BLOCK_WIDTH(m->bits[tile * m->n_blocks + block]), plane, low);
-    for (int k = 0; k < n_planes; payload += 64 * plane[k++]) put_plane(payload, plane[k], low[k], u);
+    uint32_t fours[8][16];
+    for (unsigned row = 0; row < 16; row++)
+        for (unsigned group = 0; group < 8; group++) memcpy(&fours[group][row], &u[row][4 * group], 4);
+    for (int k = 0; k < n_planes; payload += 64 * plane[k++]) put_plane(payload, plane[k], low[k], (const uint32_t(*)[16])fours);
     if (m->scale_mode == PITH_QSCALE_ROW) return;
     uint8_t *scales = block_scales(m, tile, block);
     memcpy(scales, scale, 32);

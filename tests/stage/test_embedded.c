@@ -79,8 +79,9 @@ static void reads_what_was_written(void **state)
     pith_unit_init(&r, TILES, BLOCKS, memory(pith_unit_bytes(TILES, BLOCKS)));
     for (int k = 0; k < LEVELS; k++) {
         assert_int_equal(pith_unit_decode(&r, &models, PITH_ISA_SCALAR, packet[k], packet_len[k], scratch), PITH_OK);
-        assert_memory_equal(r.m, written[k].m, N * sizeof *r.m);
         assert_memory_equal(r.group_class, written[k].group_class, TILES * BLOCKS);
+        for (size_t g = 0; g < TILES * BLOCKS; g++)
+            if (k >= pith_class_start(r.group_class[g])) assert_memory_equal(r.m + g * 512, written[k].m + g * 512, 512 * sizeof *r.m);
         assert_memory_equal(r.step_code, unit.step_code, TILES);
     }
     free(r.step_code);
@@ -97,10 +98,9 @@ static void levels_are_uniform_quantisers(void **state)
         for (size_t g = 0; g < TILES * BLOCKS; g++) {
             int start = pith_class_start(u->group_class[g]);
             float s = ldexpf(step[g / BLOCKS], -k);
-            for (size_t i = 0; i < 512; i++) {
+            for (size_t i = 0; i < 512 && k >= start; i++) {
                 float x = z[(g / BLOCKS * 16 + i / 32) * BLOCKS * 32 + g % BLOCKS * 32 + i % 32];
-                if (k < start) assert_int_equal(u->m[g * 512 + i], 0);
-                else assert_true(fabsf(((float)u->m[g * 512 + i] + (k > start ? 0.5f : 0)) * s - x) <= 0.51f * s);
+                assert_true(fabsf(((float)u->m[g * 512 + i] + (k > start ? 0.5f : 0)) * s - x) <= 0.51f * s);
             }
         }
         double error = pith_unit_error(u, z, step, one);

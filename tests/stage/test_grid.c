@@ -21,9 +21,12 @@ typedef struct sample {
     size_t len;
 } sample;
 
+typedef enum made { PLAIN, WILD, OF_BF16 } made;
+
 /* Random blocks, and predictions that are off by `error` times d. */
-static void make(sample *s, pith_dtype dtype, float error, bool wild)
+static void make(sample *s, pith_dtype dtype, float error, made how)
 {
+    const bool wild = how == WILD;
     assert_true(pith_grid_of(dtype, &s->g));
     assert_true(pith_grid_scratch(ROWS, BLOCKS) <= sizeof s->scratch && pith_grid_bound(ROWS, BLOCKS) <= sizeof s->coded);
     s->rows = (pith_grid_rows){.n_rows = ROWS, .n_blocks = BLOCKS, .value = s->value, .variance = s->variance, .u = s->u, .d = s->d, .m = s->m};
@@ -31,6 +34,12 @@ static void make(sample *s, pith_dtype dtype, float error, bool wild)
         float d = wild && b % 7 == 0 ? 0 : 0.01f * expf(0.3f * pith_rng_normal(&rng)) * (s->g.has_min || s->g.n_levels == 256 || b % 2 ? 1 : -1);
         s->d[b] = pith_f32_to_f16(d);
         s->m[b] = pith_f32_to_f16(-d * (float)s->g.n_levels / 2 + 0.002f * pith_rng_normal(&rng));
+        if (how == OF_BF16) { /* as a quantiser makes them of a model in bf16 */
+            float low = s->g.has_min ? pith_bf16_to_f32(pith_f32_to_bf16(pith_f16_to_f32(s->m[b]))) : 0;
+            float high = pith_bf16_to_f32(pith_f32_to_bf16(low + d * s->g.span));
+            s->m[b] = pith_f32_to_f16(low);
+            s->d[b] = pith_f32_to_f16((high - low) / s->g.span);
+        }
         if (wild) s->d[b] ^= (uint16_t)(b % 11 == 0 ? pith_rng_u32(&rng) : 0); /* any bits: infinite, NaN, denormal */
         for (size_t i = b * 32; i < b * 32 + 32; i++) {
             int q = (int)lrintf((float)s->g.n_levels * (0.5f + 0.2f * pith_rng_normal(&rng)));
@@ -79,7 +88,7 @@ static void numbers_come_back(void **state)
         double bits[PITH_COUNT(errors)];
         for (size_t i = 0; i < 2 * PITH_COUNT(errors); i++) {
             pith_grid_decoders *d;
-            make(&s, types[t], errors[i / 2], i % 2);
+            make(&s, types[t], errors[i / 2], i % 2 ? WILD : PLAIN);
             code(ctx, &s, &d);
             before = s;
             memset(s.u, 0xaa, sizeof s.u);
@@ -108,6 +117,38 @@ static void numbers_come_back(void **state)
         assert_true(bits[0] < 0.05 + scales + stream);
         assert_true(bits[1] < pith_grid_bits(0.4) * 1.1 + scales + stream);
         assert_true(bits[2] < pith_grid_bits(3) * 1.1 + scales + stream);
+    }
+    pith_ctx_free(ctx);
+}
+
+/* Scales that are made of bf16 values take some three bits less, and come back as well. */
+static void scales_of_bf16_cost_less(void **state)
+{
+    (void)state;
+    static const pith_dtype types[] = {PITH_Q4_0, PITH_Q4_1, PITH_Q5_0, PITH_Q5_1, PITH_Q8_0};
+    static sample s, before;
+    pith_ctx *ctx = test_ctx(1);
+    for (size_t t = 0; t < PITH_COUNT(types); t++) {
+        size_t len[3];
+        for (made how = PLAIN; how <= OF_BF16; how++) {
+            pith_grid_decoders *d;
+            rng = (pith_rng){.seed = 9};
+            make(&s, types[t], 0.4f, how);
+            code(ctx, &s, &d);
+            len[how] = s.len;
+            before = s;
+            memset(s.d, 0xaa, sizeof s.d);
+            memset(s.u, 0xaa, sizeof s.u);
+            if (s.g.has_min) memset(s.m, 0xaa, sizeof s.m);
+            assert_int_equal(pith_grid_decode(&s.g, &s.rows, d, pith_ctx_cpu(ctx)->isa, s.coded, s.len, s.scratch), PITH_OK);
+            assert_memory_equal(s.u, before.u, sizeof s.u);
+            assert_memory_equal(s.d, before.d, sizeof s.d);
+            assert_memory_equal(s.m, before.m, sizeof s.m);
+            s.coded[0] = 2;
+            assert_int_equal(pith_grid_decode(&s.g, &s.rows, d, PITH_ISA_SCALAR, s.coded, s.len, s.scratch), PITH_E_CORRUPT);
+            pith_free(ctx, d);
+        }
+        assert_true(len[PLAIN] - len[OF_BF16] >= (size_t)(2.2 * (1 + s.g.has_min) * ROWS * BLOCKS / 8));
     }
     pith_ctx_free(ctx);
 }
@@ -152,6 +193,6 @@ static void bits_grow_with_the_error(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(numbers_come_back), cmocka_unit_test(blocks_are_taken_apart), cmocka_unit_test(bits_grow_with_the_error)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(numbers_come_back), cmocka_unit_test(scales_of_bf16_cost_less), cmocka_unit_test(blocks_are_taken_apart), cmocka_unit_test(bits_grow_with_the_error)};
     return cmocka_run_group_tests_name("grid", tests, NULL, NULL);
 }

@@ -3,7 +3,7 @@
 
 #include "test.h"
 #include "tensor/gemm.h"
-#include "tensor/gemm16.h"
+#include "tensor/gemm_whole.h"
 
 #define GUARD 1e30f
 
@@ -112,6 +112,57 @@ static void check16(pith_gemm16_fn *gemm)
     }
 }
 
+/* Numbers of low..low + range - 1, the ends among them. */
+static uint8_t *bytes_of(size_t n, int low, unsigned range, uint64_t stream)
+{
+    uint8_t *x = malloc(n);
+    pith_rng rng = {.seed = 5, .stream = stream};
+    for (size_t i = 0; i < n; i++) {
+        unsigned kind = pith_rng_below(&rng, 4);
+        x[i] = (uint8_t)(low + (int)(kind == 0 ? 0 : kind == 1 ? range - 1 : pith_rng_below(&rng, range)));
+    }
+    return x;
+}
+
+static void check8(pith_gemm8_fn *gemm)
+{
+    for (size_t s = 0; s < PITH_COUNT(shapes); s++) {
+        size_t m = shapes[s].m, n = shapes[s].n, k = shapes[s].k, lda = 4 * k + 3, ldb = n + 5, ldc = n + 2, bytes = (m * ldc + 1) * sizeof(int32_t);
+        uint8_t *a = bytes_of(m * lda + 1, 0, 128, 1);
+        int8_t *b = (int8_t *)bytes_of(k * 4 * ldb + 1, -127, 255, 2);
+        int32_t *expected = malloc(bytes), *c = malloc(bytes);
+        memset(expected, 1, bytes);
+        memset(c, 1, bytes);
+        for (size_t i = 0; i < m; i++)
+            for (size_t j = 0; j < n; j++) {
+                int32_t sum = 0;
+                for (size_t p = 0; p < 4 * k; p++) sum += a[1 + i * lda + p] * b[1 + p / 4 * 4 * ldb + 4 * j + p % 4];
+                expected[1 + i * ldc + j] = sum;
+            }
+        gemm(m, n, k, a + 1, lda, b + 1, ldb, c + 1, ldc);
+        if (memcmp(expected, c, bytes)) fail_msg("%zu x %zu x %zu groups of four: not the product", m, n, k);
+        free(expected), free(c), free(a), free(b);
+    }
+}
+
+static void test_products8(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = test_ctx(1);
+    const pith_cpu *cpu = pith_ctx_cpu(ctx);
+    check8(pith_gemm8_ref);
+#if defined(__x86_64__)
+    if (cpu->avx2) check8(pith_gemm8_avx2);
+    if (cpu->avx_vnni) check8(pith_gemm8_avx2_vnni);
+    if (cpu->avx512) check8(pith_gemm8_avx512);
+    if (cpu->avx512 && cpu->avx512_vnni) check8(pith_gemm8_avx512_vnni);
+#elif defined(__aarch64__)
+    if (cpu->neon) check8(pith_gemm8_neon);
+#endif
+    (void)cpu;
+    pith_ctx_free(ctx);
+}
+
 static void test_products16(void **state)
 {
     (void)state;
@@ -147,6 +198,6 @@ static void test_transpose(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_products), cmocka_unit_test(test_products16), cmocka_unit_test(test_transpose)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_products), cmocka_unit_test(test_products16), cmocka_unit_test(test_products8), cmocka_unit_test(test_transpose)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

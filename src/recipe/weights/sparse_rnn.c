@@ -6,12 +6,12 @@
  * graphs_<cell>; and property_<name> for each property of the graphs. */
 #include "recipe/train_card.h"
 
-#include <lapacke.h>
 #include <math.h>
 
 #include "model/net.h"
 #include "stage/select/graph.h"
 #include "stage/select/mask.h"
+#include "tensor/lapack.h"
 
 typedef struct settings {
     pith_names cells, targets;
@@ -443,7 +443,7 @@ static pith_status held_out_r2(pith_ctx *ctx, const double *x, const double *y, 
             for (size_t l = 0; l < D; l++) a[k * D + l] += z[i * D + k] * z[i * D + l];
         }
     for (size_t k = 0; k < D; k++) a[k * D + k] += (double)n_fit; /* a prior as strong as the data: there are few graphs */
-    pith_status status = LAPACKE_dposv(LAPACK_ROW_MAJOR, 'U', D, 1, a, D, b, 1) == 0 ? PITH_OK : pith_fail(ctx, PITH_E_INTERNAL, "the regression over graphs has no solution");
+    pith_status status = pith_solve_definite(ctx, D, a, b);
     for (size_t i = n_fit; i < n; i++) after += y[i] / (double)(n - n_fit);
     for (size_t i = n_fit; i < n; i++) {
         double guess = y_mean;

@@ -55,7 +55,7 @@ typedef struct pith_unit {
     int level;                       /* -1: nothing yet */
     uint8_t *step_code;              /* [n_tiles] eighth octaves: step = base * 2^(code / 8) */
     uint8_t *group_class;            /* [n_tiles, n_blocks] */
-    int32_t *m;                      /* [n_tiles, n_blocks, 16, 32] v or m of each value */
+    int32_t *m;                      /* [n_tiles, n_blocks, 16, 32] v or m of each value; of groups that have not started: undefined */
 } pith_unit;
 
 /** Bytes of memory a unit and its coding need (one block, 64-byte aligned). */

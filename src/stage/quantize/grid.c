@@ -12,6 +12,7 @@ bool pith_grid_of(pith_dtype dtype, pith_grid *g)
     pith_block_format f;
     if (!pith_block_format_of(dtype, &f)) return false;
     *g = (pith_grid){.low = f.has_min ? 0 : -(1 << (f.bits - 1)), .n_levels = 1 << f.bits, .has_min = f.has_min, .bits = f.bits};
+    g->span = f.has_min ? (float)(g->n_levels - 1) : f.bits == 8 ? 127 : (float)g->low;
     return true;
 }
 
@@ -26,6 +27,8 @@ void pith_grid_split(pith_dtype dtype, const uint8_t *blocks, pith_grid_rows *r)
         pith_block_numbers(&f, blocks, r->u + i * BLOCK);
     }
 }
+
+#define SCALES_OF(min) ((min) ? 0 : PITH_GRID_SCALE_CLASSES) /* the first model of m, and of d */
 
 /* ---- distributions ---------------------------------------------------------------------------- */
 
@@ -161,11 +164,51 @@ pith_grid_decoders *pith_grid_decoders_new(pith_ctx *ctx, const pith_grid_models
     return d;
 }
 
-/* ---- contexts --------------------------------------------------------------------------------- */
+/* ---- scales ----------------------------------------------------------------------------------- */
 
-/* f16 in the order of its values. */
+/* Models are mostly made in bf16 and quantised from that: then both ends of a block are bf16 values, which have 8 bits where
+ * f16 has 11, and d and m follow from them.  What is coded of a block is the order of an end among all values: of m, or of
+ * the bf16 value that it is made of; and of d, or of the high end that it is made of. */
+typedef enum ends { ENDS_F16, ENDS_BF16 } ends;
+
+/* Values of 16 bits, f16 or bf16, in their order. */
 static int order_of(uint16_t h) { return h & 0x8000 ? ~(h & 0x7fff) : h; }
 static uint16_t of_order(int o) { return (uint16_t)(o < 0 ? 0x8000 | (~o & 0x7fff) : o & 0x7fff); }
+
+/* m from a low end, d from a high one. */
+static uint16_t scale_of(const pith_grid *g, ends e, int order, bool min, float m)
+{
+    if (e == ENDS_F16) return of_order(order);
+    float x = pith_bf16_to_f32(of_order(order));
+    return pith_f32_to_f16(min ? x : (x - m) / g->span);
+}
+
+/* An end that gives the scale.  false: none does. */
+static bool end_of(const pith_grid *g, ends e, uint16_t scale, bool min, float m, int *order)
+{
+    *order = order_of(scale);
+    if (e == ENDS_F16) return true;
+    float x = pith_f16_to_f32(scale);
+    int nearest = order_of(pith_f32_to_bf16(min ? x : m + x * g->span));
+    static const int8_t tries[] = {0, 1, -1};
+    for (size_t i = 0; i < sizeof tries; i++)
+        if (scale_of(g, e, *order = nearest + tries[i], min, m) == scale) return true;
+    return false;
+}
+
+static float minimum(const pith_grid *g, const pith_grid_rows *r, size_t i) { return g->has_min ? pith_f16_to_f32(r->m[i]) : 0; }
+
+/* How most blocks were made. */
+static ends ends_of(const pith_grid *g, const pith_grid_rows *r)
+{
+    size_t n = r->n_rows * r->n_blocks, n_bf16 = 0;
+    for (size_t i = 0; i < n; i++) {
+        int order;
+        float m = minimum(g, r, i);
+        n_bf16 += (!g->has_min || end_of(g, ENDS_BF16, r->m[i], true, m, &order)) && end_of(g, ENDS_BF16, r->d[i], false, m, &order);
+    }
+    return n_bf16 >= n - n / 16 ? ENDS_BF16 : ENDS_F16;
+}
 
 /* ---- coding ----------------------------------------------------------------------------------- */
 
@@ -197,23 +240,26 @@ static grid_scratch *lay_out(const pith_grid_rows *r, void *memory)
     return s;
 }
 
+#define HEAD 5                     /* how ends are coded, and the length of the stream */
+
 /* Low bits, and an escape each. */
 static size_t raw_bound(size_t blocks) { return blocks * (4 + BLOCK) + 2 * (blocks * SCALE_SHIFT / 8 + 1); }
 
 size_t pith_grid_bound(size_t n_rows, size_t n_blocks)
 {
     size_t blocks = n_rows * n_blocks;
-    return 4 + pith_rans_bound(blocks * (2 + BLOCK)) + raw_bound(blocks);
+    return HEAD + pith_rans_bound(blocks * (2 + BLOCK)) + raw_bound(blocks);
 }
 
-/* Into coding order: by class, then by number; count was 0. */
-static void sort_scales(const pith_grid_rows *r, grid_scratch *s, uint32_t count[PITH_GRID_SCALE_CLASSES])
+/* Into coding order: by class, then by number; of d and of m alike. */
+static void sort_scales(const pith_grid *g, const pith_grid_rows *r, grid_scratch *s)
 {
     size_t n = r->n_rows * r->n_blocks;
-    uint32_t at[PITH_GRID_SCALE_CLASSES], sum = 0;
+    uint32_t at[PITH_GRID_SCALE_CLASSES], sum = 0, *count = s->n + SCALES_OF(false);
     for (size_t i = 0; i < n; i++) count[s->guess[i].class]++;
     for (int c = 0; c < PITH_GRID_SCALE_CLASSES; sum += count[c++]) at[c] = sum;
     for (size_t i = 0; i < n; i++) s->order[at[s->guess[i].class]++] = (uint32_t)i;
+    if (g->has_min) memcpy(s->n + SCALES_OF(true), count, PITH_GRID_SCALE_CLASSES * sizeof *count);
 }
 
 /* How many numbers each model has, and where the next of each goes in coding order.  In two parts, the first and the second half of all
@@ -250,16 +296,17 @@ static void place_all(const pith_grid *g, const pith_grid_rows *r, pith_isa isa,
         loops->place(g, r->value + i * BLOCK, r->variance + i * BLOCK, pith_f16_to_f32(r->d[i]), g->has_min ? pith_f16_to_f32(r->m[i]) : 0, s->model + i * BLOCK, s->zero + i * BLOCK);
 }
 
-/* The guess at a block's scale, or, once that is known, at its minimum. */
-static int guess_order(const pith_grid *g, const pith_grid_rows *r, const grid_scratch *s, uint32_t i, bool min)
+/* The order that the prediction says a block's m, or, once that is known, its d has. */
+static int guess_order(const pith_grid *g, const pith_grid_rows *r, const grid_scratch *s, ends e, uint32_t i, bool min)
 {
     const pith_block_guess *b = &s->guess[i];
-    float guess = min ? b->middle - (float)(g->n_levels - 1) / 2 * pith_f16_to_f32(r->d[i]) : b->d;
-    return order_of(pith_f32_to_f16(pith_within_f(guess, -65504.0f, 65504.0f)));
+    float end = pith_within_f(min ? b->low : b->high, -65504.0f, 65504.0f);
+    if (e == ENDS_BF16) return order_of(pith_f32_to_bf16(end));
+    return order_of(pith_f32_to_f16(min ? end : pith_within_f((end - minimum(g, r, i)) / g->span, -65504.0f, 65504.0f)));
 }
 
-/* Low bits of scales' differences, in coding order, lowest bit of a byte first. */
-static size_t low_bytes(size_t blocks) { return (blocks * SCALE_SHIFT + 7) / 8; }
+/* Low bits of f16 scales' differences, in coding order, lowest bit of a byte first. */
+static size_t low_bytes(ends e, size_t blocks) { return e == ENDS_F16 ? (blocks * SCALE_SHIFT + 7) / 8 : 0; }
 
 static void put_low(uint8_t *low, size_t k, unsigned bits)
 {
@@ -277,26 +324,28 @@ static unsigned get_low(const uint8_t *low, size_t k, size_t n_low)
 }
 
 /* Writers: symbols of everything in coding order, and the raw bytes; returns how many of these. */
-static size_t make_symbols(const pith_grid *g, const pith_grid_rows *r, pith_isa isa, grid_scratch *s, uint8_t *raw)
+static size_t make_symbols(const pith_grid *g, const pith_grid_rows *r, pith_isa isa, ends e, grid_scratch *s, uint8_t *raw)
 {
-    size_t blocks = r->n_rows * r->n_blocks, n = blocks * BLOCK, n_low = low_bytes(blocks);
-    uint8_t *out = s->symbols, *escapes = raw + (size_t)(1 + g->has_min) * n_low;
+    size_t blocks = r->n_rows * r->n_blocks, n = blocks * BLOCK, n_low = low_bytes(e, blocks);
+    uint8_t *out = s->symbols, *escapes = raw + (size_t)(1 + g->has_min) * n_low, *low = raw;
+    const int shift = e == ENDS_F16 ? SCALE_SHIFT : 0;
     memset(raw, 0, (size_t)(1 + g->has_min) * n_low);
     guess_all(g, r, isa, s);
-    for (int min = 0; min <= g->has_min; min++) {
+    sort_scales(g, r, s);
+    for (int min = g->has_min; min >= 0; min--, low += n_low) {
         const uint16_t *scale = min ? r->m : r->d;
-        uint8_t *low = raw + (size_t)min * n_low;
-        sort_scales(r, s, s->n + min * PITH_GRID_SCALE_CLASSES);
         for (size_t k = 0; k < blocks; k++) {
             uint32_t i = s->order[k];
-            int difference = order_of(scale[i]) - guess_order(g, r, s, i, min), high = (difference >> SCALE_SHIFT) + 128;
-            bool near = high >= 1 && high <= 255;
+            int order;
+            bool near = end_of(g, e, scale[i], min, min ? 0 : minimum(g, r, i), &order);
+            int difference = order - guess_order(g, r, s, e, i, min), high = (difference >> shift) + 128;
+            near = near && high >= 1 && high <= 255;
             *out++ = (uint8_t)(near ? high : PITH_GRID_ESCAPE);
-            if (near) {
-                put_low(low, k, (unsigned)difference & ((1u << SCALE_SHIFT) - 1));
-            } else {
+            if (!near) {
                 pith_put16(escapes, scale[i]);
                 escapes += 2;
+            } else if (shift) {
+                put_low(low, k, (unsigned)difference & ((1u << SCALE_SHIFT) - 1));
             }
         }
     }
@@ -316,7 +365,7 @@ static size_t make_symbols(const pith_grid *g, const pith_grid_rows *r, pith_isa
 void pith_grid_count(const pith_grid *g, const pith_grid_rows *r, pith_isa isa, pith_grid_counts *counts, void *scratch, uint8_t *raw)
 {
     grid_scratch *s = lay_out(r, scratch);
-    make_symbols(g, r, isa, s, raw);
+    make_symbols(g, r, isa, ends_of(g, r), s, raw);
     const uint8_t *at = s->symbols;
     for (int i = 0; i < PITH_GRID_MODELS; i++) {
         pith_rans_count(at, NULL, s->n[i], counts->count[i]);
@@ -328,10 +377,11 @@ pith_status pith_grid_encode(const pith_grid *g, const pith_grid_rows *r, const 
 {
     grid_scratch *s = lay_out(r, scratch);
     size_t raw_cap = raw_bound(r->n_rows * r->n_blocks);
+    const ends kind = ends_of(g, r);
     if (cap < pith_grid_bound(r->n_rows, r->n_blocks)) return PITH_E_SPACE;
     /* raw bytes are gathered at the end of dst, then moved behind the stream */
     uint8_t *raw = dst + cap - raw_cap;
-    size_t n_raw = make_symbols(g, r, isa, s, raw), n_segments = 0, stream;
+    size_t n_raw = make_symbols(g, r, isa, kind, s, raw), n_segments = 0, stream;
     pith_rans_segment segments[PITH_GRID_MODELS];
     const uint8_t *at = s->symbols;
     for (int i = 0; i < PITH_GRID_MODELS; i++) {
@@ -340,10 +390,11 @@ pith_status pith_grid_encode(const pith_grid *g, const pith_grid_rows *r, const 
         segments[n_segments++] = (pith_rans_segment){&e->encoder[e->at[i] - 1], at, NULL, s->n[i]};
         at += s->n[i];
     }
-    PITH_TRY(pith_rans_encode(isa, segments, n_segments, dst + 4, cap - 4 - raw_cap, &stream));
-    pith_put32(dst, (uint32_t)stream);
-    memmove(dst + 4 + stream, raw, n_raw);
-    *len = 4 + stream + n_raw;
+    PITH_TRY(pith_rans_encode(isa, segments, n_segments, dst + HEAD, cap - HEAD - raw_cap, &stream));
+    dst[0] = (uint8_t)kind;
+    pith_put32(dst + 1, (uint32_t)stream);
+    memmove(dst + HEAD + stream, raw, n_raw);
+    *len = HEAD + stream + n_raw;
     return PITH_OK;
 }
 
@@ -393,24 +444,25 @@ static pith_status put_numbers(const pith_grid *g, const grid_scratch *s, size_t
 pith_status pith_grid_decode(const pith_grid *g, const pith_grid_rows *r, const pith_grid_decoders *d, pith_isa isa, const uint8_t *src, size_t len, void *scratch)
 {
     grid_scratch *s = lay_out(r, scratch);
-    size_t blocks = r->n_rows * r->n_blocks, n_low = low_bytes(blocks);
-    if (len < 4) return PITH_E_CORRUPT;
-    size_t stream = pith_le32(src), n_lows = (size_t)(1 + g->has_min) * n_low;
-    if (stream > len - 4 || len - 4 - stream < n_lows) return PITH_E_CORRUPT;
-    const uint8_t *raw = src + 4 + stream, *escapes = raw + n_lows, *end = src + len;
+    size_t blocks = r->n_rows * r->n_blocks;
+    if (len < HEAD || src[0] > ENDS_BF16) return PITH_E_CORRUPT;
+    const ends kind = (ends)src[0];
+    const int shift = kind == ENDS_F16 ? SCALE_SHIFT : 0;
+    size_t stream = pith_le32(src + 1), n_low = low_bytes(kind, blocks), n_lows = (size_t)(1 + g->has_min) * n_low;
+    if (stream > len - HEAD || len - HEAD - stream < n_lows) return PITH_E_CORRUPT;
+    const uint8_t *low = src + HEAD + stream, *escapes = low + n_lows, *end = src + len;
     pith_rans_reader reader;
-    PITH_TRY(pith_rans_read_begin(&reader, isa, src + 4, stream));
+    PITH_TRY(pith_rans_read_begin(&reader, isa, src + HEAD, stream));
     guess_all(g, r, isa, s);
-    for (int min = 0; min <= g->has_min; min++) {
+    sort_scales(g, r, s);
+    for (int min = g->has_min; min >= 0; min--, low += n_low) {
         uint16_t *scale = min ? r->m : r->d;
-        int first = min * PITH_GRID_SCALE_CLASSES;
-        sort_scales(r, s, s->n + first);
-        PITH_TRY(read_models(&reader, d, s, first, first + PITH_GRID_SCALE_CLASSES, s->symbols));
+        PITH_TRY(read_models(&reader, d, s, SCALES_OF(min), SCALES_OF(min) + PITH_GRID_SCALE_CLASSES, s->symbols));
         for (size_t k = 0; k < blocks; k++) {
             uint32_t i = s->order[k];
             if (s->symbols[k] != PITH_GRID_ESCAPE) {
-                int difference = (s->symbols[k] - 128) * (1 << SCALE_SHIFT) + (int)get_low(raw + (size_t)min * n_low, k, n_low);
-                scale[i] = of_order(guess_order(g, r, s, i, min) + difference);
+                int difference = (s->symbols[k] - 128) * (1 << shift) + (shift ? (int)get_low(low, k, n_low) : 0);
+                scale[i] = scale_of(g, kind, guess_order(g, r, s, kind, i, min) + difference, min, min ? 0 : minimum(g, r, i));
             } else {
                 if (end - escapes < 2) return PITH_E_CORRUPT;
                 scale[i] = pith_le16(escapes);

@@ -17,6 +17,8 @@ typedef struct pith_grid {
     int low, n_levels;
     bool has_min;
     unsigned bits;
+    float span;                          /* d = (a block's high end - its low end) / span, as ggml's quantisers make it: the low end is m or, without minima,
+                                          * 0; the high end is the largest value, or, without minima, the one of largest magnitude (Q8_0: its magnitude) */
 } pith_grid;
 /** false: the type has no such grid (it is not of blocks of 32 with f16 scales). */
 bool pith_grid_of(pith_dtype dtype, pith_grid *g);
@@ -76,6 +78,6 @@ pith_status pith_grid_decode(const pith_grid *g, const pith_grid_rows *r, const 
 
 /** Bits that a number takes, about, when the prediction's likely error is `ratio` times d. */
 double pith_grid_bits(double ratio);
-#define PITH_GRID_SCALE_BITS 8.3          /* likewise of a scale or a minimum */
+#define PITH_GRID_SCALE_BITS 8.3          /* likewise of a scale or a minimum; some 3 less where they are made of bf16 values */
 
 #endif

@@ -106,11 +106,10 @@ static pith_block_guess guess(const pith_grid *g, const float *restrict value, c
             high[i] = high[i + h] > high[i] ? high[i + h] : high[i];
             sum[i] += sum[i + h];
         }
-    pith_block_guess b = {.middle = (low[0] + high[0]) / 2};
-    if (g->has_min) b.d = (high[0] - low[0]) / (float)(g->n_levels - 1);
-    else if (g->n_levels == 256) b.d = (-low[0] > high[0] ? -low[0] : high[0]) / 127;
-    else b.d = (-low[0] > high[0] ? low[0] : high[0]) / (float)g->low;    /* the value farthest from 0 is at the low end */
-    b.class = pith_within(pith_octave(sum[0] / 32 / (b.d * b.d)) >> 1, -6, 6) + 6;
+    pith_block_guess b = {.low = g->has_min ? low[0] : 0, .high = high[0]};
+    if (!g->has_min && -low[0] > high[0]) b.high = g->n_levels == 256 ? -low[0] : low[0];
+    float d = (b.high - b.low) / g->span;
+    b.class = pith_within(pith_octave(sum[0] / 32 / (d * d)) >> 1, -6, 6) + 6;
     return b;
 }
 
@@ -162,16 +161,24 @@ static void number_pairs(const int32_t *restrict m, float middle, const float *r
     }
 }
 
-static void round_all(const float *restrict x, float factor, size_t n, int16_t *restrict z)
+static void round7(const float *restrict x, float factor, size_t n, uint8_t *restrict z)
 {
-    for (size_t k = 0; k < n; k++) z[k] = number(x[k] * factor);
+    for (size_t k = 0; k < n; k++) z[k] = (uint8_t)(64 + (int)((pith_within_f(x[k] * factor, -63, 63) + 0x1.8p23f) - 0x1.8p23f));
 }
 
-static void round_pairs(const float *restrict x, const float *restrict y, float factor, size_t n, int16_t *restrict z)
+static inline int8_t number8(float x)
 {
+    return (int8_t)((pith_within_f(x, -127, 127) + 0x1.8p23f) - 0x1.8p23f);
+}
+
+static void round_fours(const float *restrict x, size_t ld, const float *restrict factor, size_t n, int8_t *restrict z)
+{
+    const float *restrict second = x + ld, *restrict third = x + 2 * ld, *restrict fourth = x + 3 * ld;
     for (size_t k = 0; k < n; k++) {
-        z[2 * k] = number(x[k] * factor);
-        z[2 * k + 1] = number(y[k] * factor);
+        z[4 * k] = number8(x[k] * factor[k]);
+        z[4 * k + 1] = number8(second[k] * factor[k]);
+        z[4 * k + 2] = number8(third[k] * factor[k]);
+        z[4 * k + 3] = number8(fourth[k] * factor[k]);
     }
 }
 
@@ -189,6 +196,22 @@ static float largest(const float *x, size_t n)
     return result;
 }
 
+static void raise_all(const float *restrict x, size_t n, float *restrict most)
+{
+    for (size_t i = 0; i < n; i++) {
+        float size = x[i] < 0 ? -x[i] : x[i];
+        most[i] = size > most[i] ? size : most[i];
+    }
+}
+
+static void add_squares(const int16_t *restrict pairs, float c0, float c1, size_t n, float *restrict to)
+{
+    for (size_t i = 0; i < n; i++) {
+        float x = (float)pairs[2 * i] * c0, y = (float)pairs[2 * i + 1] * c1;
+        to[i] = (to[i] + x * x) + y * y;
+    }
+}
+
 static void scale_sums(void *sum, float unit, const float *restrict factor, size_t n)
 {
     const any_i32 *from = sum;
@@ -196,4 +219,18 @@ static void scale_sums(void *sum, float unit, const float *restrict factor, size
     for (size_t i = 0; i < n; i++) to[i] = (float)from[i] * unit * factor[i];
 }
 
-const pith_value_loops LOOPS = {start, split_contexts, split, split_bits, cells, extent, outside, pack, guess, place, settle, numbers, number_pairs, round_all, round_pairs, largest, scale_sums};
+static void add_numbers(void *sum, const int32_t *restrict offset, float row, const float *restrict column, const int16_t *restrict z, const float *restrict factor, size_t n)
+{
+    const any_i32 *from = sum;
+    any_f32 *to = sum;
+    for (size_t i = 0; i < n; i++) to[i] = (float)(from[i] - offset[i]) * (row * column[i]) + (float)z[i] * factor[i];
+}
+
+static void add_pairs(void *sum, const int32_t *restrict offset, float row, const float *restrict column, const int16_t *restrict z, const float *restrict factor, size_t n)
+{
+    const any_i32 *from = sum;
+    any_f32 *to = sum;
+    for (size_t i = 0; i < n; i++) to[i] = (float)(from[i] - offset[i]) * (row * column[i]) + (float)z[2 * i] * factor[i];
+}
+
+const pith_value_loops LOOPS = {start, split_contexts, split, split_bits, cells, extent, outside, pack, guess, place, settle, numbers, number_pairs, round7, round_fours, largest, raise_all, add_squares, scale_sums, add_numbers, add_pairs};

@@ -7,7 +7,11 @@
 #include "stage/quantize/grid.h"
 
 static inline int pith_within(int x, int low, int high) { return x < low ? low : x > high ? high : x; }
-static inline float pith_within_f(float x, float low, float high) { return x > low ? (x < high ? x : high) : low; } /* not a number: low */
+static inline float pith_within_f(float x, float low, float high) /* not a number: low */
+{
+    float y = x > low ? x : low; /* each of the two is one instruction */
+    return y < high ? y : high;
+}
 
 /* ---- the embedded quantiser: groups of PITH_GROUP values --------------------------------------- */
 
@@ -29,9 +33,9 @@ static inline int pith_split_flip(int m, bool first) { return first ? m <= 0 : m
 #define PITH_GRID_DOWN 0x8000                                /* beside a model: differences count downwards */
 #define PITH_GRID_FAR 1000.0f                                /* predictions are held within so many steps of the range */
 
-/* What the prediction says about a block's scale, and the middle of its range. */
+/* What the prediction says about a block's ends (pith_grid.span), and how near that will be. */
 typedef struct pith_block_guess {
-    float d, middle;
+    float low, high;
     int class;
 } pith_block_guess;
 
@@ -63,13 +67,19 @@ typedef struct pith_value_loops {
     /** 32 cells as 16-bit numbers, (m + middle) * factor to the nearest, ties to even; pairs: of two rows of a group, side by side. */
     void (*numbers)(const int32_t *m, float middle, const float *factor, int16_t *z);
     void (*number_pairs)(const int32_t *m, float middle, const float *factor, int16_t *z);
-    /** The same of n values, x * factor; pairs: of x and y, side by side. */
-    void (*round)(const float *x, float factor, size_t n, int16_t *z);
-    void (*round_pairs)(const float *x, const float *y, float factor, size_t n, int16_t *z);
-    /** The largest magnitude; not a number counts for nothing. */
+    /** n values as 7-bit numbers, 64 + x * factor; 4 rows of n values, ld apart, as 8-bit numbers x * factor[i], a column's side by side. */
+    void (*round7)(const float *x, float factor, size_t n, uint8_t *z);
+    void (*round_fours)(const float *x, size_t ld, const float *factor, size_t n, int8_t *z);
+    /** The largest magnitude, and most[i] raised to that of x[i]; not a number counts for nothing. */
     float (*largest)(const float *x, size_t n);
+    void (*raise)(const float *x, size_t n, float *most);
+    /** to[i] + (c0 pairs[2 i])^2 + (c1 pairs[2 i + 1])^2, summed from the left. */
+    void (*add_squares)(const int16_t *pairs, float c0, float c1, size_t n, float *to);
     /** sum[i] * unit * factor[i], in place: sums lie where their values will. */
     void (*scale_sums)(void *sum, float unit, const float *factor, size_t n);
+    /** (sum[i] - offset[i]) * (row * column[i]) + z[i] * factor[i], in place; pairs: z[2 i]. */
+    void (*add_numbers)(void *sum, const int32_t *offset, float row, const float *column, const int16_t *z, const float *factor, size_t n);
+    void (*add_pairs)(void *sum, const int32_t *offset, float row, const float *column, const int16_t *z, const float *factor, size_t n);
 } pith_value_loops;
 
 extern const pith_value_loops pith_value_loops_plain, pith_value_loops_avx2, pith_value_loops_avx512;

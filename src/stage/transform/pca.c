@@ -1,8 +1,9 @@
 /* Principal components, by the eigenvectors of the covariance in double precision. */
 #include "stage/transform/pca.h"
 
-#include <lapacke.h>
 #include <math.h>
+
+#include "tensor/lapack.h"
 
 /* mean and covariance [d, d], of which the upper half is filled */
 static pith_status moments(pith_ctx *ctx, const float *x, size_t n, size_t d, double *mean, double *covariance)
@@ -24,8 +25,7 @@ pith_status pith_pca(pith_ctx *ctx, const float *x, size_t n, size_t d, float *m
     if (!n || !d || d > INT32_MAX) return pith_fail(ctx, PITH_E_ARGUMENT, "principal components of %zu rows of %zu values: at least one of each is needed", n, d);
     double *c = pith_calloc(ctx, d * d, sizeof *c), *m = pith_calloc(ctx, d, sizeof *m), *w = pith_array(ctx, d, sizeof *w);
     pith_status status = c && m && w ? moments(ctx, x, n, d, m, c) : PITH_E_MEMORY;
-    if (status == PITH_OK && LAPACKE_dsyevd(LAPACK_ROW_MAJOR, 'V', 'U', (lapack_int)d, c, (lapack_int)d, w) != 0)
-        status = pith_fail(ctx, PITH_E_INTERNAL, "the principal components of %zu rows do not converge", n);
+    if (status == PITH_OK) status = pith_eigen(ctx, d, c, true, w);
     for (size_t i = 0; i < d && status == PITH_OK; i++) { /* columns, the largest last */
         size_t column = d - 1 - i;
         double most = 0;

@@ -15,8 +15,9 @@ static size_t lay_out(pith_exact_work *w, const pith_predictor *p, const pith_co
      * share their room with predictions and the coder's scratch. */
     size_t unit = PITH_ROUND_UP(pith_unit_bytes(tiles, blocks), PITH_ALIGN), value = PITH_ROUND_UP(n * sizeof(float), PITH_ALIGN);
     size_t shared = PITH_MAX(unit + pith_unit_scratch(tiles, blocks), value + pith_grid_scratch(rows, blocks));
+    size_t ld = blocks * PITH_GROUP_COLS, whole = keep && t->basis & PITH_BASIS_OUT ? region * PITH_GROUP_ROWS * ld : 0;
     const size_t sizes[] = {region_units(t), shared, pith_latent_bytes(t, region), pith_predict_scratch(p, t), max_packet, n * sizeof(float), n, rows * blocks * 2,
-                            rows * blocks * 2, region, keep && t->basis & PITH_BASIS_OUT ? region * blocks * PITH_GROUP * sizeof(float) : 0};
+                            rows * blocks * 2, region, whole * sizeof(float), whole, keep ? PITH_MAX(rows, ld) * sizeof(float) : 0, keep ? ld * sizeof(int32_t) : 0};
     size_t at = 0;
     uint8_t *part[PITH_COUNT(sizes)];
     for (size_t i = 0; i < PITH_COUNT(sizes); i++) {
@@ -35,7 +36,10 @@ static size_t lay_out(pith_exact_work *w, const pith_predictor *p, const pith_co
     w->variance = (float *)(void *)part[5];
     w->rows = (pith_grid_rows){.n_blocks = blocks, .value = w->value, .variance = w->variance, .u = part[6], .d = (uint16_t *)(void *)part[7], .m = (uint16_t *)(void *)part[8]};
     w->step_code = part[9];
-    w->source = (float *)(void *)part[10];
+    w->rest = whole ? (float *)(void *)part[10] : w->value;
+    w->rest_numbers = whole ? part[11] : w->grid; /* which has been read then */
+    w->rest_unit = (float *)(void *)part[12];
+    w->rest_offset = (int32_t *)(void *)part[13];
     return at;
 }
 
@@ -79,12 +83,13 @@ void pith_exact_keep(pith_exact_work *w, uint32_t unit, const pith_grid *g)
     bool out = w->t->basis & PITH_BASIS_OUT;
     const pith_vector *scale = w->t->scale ? &w->p->manifest->vectors[w->t->scale - 1] : NULL;
     const pith_vector *gain = scale && w->t->basis & PITH_BASIS_IN ? pith_manifest_gain(w->p->manifest, scale->name) : NULL;
-    float *to = out ? w->source + row0 * ld : w->value;
+    float *to = out ? w->rest + row0 * ld : w->rest;
     for (size_t block = 0; block < r->n_rows * r->n_blocks; block++) {
         const uint8_t *u = r->u + block * PITH_GROUP_COLS;
         const float *g_block = gain ? gain->x + block % r->n_blocks * PITH_GROUP_COLS : NULL;
         float d = pith_f16_to_f32(r->d[block]), m = g->has_min ? pith_f16_to_f32(r->m[block]) : 0, *x = to + block * PITH_GROUP_COLS;
-        for (size_t i = 0; i < PITH_GROUP_COLS; i++) x[i] = d * (float)(u[i] + g->low) + m;
+        const float *predicted = w->value + block * PITH_GROUP_COLS;
+        for (size_t i = 0; i < PITH_GROUP_COLS; i++) x[i] = (d * (float)(u[i] + g->low) + m) - predicted[i];
         for (size_t i = 0; i < PITH_GROUP_COLS && gain; i++) x[i] *= g_block[i];
     }
 }
@@ -107,41 +112,67 @@ static void requantise(const pith_exact_work *w, uint32_t unit, const float *z, 
     }
 }
 
-/* x [n_rows, ld] as 16-bit numbers of a power of two, which is returned; pairs: of rows (an even number of them), else row after row. */
-static float to_numbers(const pith_value_loops *loops, const float *x, size_t n_rows, size_t ld, bool pairs, int16_t *z)
-{
-    float unit = ldexpf(1, PITH_MAX(pith_octave(loops->largest(x, n_rows * ld)), -100) - 14);
-    for (size_t r = 0; r < n_rows && pairs; r += 2) loops->round_pairs(x + r * ld, x + (r + 1) * ld, 1 / unit, ld, z + r * ld);
-    if (!pairs) loops->round(x, 1 / unit, n_rows * ld, z);
-    return unit;
-}
+#define LEAST 0x1p-100f            /* largest magnitude of what is all 0 */
 
-/* Turn the numbers of a unit's rows into the basis, and take it. */
-static pith_status forward_unit(pith_exact_work *w, uint32_t unit, float number, pith_take_fn *take, void *user)
+/* A unit's rows in the basis: what the layers have, and the turned rest.  That is a product of whole numbers, of which `offset` has
+ * to be taken; row [rows of the unit] and column are what they stand for.  Take it. */
+static pith_status forward_unit(pith_exact_work *w, uint32_t unit, const int32_t *offset, const float *row, const float *column, pith_take_fn *take, void *user)
 {
     const pith_predictor *p = w->p;
     const pith_coded_tensor *t = w->t;
-    size_t rows = pith_unit_rows(t, unit), row0 = pith_unit_tile0(t, unit) * PITH_GROUP_ROWS, ld = pith_coded_blocks(t) * PITH_GROUP_COLS, lda = 2 * p->n_pairs;
-    float *z = w->variance, one[PITH_GROUP_COLS];
+    bool out = t->basis & PITH_BASIS_OUT;
+    size_t tiles = pith_unit_tiles(t, unit), rows = pith_unit_rows(t, unit), row0 = pith_unit_tile0(t, unit) * PITH_GROUP_ROWS, ld = pith_coded_blocks(t) * PITH_GROUP_COLS;
+    size_t n = out ? ld : p->n, lda = 4 * p->n_fours;
+    const float *scale = out && t->scale ? p->manifest->vectors[t->scale - 1].x : NULL;
+    float *z = w->variance, *factor = w->predict;
     pith_unit u;
-    memset(z, 0, pith_unit_tiles(t, unit) * PITH_GROUP_ROWS * ld * sizeof *z);
-    if (t->basis & PITH_BASIS_OUT) p->kernels->gemm16(rows, ld, p->n_pairs, p->q_t + row0 * lda, lda, w->latent.z, ld, (int32_t *)(void *)z, ld);
-    else p->kernels->gemm16(rows, p->n, p->n_pairs, w->latent.z, ld, p->q_pairs, p->n, (int32_t *)(void *)z, ld);
-    for (size_t i = 0; i < PITH_GROUP_COLS; i++) one[i] = 1;
-    for (size_t i = 0; i < rows * ld; i += PITH_GROUP_COLS) p->loops->scale_sums(z + i, number * PITH_Q_UNIT, one, PITH_GROUP_COLS);
+    if (out) p->kernels->gemm8(rows, n, p->n_fours, p->q7_t + row0 * lda, lda, w->rest_numbers, ld, (int32_t *)(void *)z, ld);
+    else p->kernels->gemm8(rows, n, p->n_fours, w->rest_numbers, ld, p->q8_fours, n, (int32_t *)(void *)z, ld);
+    for (size_t r = 0; r < rows; r++) {
+        const int16_t *latent = out ? w->latent.z + (row0 + r) / 2 * 2 * ld + (row0 + r) % 2 : w->latent.z + r * ld;
+        float one = w->latent.unit[out ? 0 : r / PITH_GROUP_ROWS];
+        for (size_t i = 0; i < n && (out ? r == 0 : r % PITH_GROUP_ROWS == 0); i++) factor[i] = scale && i < t->n_cols ? one * scale[i] : one;
+        (out ? p->loops->add_pairs : p->loops->add_numbers)(z + r * ld, offset, row[r], column, latent, factor, n);
+        memset(z + r * ld + n, 0, (ld - n) * sizeof *z);
+    }
+    memset(z + rows * ld, 0, (tiles * PITH_GROUP_ROWS - rows) * ld * sizeof *z);
     requantise(w, unit, z, &u);
     return take(user, unit, &u);
 }
 
-pith_status pith_exact_forward(pith_exact_work *w, pith_take_fn *take, void *user)
+static pith_status forward_in(pith_exact_work *w, pith_take_fn *take, void *user)
 {
-    /* the predictions have done their work: their room holds the numbers, and then the results */
+    const pith_predictor *p = w->p;
+    size_t ld = w->rows.n_blocks * PITH_GROUP_COLS;
+    float *row = w->rest_unit;
+    for (size_t r = 0; r < w->rows.n_rows; r++) {
+        row[r] = PITH_MAX(p->loops->largest(w->rest + r * ld, ld), LEAST) / 63;
+        p->loops->round7(w->rest + r * ld, 1 / row[r], ld, (uint8_t *)w->rest_numbers + r * ld);
+    }
+    return forward_unit(w, w->unit0, p->q8_offset, row, p->q8_unit, take, user);
+}
+
+static pith_status forward_out(pith_exact_work *w, pith_take_fn *take, void *user)
+{
     const pith_coded_tensor *t = w->t;
-    size_t ld = pith_coded_blocks(t) * PITH_GROUP_COLS;
-    if (!(t->basis & PITH_BASIS_OUT)) return forward_unit(w, w->unit0, to_numbers(w->p->loops, w->value, w->rows.n_rows, ld, false, w->latent.z), take, user);
-    size_t room = w->n_tiles * PITH_GROUP_ROWS;
-    memset(w->source + w->p->n * ld, 0, (room - w->p->n) * ld * sizeof *w->source);
-    float number = to_numbers(w->p->loops, w->source, room, ld, true, w->latent.z);
-    for (uint32_t i = 0; i < w->n_units; i++) PITH_TRY(forward_unit(w, w->unit0 + i, number, take, user));
+    const pith_predictor *p = w->p;
+    size_t ld = w->rows.n_blocks * PITH_GROUP_COLS, room = w->n_tiles * PITH_GROUP_ROWS;
+    float *column = w->rest_unit, *inverse = w->predict;
+    int32_t *offset = w->rest_offset;
+    memset(w->rest + p->n * ld, 0, (room - p->n) * ld * sizeof *w->rest);
+    for (size_t i = 0; i < ld; i++) column[i] = LEAST;
+    for (size_t r = 0; r < p->n; r++) p->loops->raise(w->rest + r * ld, ld, column);
+    for (size_t i = 0; i < ld; i++) {
+        column[i] /= 127;
+        inverse[i] = 1 / column[i];
+    }
+    for (size_t r = 0; r < room; r += 4) p->loops->round_fours(w->rest + r * ld, ld, inverse, ld, (int8_t *)w->rest_numbers + r * ld);
+    p->kernels->gemm8(1, ld, p->n_fours, p->sixty_four, 4 * p->n_fours, w->rest_numbers, ld, offset, ld);
+    for (uint32_t i = 0; i < w->n_units; i++) {
+        uint32_t unit = w->unit0 + i;
+        PITH_TRY(forward_unit(w, unit, offset, p->q7_unit + pith_unit_tile0(t, unit) * PITH_GROUP_ROWS, column, take, user));
+    }
     return PITH_OK;
 }
+
+pith_status pith_exact_forward(pith_exact_work *w, pith_take_fn *take, void *user) { return (w->t->basis & PITH_BASIS_OUT ? forward_out : forward_in)(w, take, user); }

@@ -17,12 +17,16 @@ typedef struct pith_exact_work {
     uint32_t unit0, n_units;
     uint8_t *levels;                 /* [n_units] layers that were decoded */
     uint8_t *step_code;              /* [n_tiles] */
-    float *source;                   /* [n_tiles * 16, blocks * 32] of a whole matrix, where rows were mixed; only for pith_exact_keep */
     void *unit_memory, *coding, *latent_memory, *predict, *grid;
     uint8_t *buffer;
     pith_latent latent;
     pith_grid_rows rows;             /* room for one unit's rows */
     float *value, *variance;         /* what rows.value and rows.variance point to */
+    /* for pith_exact_keep and pith_exact_forward: what the source has beside its prediction, of the whole region */
+    float *rest;                     /* [n_tiles * 16, blocks * 32] */
+    void *rest_numbers;              /* the same as 7-bit numbers, or, where rows were mixed, 8-bit ones in fours */
+    float *rest_unit;                /* of these: [rows], or [blocks * 32] */
+    int32_t *rest_offset;            /* [blocks * 32] what the 64 of Q's numbers add to a product */
 } pith_exact_work;
 
 /** Bytes for any region of the tensor, and laying it out for the region that has `unit`; keep: pith_exact_keep will be called. */
@@ -35,7 +39,7 @@ pith_status pith_exact_latent(pith_exact_work *w, const pith_models *models, pit
 /** Predict a unit's rows of the source: w->rows has their shape, value and variance. */
 void pith_exact_predict(pith_exact_work *w, uint32_t unit);
 
-/** With the source's numbers of a unit in w->rows: keep its values, for pith_exact_forward. */
+/** With the source's numbers of a unit in w->rows: keep what its values are beside the predicted, for pith_exact_forward. */
 void pith_exact_keep(pith_exact_work *w, uint32_t unit, const pith_grid *g);
 /** Once all units of the region are kept: their values in the codec's basis, as fine numbers of the embedded
  *  quantiser.  Calls `take` with each unit in turn; the unit is good until it returns. */

@@ -52,14 +52,15 @@ static unsigned choose_bits(const pith_value_loops *loops, const pith_unit *u, s
     return flags | (unsigned)width | PITH_BLOCK_SHIFT(shift);
 }
 
-/* Move the numbers of wide columns, of a group of n_cols, to `columns` [rows of the unit, n_wide]; what stays behind is a zero,
- * or the half step that the number 0 stands for.  Returns how many columns. */
+/* Move the numbers of wide columns, of a group of n_cols, to `columns` [rows of the unit, n_wide], where zeros are; what stays
+ * behind is a zero, or the half step that the number 0 stands for.  Returns how many columns. */
 static size_t take_columns(const pith_unit *u, size_t g, const uint8_t *wide, size_t n_cols, float step, float *columns, size_t n_wide)
 {
     int32_t *m = u->m + g * PITH_GROUP;
+    bool started = u->level >= pith_class_start(u->group_class[g]);
     size_t w = 0;
     for (size_t c = 0; c < n_cols; c++) {
-        for (size_t r = 0; r < PITH_GROUP_ROWS && wide[c]; r++) {
+        for (size_t r = 0; r < PITH_GROUP_ROWS && wide[c] && started; r++) {
             columns[r * n_wide + w] = (float)m[r * PITH_GROUP_COLS + c] * step;
             m[r * PITH_GROUP_COLS + c] = 0;
         }

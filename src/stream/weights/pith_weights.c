@@ -64,16 +64,18 @@ static pith_status make_transform(pith_ctx *ctx, pith_source *s, float *dst)
     const pith_vector *gain = pith_manifest_vector(m, "output_norm.gain"), *scale = pith_manifest_vector(m, "token_embd.scale");
     size_t n = m->rotation_n;
     if (!gain || !scale || gain->n != n || scale->n != n) return pith_fail(ctx, PITH_E_CORRUPT, "%s: the gain or scale of the output is missing", s->r.path);
-    float *q = pith_array(ctx, n * n, sizeof *q);
-    if (!q) return PITH_E_MEMORY;
-    for (size_t i = 0; i < n * n; i++) q[i] = (float)m->rotation[i] * 0x1p-14f;
-    memset(dst, 0, n * n * sizeof *dst);
-    const pith_kernels *k = pith_kernels_get(ctx);
-    /* dst[a, b] = c[a] sum_i q[i, a] gain[i] q[i, b] */
-    for (size_t i = 0; i < n; i++)
-        for (size_t a = 0; a < n; a++) k->axpy(dst + a * n, q + i * n, scale->x[a] * q[i * n + a] * gain->x[i], n);
+    float *q = pith_array(ctx, n * n, sizeof *q), *q_t = pith_array(ctx, n * n, sizeof *q_t);
+    bool ok = q && q_t;
+    /* dst[a, b] = sum_i (c[a] q[i, a] gain[i]) q[i, b] */
+    for (size_t i = 0; i < n && ok; i++)
+        for (size_t a = 0; a < n; a++) {
+            q[i * n + a] = (float)m->rotation[i * n + a] * 0x1p-14f;
+            q_t[a * n + i] = scale->x[a] * q[i * n + a] * gain->x[i];
+        }
+    if (ok) pith_kernels_get(ctx)->gemm(n, n, n, q_t, n, q, n, dst, n, false);
     pith_free(ctx, q);
-    return PITH_OK;
+    pith_free(ctx, q_t);
+    return ok ? PITH_OK : PITH_E_MEMORY;
 }
 
 static pith_status get_vector(pith_ctx *ctx, pith_weights *w, const char *name, float *dst, size_t n)

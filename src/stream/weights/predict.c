@@ -1,12 +1,41 @@
 #include "stream/weights/predict.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 #define Q_SHIFT 3                    /* of the manifest's numbers, in units of 2^-14 */
 #define Z_BITS 10                    /* a unit's tile, columns mixed: 2^10 is about the root mean square of its largest group */
 #define Z_STEP_BITS 8                /* rows mixed: 2^8 is about the first tile's step at level 0 */
 
 static size_t n_tiles_of(size_t n) { return PITH_CEIL_DIV(n, PITH_GROUP_ROWS); }
+
+static pith_status make_forward(pith_ctx *ctx, const pith_manifest *m, pith_predictor *p)
+{
+    size_t n = p->n, fours = p->n_fours = PITH_CEIL_DIV(n, 4);
+    p->q7_unit = pith_calloc(ctx, n, sizeof *p->q7_unit);
+    p->q8_unit = pith_array(ctx, n, sizeof *p->q8_unit);
+    p->q7_t = pith_array(ctx, n, 4 * fours);
+    p->q8_fours = pith_calloc(ctx, n * fours, 4);
+    p->sixty_four = pith_array(ctx, fours, 4);
+    p->q8_offset = pith_array(ctx, n, sizeof *p->q8_offset);
+    if (!p->q7_unit || !p->q8_unit || !p->q7_t || !p->q8_fours || !p->sixty_four || !p->q8_offset) return PITH_E_MEMORY;
+    for (size_t r = 0; r < n; r++)
+        for (size_t c = 0; c < n; c++) p->q7_unit[c] = PITH_MAX(p->q7_unit[c], (float)PITH_MAX(abs(m->rotation[r * n + c]), 1) * 0x1p-14f);
+    for (size_t c = 0; c < n; c++) {
+        p->q8_unit[c] = p->q7_unit[c] / 127;
+        p->q7_unit[c] /= 63;
+    }
+    memset(p->q7_t, 64, n * 4 * fours);
+    memset(p->sixty_four, 64, 4 * fours);
+    for (size_t r = 0; r < n; r++)
+        for (size_t c = 0; c < n; c++) {
+            float q = (float)m->rotation[r * n + c] * 0x1p-14f;
+            p->q7_t[c * 4 * fours + r] = (uint8_t)(64 + (int)lrintf(q / p->q7_unit[c]));
+            p->q8_fours[r / 4 * 4 * n + 4 * c + r % 4] = (int8_t)lrintf(q / p->q8_unit[c]);
+        }
+    p->kernels->gemm8(1, n, fours, p->sixty_four, 4 * fours, p->q8_fours, n, p->q8_offset, n);
+    return PITH_OK;
+}
 
 pith_status pith_predictor_new(pith_ctx *ctx, const pith_manifest *m, bool forward, pith_predictor *p)
 {
@@ -19,34 +48,33 @@ pith_status pith_predictor_new(pith_ctx *ctx, const pith_manifest *m, bool forwa
         const pith_vector *gain = t->scale ? pith_manifest_gain(m, m->vectors[t->scale - 1].name) : NULL;
         if (t->basis & PITH_BASIS_IN && (!gain || gain->n != t->n_cols)) return PITH_E_CORRUPT;
     }
-    int16_t **const matrix[] = {&p->q, &p->q_t_pairs, &p->q_t, &p->q_pairs};
     bool ok = (p->tile_square = pith_calloc(ctx, n * tiles, sizeof *p->tile_square)) != NULL;
-    for (int i = 0; i < (forward ? 4 : 2) && ok; i++) ok = (*matrix[i] = pith_calloc(ctx, n * pairs, 2 * sizeof(int16_t))) != NULL;
-    if (!ok) {
-        pith_predictor_free(ctx, p);
-        return PITH_E_MEMORY;
-    }
-    for (size_t r = 0; r < n; r++)
+    if (ok) ok = (p->q = pith_calloc(ctx, n * pairs, 2 * sizeof *p->q)) != NULL;
+    if (ok) ok = (p->q_t_pairs = pith_calloc(ctx, n * pairs, 2 * sizeof *p->q_t_pairs)) != NULL;
+    for (size_t r = 0; r < n && ok; r++)
         for (size_t c = 0; c < n; c++) {
             int16_t q = (int16_t)(m->rotation[r * n + c] >> Q_SHIFT);
             float x = (float)q * PITH_Q_UNIT;
             p->tile_square[r * tiles + c / PITH_GROUP_ROWS] += x * x;
             p->q[r * 2 * pairs + c] = q;
             p->q_t_pairs[c / 2 * 2 * n + 2 * r + c % 2] = q;
-            if (!forward) continue;
-            p->q_t[c * 2 * pairs + r] = q;
-            p->q_pairs[r / 2 * 2 * n + 2 * c + r % 2] = q;
         }
-    return PITH_OK;
+    pith_status status = !ok ? PITH_E_MEMORY : forward ? make_forward(ctx, m, p) : PITH_OK;
+    if (status != PITH_OK) pith_predictor_free(ctx, p);
+    return status;
 }
 
 void pith_predictor_free(pith_ctx *ctx, pith_predictor *p)
 {
     pith_free(ctx, p->q);
-    pith_free(ctx, p->q_t);
-    pith_free(ctx, p->q_pairs);
     pith_free(ctx, p->q_t_pairs);
     pith_free(ctx, p->tile_square);
+    pith_free(ctx, p->q7_unit);
+    pith_free(ctx, p->q8_unit);
+    pith_free(ctx, p->q7_t);
+    pith_free(ctx, p->q8_fours);
+    pith_free(ctx, p->sixty_four);
+    pith_free(ctx, p->q8_offset);
     *p = (pith_predictor){0};
 }
 
@@ -143,13 +171,9 @@ static void predict_in(const pith_predictor *p, const pith_coded_tensor *t, cons
     const pith_vector *gain = scale && t->basis & PITH_BASIS_IN ? pith_manifest_gain(p->manifest, scale->name) : NULL;
     float *block_square = scratch, *tile_noise = scratch + blocks * n; /* [blocks, n]: sum of (c_k Q[j, k])^2 over a block; [n_tiles, n] */
     memset(block_square, 0, blocks * n * sizeof *block_square);
-    for (size_t k = 0; k < n; k++) {
-        const int16_t *q = p->q_t_pairs + k / 2 * 2 * n + k % 2;
-        float *to = block_square + k / PITH_GROUP_COLS * n, c = (scale ? scale->x[k] : 1) * PITH_Q_UNIT;
-        for (size_t j = 0; j < n; j++) {
-            float x = (float)q[2 * j] * c;
-            to[j] += x * x;
-        }
+    for (size_t k = 0; k < n; k += 2) {
+        float c0 = (scale ? scale->x[k] : 1) * PITH_Q_UNIT, c1 = k + 1 < n ? (scale ? scale->x[k + 1] : 1) * PITH_Q_UNIT : 0;
+        p->loops->add_squares(p->q_t_pairs + k * n, c0, c1, n, block_square + k / PITH_GROUP_COLS * n);
     }
     p->kernels->gemm(n_tiles, n, blocks, l->noise + first * blocks, blocks, block_square, n, tile_noise, n, false);
     p->kernels->gemm16(n_rows, n, p->n_pairs, l->z + first * PITH_GROUP_ROWS * ld, ld, p->q_t_pairs, n, (int32_t *)(void *)value, ld);

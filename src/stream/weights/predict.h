@@ -16,11 +16,18 @@ typedef struct pith_predictor {
     const pith_value_loops *loops;
     const pith_manifest *manifest;
     size_t n, n_pairs;               /* of the basis; ceil(n / 2) */
-    int16_t *q, *q_t;                /* [n, 2 n_pairs] Q and Q' in units of PITH_Q_UNIT */
-    int16_t *q_pairs, *q_t_pairs;    /* [n_pairs, n, 2] the same, rows in pairs (tensor/gemm16.h) */
+    int16_t *q;                      /* [n, 2 n_pairs] Q in units of PITH_Q_UNIT */
+    int16_t *q_t_pairs;              /* [n_pairs, n, 2] Q', rows in pairs (tensor/gemm_whole.h) */
     float *tile_square;              /* [n, ceil(n / 16)] sum of Q[r, i]^2 over the i of a tile */
+    /* where pith_exact_forward will be called: Q once more in 8 bits and less, for what is small beside the numbers it is added to */
+    size_t n_fours;                  /* ceil(n / 4) */
+    uint8_t *q7_t;                   /* [n, 4 n_fours] 64 + Q' in units of q7_unit [n] of its rows */
+    int8_t *q8_fours;                /* [n_fours, n, 4] Q in units of q8_unit [n] of its columns, rows in fours */
+    float *q7_unit, *q8_unit;
+    uint8_t *sixty_four;             /* [4 n_fours] of them: a product with it is what the 64 of numbers of 7 bits add to others */
+    int32_t *q8_offset;              /* [n] that of q8_fours */
 } pith_predictor;
-/** forward: pith_exact_forward will be called, which needs q_t and q_pairs.
+/** forward: pith_exact_forward will be called.
  *  @return PITH_E_MEMORY; PITH_E_CORRUPT: the manifest has no basis, or a matrix that does not fit it */
 pith_status pith_predictor_new(pith_ctx *ctx, const pith_manifest *m, bool forward, pith_predictor *p);
 void pith_predictor_free(pith_ctx *ctx, pith_predictor *p);
