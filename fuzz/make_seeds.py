@@ -394,8 +394,10 @@ def wav_file(codec, bits, channels, content, extra=b"", rate=8000):
     return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks
 
 
-# STREAMINFO of a FLAC (RFC 9639) and nothing after it.
-FLAC = b"fLaC\x80\0\0\x22" + struct.pack(">HH", 4096, 4096) + bytes(6) + struct.pack(">Q", 8000 << 44 | 1 << 41 | 15 << 36) + bytes(16)
+# A FLAC of 64 samples, as ffmpeg 5.1 writes it, without what is not needed.
+FLAC = base64.b64decode(
+    "ZkxhQ4AAACICQAJAAABoAABoAfQA8AAAAEC24VnVAqsjLcnkOVkm3BQ9//hkCAA/Xk0+if2oOH2oAACWfH+fBKo0p/rKnfZ2JSJK0wHeYXhIEYFrM1Fzi3jv"
+    "eYXhIEYFrM1Fzi3jveYXhIEYFrM1Fzi3jveYXhIEYFrM1Fzi3jveYXhIEYFrM1Fzi3jveYXgJdE=")
 
 
 def media():
@@ -409,6 +411,9 @@ def media():
         yield flag + wav_file(1, 16, 1, rng.randbytes(40))[:-7]
         yield flag + wav_file(1, 16, 1, rng.randbytes(40)).replace(struct.pack("<I", 40), b"\xff" * 4)
     yield b"\0" + FLAC
+    yield b"\0" + FLAC[:42]
+    yield b"\0" + FLAC[:-5]
+    yield b"\0" + FLAC[:60] + bytes([FLAC[60] ^ 4]) + FLAC[61:]
     for head, size in (("W4 H2 F25:1 Ip A0:0 C420jpeg", 12), ("W3 H3 C420mpeg2 XCOLORRANGE=FULL", 17), ("W3 H2 C422", 14), ("H2 W3 C444", 18), ("W3 H2 Cmono It", 6)):
         yield b"\1YUV4MPEG2 " + head.encode() + b"\n" + b"".join(b"FRAME\n" + rng.randbytes(size) for _ in range(2))
     yield b"\1YUV4MPEG2 W3 H2 Cmono\nFRAME Ip\nabcdefFRAME\nabc"

@@ -79,7 +79,7 @@ static pith_status list_text(pith_cli *cli)
     pith_table *t = pith_table_new(cli->ctx, "llrlll");
     if (!t) return PITH_E_MEMORY;
     pith_status status = pith_table_row(t, "kind\tname\titems\tsource\there\twhat");
-    for (int kind = 0; kind <= PITH_DATA_SOUND && status == PITH_OK; kind++)
+    for (int kind = 0; kind < PITH_N_DATA_KINDS && status == PITH_OK; kind++)
         for (size_t i = 0; i < pith_data_count() && status == PITH_OK; i++) {
             pith_data_info info;
             char items[32] = "";

@@ -84,7 +84,8 @@ typedef struct pith_dataset_options {
 } pith_dataset_options;
 
 /** Open a set of the table by name, split "train" or "test" ("all" too where a set is every combination there is), or
- *  "folder:PATH", a folder of PNG and JPEG files, classes as its subfolders, "sounds:PATH", of WAV, FLAC and Ogg files, or "videos:PATH".  options may be NULL.  Free it before ctx.
+ *  a user's folder: "folder:PATH" of PNG and JPEG files, classes as its subfolders; "sounds:PATH" of WAV, FLAC and Ogg
+ *  files; "videos:PATH".  options may be NULL.  Free it before ctx.
  *  @return PITH_E_ARGUMENT (no such set, split or size: the sentence has the nearest name), PITH_E_IO (not there:
  *  the sentence says what to type), PITH_E_CORRUPT, PITH_E_MEMORY, PITH_E_CANCELLED */
 pith_status pith_dataset_open(pith_ctx *ctx, const char *name, const char *split, const pith_dataset_options *options, pith_dataset **ds);
@@ -103,7 +104,7 @@ uint64_t pith_dataset_hash(const pith_dataset *ds);
 
 /* ---- the table -------------------------------------------------------------------------------- */
 
-typedef enum pith_data_kind { PITH_DATA_IMAGES, PITH_DATA_CLIPS, PITH_DATA_SEQUENCES, PITH_DATA_TEXT, PITH_DATA_ROWS, PITH_DATA_SOUND } pith_data_kind;
+typedef enum pith_data_kind { PITH_DATA_IMAGES, PITH_DATA_CLIPS, PITH_DATA_SEQUENCES, PITH_DATA_TEXT, PITH_DATA_ROWS, PITH_DATA_SOUND, PITH_N_DATA_KINDS } pith_data_kind;
 const char *pith_data_kind_name(pith_data_kind kind);
 
 /* PARTLY: some of its files are there; a split may open, or the set may be smaller. */

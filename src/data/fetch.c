@@ -104,9 +104,10 @@ static bool is_wanted(void *user, const char *path) { return find_file(user, pat
 static pith_status keep_file(void *user, const char *name, const uint8_t *bytes, size_t len)
 {
     unpack_job *job = user;
-    const pith_data_file *row = find_file(job, name), one = {.package = row->package, .version = row->version, .path = name, .checksum = row->checksum}, *file = &one;
+    pith_data_file one = *find_file(job, name), *file = &one; /* of a folder's row, the file in it */
+    file->path = name;
     char path[PITH_DATA_PATH], folder[PITH_DATA_PATH];
-    if (strstr(name, "../")) return pith_fail(job->ctx, PITH_E_CORRUPT, "%s of %s: leads out of its folder", name, row->package);
+    if (strstr(name, "../")) return pith_fail(job->ctx, PITH_E_CORRUPT, "%s of %s: leads out of its folder", name, file->package);
     if (file->checksum && pith_hash(bytes, len) != file->checksum)
         return pith_fail(job->ctx, PITH_E_CORRUPT, "%s of %s: its checksum is %016llx, not %016llx", name, file->package, (unsigned long long)pith_hash(bytes, len), (unsigned long long)file->checksum);
     if (!pith_data_cached_path(file, path)) return pith_fail(job->ctx, PITH_E_IO, "%s: its path in the cache is too long", name);

@@ -114,7 +114,7 @@ static void cut_clip(const pith_data_request *r, pith_dataset *ds, void *user, s
 }
 
 /* names: of job's films */
-static pith_status fill_clips(const pith_data_request *r, pith_dataset *ds, film_job *job, const pith_names *names)
+static pith_status fill_clips(const pith_data_request *r, pith_dataset *ds, film_job *job, const pith_name_list *names)
 {
     size_t n = 0;
     for (size_t i = 0; i < job->n; i++) n += job->films[i].n;
@@ -122,11 +122,11 @@ static pith_status fill_clips(const pith_data_request *r, pith_dataset *ds, film
     pith_field *image = pith_dataset_add(ds, "image", PITH_FIELD_U8, PITH_FIELD_SHAPE(r->frames, 3, r->size, r->size));
     pith_field *label = image ? pith_dataset_add(ds, "label", PITH_FIELD_I32, 0, NULL) : NULL;
     if (!label) return PITH_E_MEMORY;
-    PITH_TRY(pith_names_give(names, ds, label));
+    PITH_TRY(pith_name_list_give(names, ds, label));
     return pith_data_fill(r, ds, cut_clip, job);
 }
 
-static pith_status open_films(const pith_data_request *r, const char *folder, const pith_names *names, pith_dataset *ds)
+static pith_status open_films(const pith_data_request *r, const char *folder, const pith_name_list *names, pith_dataset *ds)
 {
     film_job *job = pith_calloc(r->ctx, 1, sizeof *job);
     pith_status status = job ? PITH_OK : PITH_E_MEMORY;
@@ -143,11 +143,11 @@ static pith_status open_films(const pith_data_request *r, const char *folder, co
 
 pith_status pith_film_folder_open(const pith_data_request *r, const char *folder, pith_dataset *ds)
 {
-    pith_names names;
-    PITH_TRY(pith_names_walk(r->ctx, folder, film_ends, &names));
+    pith_name_list names;
+    PITH_TRY(pith_name_list_walk(r->ctx, folder, film_ends, &names));
     pith_status status = open_films(r, folder, &names, ds);
     snprintf(ds->source, sizeof ds->source, "clips by seed %llu of %zu videos in %.150s", (unsigned long long)r->seed, names.n, folder);
-    pith_names_free(&names);
+    pith_name_list_free(&names);
     return status;
 }
 
@@ -156,18 +156,18 @@ pith_status pith_films_open(const pith_data_request *r, pith_dataset *ds)
 {
     char path[PITH_DATA_PATH] = "";
     const pith_data_file *files = r->set->files;
-    pith_names names = {.ctx = r->ctx};
+    pith_name_list names = {.ctx = r->ctx};
     pith_status status = PITH_OK;
     for (const pith_data_file *f = files; f->path && status == PITH_OK; f++) {
         if (!pith_data_locate(f, path)) status = pith_data_missing(r, "videos are");
         if (status == PITH_OK) status = pith_data_check(r->ctx, f, path);
-        if (status == PITH_OK) status = pith_names_add(&names, strrchr(path, '/') + 1);
+        if (status == PITH_OK) status = pith_name_list_add(&names, strrchr(path, '/') + 1);
     }
     if (status == PITH_OK) {
         *strrchr(path, '/') = 0;
         status = open_films(r, path, &names, ds);
     }
     snprintf(ds->source, sizeof ds->source, "clips by seed %llu of %zu videos of %s %s from PyPI", (unsigned long long)r->seed, names.n, files->package, files->version);
-    pith_names_free(&names);
+    pith_name_list_free(&names);
     return status;
 }

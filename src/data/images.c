@@ -287,15 +287,15 @@ static pith_status load_photos(const pith_data_request *r, photo_job *job, size_
             PITH_TRY(add_photo(r, job, path));
             continue;
         }
-        pith_names names;
-        PITH_TRY(pith_names_list(r->ctx, path, image_ends, &names));
+        pith_name_list names;
+        PITH_TRY(pith_name_list_read(r->ctx, path, image_ends, &names));
         pith_status status = PITH_OK;
         for (size_t i = 0; i < names.n && status == PITH_OK; i++) {
             char whole[2 * PITH_DATA_PATH];
             snprintf(whole, sizeof whole, "%s%s", path, names.name[i]);
             status = add_photo(r, job, whole);
         }
-        pith_names_free(&names);
+        pith_name_list_free(&names);
         *n_folder = job->n;
         PITH_TRY(status);
     }
@@ -333,8 +333,8 @@ static pith_status take_class(const pith_data_request *r, pith_dataset *ds, cons
 {
     bool test = r->split == PITH_SPLIT_TEST, count_only = ds->n_fields == 0;
     size_t first = ds->n;
-    pith_names names;
-    PITH_TRY(pith_names_list(r->ctx, path, image_ends, &names));
+    pith_name_list names;
+    PITH_TRY(pith_name_list_read(r->ctx, path, image_ends, &names));
     pith_status status = PITH_OK;
     for (size_t i = 0; i < names.n && status == PITH_OK; i++) {
         if (way->every_tenth && test != (i % 10 == 9)) continue;
@@ -352,12 +352,12 @@ static pith_status take_class(const pith_data_request *r, pith_dataset *ds, cons
         }
         ds->n++;
     }
-    pith_names_free(&names);
+    pith_name_list_free(&names);
     return status;
 }
 
 /* With folders in it: classes in their order.  Without: one class. */
-static pith_status take_classes(const pith_data_request *r, pith_dataset *ds, const char *path, const pith_names *classes, const folder_way *way)
+static pith_status take_classes(const pith_data_request *r, pith_dataset *ds, const char *path, const pith_name_list *classes, const folder_way *way)
 {
     ds->n = 0;
     if (classes->n == 0) return take_class(r, ds, path, 0, way);
@@ -378,8 +378,8 @@ pith_status pith_image_folder_open(const pith_data_request *request, const char 
     stpcpy(stpcpy(stpcpy(path, folder), "/"), ds->split);
     bool own_split = stat(path, &st) == 0 && S_ISDIR(st.st_mode); /* PATH/train and PATH/test; else every tenth image is for tests */
     if (!own_split) strcpy(path, folder);
-    pith_names classes;
-    PITH_TRY(pith_names_list(r.ctx, path, NULL, &classes));
+    pith_name_list classes;
+    PITH_TRY(pith_name_list_read(r.ctx, path, NULL, &classes));
     pith_status status = classes.n > MAX_CLASSES ? pith_fail(r.ctx, PITH_E_LIMIT, "%s: more than %d folders", path, MAX_CLASSES) : PITH_OK;
     folder_way way = {.every_tenth = !own_split, .n = r.n ? r.n : SIZE_MAX};
     way.per_class = r.n ? PITH_CEIL_DIV(r.n, PITH_MAX(classes.n, (size_t)1)) : SIZE_MAX;
@@ -387,11 +387,11 @@ pith_status pith_image_folder_open(const pith_data_request *request, const char 
     if (status == PITH_OK && ds->n == 0) status = pith_fail(r.ctx, PITH_E_IO, "%s: no PNG or JPEG files for \"%s\"", path, ds->split);
     if (status == PITH_OK && (!pith_dataset_add(ds, "image", PITH_FIELD_U8, PITH_FIELD_SHAPE(3, r.size, r.size)) || !pith_dataset_add(ds, "label", PITH_FIELD_I32, 0, NULL)))
         status = PITH_E_MEMORY;
-    if (status == PITH_OK) status = pith_names_give(&classes, ds, &ds->fields[1]);
+    if (status == PITH_OK) status = pith_name_list_give(&classes, ds, &ds->fields[1]);
     size_t n = way.n = ds->n;
     if (status == PITH_OK) status = take_classes(&r, ds, path, &classes, &way);
     if (status == PITH_OK && ds->n != n) status = pith_fail(r.ctx, PITH_E_IO, "%s: files came or went while they were read", path);
     snprintf(ds->source, sizeof ds->source, "folder %.200s, %zu classes", path, PITH_MAX(classes.n, (size_t)1));
-    pith_names_free(&classes);
+    pith_name_list_free(&classes);
     return status;
 }

@@ -46,7 +46,7 @@ typedef struct glyph {
 typedef struct face {
     glyph glyphs[N_CHARS];
     int size, ascent, line, blank;           /* line: from baseline to baseline */
-    int widest_word, widest_name;
+    int widest_word, widest_name;            /* of what a line, and what a cell or a bar has to hold */
     uint8_t *bits;
     size_t n_bits, cap_bits;
 } face;
@@ -107,6 +107,7 @@ static pith_status draw_face(pith_ctx *ctx, const library *l, const char *path, 
     for (size_t i = 0; i < PITH_COUNT(words); i++) f->widest_word = PITH_MAX(f->widest_word, width_of(f, words[i]));
     f->widest_word += size; /* a capital, a full stop */
     for (size_t i = 0; i < PITH_COUNT(names); i++) f->widest_name = PITH_MAX(f->widest_name, width_of(f, names[i]));
+    for (char digit = '0'; digit <= '9'; digit++) f->widest_name = PITH_MAX(f->widest_name, 2 * step_of(glyph_of(f, digit))); /* numbers in cells */
     return PITH_OK;
 }
 

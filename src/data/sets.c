@@ -114,7 +114,7 @@ const pith_data_set pith_data_sets[] = {
 
 const char *pith_data_kind_name(pith_data_kind kind)
 {
-    static const char *const names[] = {"images", "clips", "sequences", "text", "rows", "sound"};
+    static const char *const names[PITH_N_DATA_KINDS] = {"images", "clips", "sequences", "text", "rows", "sound"};
     return (unsigned)kind < PITH_COUNT(names) ? names[kind] : "unknown";
 }
 

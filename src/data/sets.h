@@ -92,21 +92,21 @@ pith_status pith_data_check(pith_ctx *ctx, const pith_data_file *file, const cha
 pith_status pith_data_read(pith_ctx *ctx, const pith_data_file *file, char *path, uint8_t **data, size_t *len);
 
 /* Names, sorted. */
-typedef struct pith_names {
+typedef struct pith_name_list {
     pith_ctx *ctx;
     char **name;
     size_t n, cap;
-} pith_names;
-void pith_names_free(pith_names *names);
+} pith_name_list;
+void pith_name_list_free(pith_name_list *names);
 /** A copy of name, as the last. */
-pith_status pith_names_add(pith_names *names, const char *name);
+pith_status pith_name_list_add(pith_name_list *names, const char *name);
 /** Files of a folder whose names end as one of `ends` (NULL ends them; upper or lower case), or where ends is NULL the
  *  folders in it; hidden ones left out.  @return PITH_E_IO, PITH_E_MEMORY */
-pith_status pith_names_list(pith_ctx *ctx, const char *path, const char *const *ends, pith_names *names);
+pith_status pith_name_list_read(pith_ctx *ctx, const char *path, const char *const *ends, pith_name_list *names);
 /** Such files of the folder and of those in it: "a.wav", "b/c.wav". */
-pith_status pith_names_walk(pith_ctx *ctx, const char *path, const char *const *ends, pith_names *names);
+pith_status pith_name_list_walk(pith_ctx *ctx, const char *path, const char *const *ends, pith_name_list *names);
 /** A copy of them becomes what a field's values mean (ds->own holds it; once a set). */
-pith_status pith_names_give(const pith_names *names, pith_dataset *ds, pith_field *field);
+pith_status pith_name_list_give(const pith_name_list *names, pith_dataset *ds, pith_field *field);
 
 /* ---- the functions that fill sets -------------------------------------------------------------- */
 

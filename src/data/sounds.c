@@ -34,7 +34,7 @@ static pith_status check_rate(const pith_data_request *r, pith_dataset *ds, cons
 
 /* Every tenth file is for tests. */
 typedef struct window_job {
-    pith_names names;
+    pith_name_list names;
     pith_sound *sounds;        /* [names.n], those of the split and not silent have samples */
     size_t *ends;              /* [names.n] samples up to and with each: what chance draws from */
     size_t length;
@@ -71,7 +71,7 @@ static pith_status load_sound(const pith_data_request *r, pith_dataset *ds, cons
 
 static pith_status load_sounds(const pith_data_request *r, pith_dataset *ds, const char *folder, window_job *job, size_t *n_sounds)
 {
-    PITH_TRY(pith_names_walk(r->ctx, folder, sound_ends, &job->names));
+    PITH_TRY(pith_name_list_walk(r->ctx, folder, sound_ends, &job->names));
     size_t n = job->names.n;
     job->sounds = pith_calloc(r->ctx, PITH_MAX(n, (size_t)1), sizeof *job->sounds);
     job->ends = pith_calloc(r->ctx, PITH_MAX(n, (size_t)1), sizeof *job->ends);
@@ -96,7 +96,7 @@ static pith_status fill_windows(const pith_data_request *r, pith_dataset *ds, wi
     pith_field *label = sound ? pith_dataset_add(ds, "label", PITH_FIELD_I32, 0, NULL) : NULL;
     if (!label) return PITH_E_MEMORY;
     for (size_t i = 0; i < job->names.n; i++) *strrchr(job->names.name[i], '.') = 0;
-    PITH_TRY(pith_names_give(&job->names, ds, label));
+    PITH_TRY(pith_name_list_give(&job->names, ds, label));
     return pith_data_fill(r, ds, cut_window, job);
 }
 
@@ -110,7 +110,7 @@ pith_status pith_sound_folder_open(const pith_data_request *r, const char *folde
     for (size_t i = 0; i < job.names.n && job.sounds; i++) pith_sound_free(r->ctx, &job.sounds[i]);
     pith_free(r->ctx, job.sounds);
     pith_free(r->ctx, job.ends);
-    pith_names_free(&job.names);
+    pith_name_list_free(&job.names);
     return status;
 }
 

@@ -159,18 +159,15 @@ class Data(unittest.TestCase):
         self.assertEqual(self.data("get", "mnist").returncode, 1)
         self.assertEqual([p for p in self.cache.rglob("*") if p.is_file()], [])
 
-    def test_apt(self):
-        """Every package of "text" is a .deb with all the files that the table names, in it a sentence."""
-        paths = re.findall(r"Debian (\S+): (\S+)", self.data("info", "text", PITH_DATA=str(self.text_folder())).stdout)
-        self.assertGreater(len(paths), 8)
-        self.program("apt-get", f"paths = {paths!r}\n" + """
+    def fake_apt(self, files):
+        """files: (package, path, content) of what apt-get finds in each package."""
+        self.program("apt-get", f"files = {files!r}\n" + """
 import gzip
 assert sys.argv[1] == 'download'
 tar = io.BytesIO()
 with tarfile.open(fileobj=tar, mode='w:xz') as t:
-    for package, path in paths:
+    for package, path, content in files:
         if package != sys.argv[-1]: continue
-        content = ('%s {has} words.' % package).encode()
         if path.endswith('z'): content = gzip.compress(content)
         entry = tarfile.TarInfo('./' + path)
         entry.size = len(content)
@@ -180,6 +177,12 @@ with open('p.deb', 'wb') as f:
     for name, content in (('debian-binary', b'2.0\\n'), ('data.tar.xz', tar.getvalue())):
         f.write(b'%-16s%-12d%-6d%-6d%-8s%-10d\x60\\n' % (name.encode(), 0, 0, 0, b'100644', len(content)) + content + b'\\n' * (len(content) % 2))
 """)
+
+    def test_apt(self):
+        """Every package of "text" is a .deb with all the files that the table names, in it a sentence."""
+        paths = re.findall(r"Debian (\S+): (\S+)", self.data("info", "text", PITH_DATA=str(self.text_folder())).stdout)
+        self.assertGreater(len(paths), 8)
+        self.fake_apt([(package, path, b"%s {has} words." % package.encode()) for package, path in paths])
         r = self.data("get", "text")
         self.assertEqual(r.returncode, 0, r.stderr)
         self.assertEqual(self.left_over(), [])
@@ -188,6 +191,27 @@ with open('p.deb', 'wb') as f:
         self.assertIn(f"{len(paths)} texts of Debian packages", text)
         self.program("apt-get", "sys.exit(1)\n")
         self.assertEqual(self.data("get", "text").returncode, 0)  # nothing is fetched twice
+
+    def test_apt_folder(self):
+        """A set that wants a whole folder of a package, and the folders in it."""
+        package, folder = "asterisk-core-sounds-en-wav", "usr/share/asterisk/sounds/en_US_f_Allison/"
+        if pathlib.Path("/" + folder).exists():
+            self.skipTest(f"{package} is installed")
+        samples = struct.pack("<100h", *range(1000, 1100))
+        wav = b"RIFF" + struct.pack("<I", 36 + 200) + b"WAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 1, 8000, 16000, 2, 16) + b"data" + struct.pack("<I", 200) + samples
+        self.fake_apt([(package, folder + name, wav) for name in ("a.wav", "digits/1.wav", "digits/2.wav")] + [(package, "usr/share/doc/x", b"no")])
+        r = self.data("get", "speech")
+        self.assertEqual(r.returncode, 0, r.stderr)
+        self.assertEqual(self.left_over(), [])
+        place = self.cache / "pith/data" / package / folder
+        self.assertEqual(sorted(str(p.relative_to(place)) for p in place.rglob("*") if p.is_file()), [".whole", "a.wav", "digits/1.wav", "digits/2.wav"])
+        self.assertEqual([p for p in self.cache.rglob("x")], [])
+        info = json.loads(self.data("info", "speech", "--items", 4, "--length", 50, "--json").stdout)
+        self.assertEqual((info["n"], info["rate"], info["fields"][0]["shape"], info["fields"][1]["names"]), (4, 8000, [1, 50], ["a", "digits/1", "digits/2"]))
+        (place / ".whole").unlink()  # a fetch that was cut short counts for nothing
+        self.assertIn("pith data get speech", self.data("info", "speech").stderr)
+        self.fake_apt([(package, folder + "../../../x.wav", wav)])
+        self.assertIn("leads out", self.data("get", "speech").stderr)
 
     def text_folder(self):
         folder = self.folder / "given" / "text" / "canterbury"

@@ -7,11 +7,11 @@
 
 #define MAX_DEPTH 8
 
-void pith_names_free(pith_names *l)
+void pith_name_list_free(pith_name_list *l)
 {
     for (size_t i = 0; i < l->n; i++) pith_free(l->ctx, l->name[i]);
     pith_free(l->ctx, l->name);
-    *l = (pith_names){0};
+    *l = (pith_name_list){0};
 }
 
 static int by_name(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
@@ -24,7 +24,7 @@ static bool has_end(const char *name, const char *const *ends)
     return false;
 }
 
-pith_status pith_names_add(pith_names *l, const char *name)
+pith_status pith_name_list_add(pith_name_list *l, const char *name)
 {
     if (l->n == l->cap) {
         size_t cap = l->cap ? 2 * l->cap : 64;
@@ -38,7 +38,7 @@ pith_status pith_names_add(pith_names *l, const char *name)
 }
 
 /* below: "" or "a/b/", the folder within the one that was asked for */
-static pith_status add_folder(pith_names *l, const char *path, const char *below, const char *const *ends, int depth)
+static pith_status add_folder(pith_name_list *l, const char *path, const char *below, const char *const *ends, int depth)
 {
     char folder[2 * PITH_DATA_PATH], whole[3 * PITH_DATA_PATH], name[PITH_DATA_PATH];
     snprintf(folder, sizeof folder, "%s/%s", path, below);
@@ -52,27 +52,27 @@ static pith_status add_folder(pith_names *l, const char *path, const char *below
         bool is_folder = S_ISDIR(st.st_mode), deeper = is_folder && depth > 0;
         if (snprintf(name, sizeof name, "%s%s%s", below, entry->d_name, deeper ? "/" : "") >= (int)sizeof name) continue;
         if (deeper) status = add_folder(l, path, name, ends, depth - 1);
-        else if (ends ? S_ISREG(st.st_mode) && has_end(name, ends) : is_folder) status = pith_names_add(l, name);
+        else if (ends ? S_ISREG(st.st_mode) && has_end(name, ends) : is_folder) status = pith_name_list_add(l, name);
     }
     closedir(dir);
     return status;
 }
 
-static pith_status list(pith_ctx *ctx, const char *path, const char *const *ends, int depth, pith_names *l)
+static pith_status list(pith_ctx *ctx, const char *path, const char *const *ends, int depth, pith_name_list *l)
 {
-    *l = (pith_names){.ctx = ctx};
+    *l = (pith_name_list){.ctx = ctx};
     pith_status status = strlen(path) < PITH_DATA_PATH ? add_folder(l, path, "", ends, depth) : pith_fail(ctx, PITH_E_ARGUMENT, "a path of %zu bytes is too long", strlen(path));
-    if (status != PITH_OK) pith_names_free(l);
+    if (status != PITH_OK) pith_name_list_free(l);
     else if (l->n) qsort(l->name, l->n, sizeof *l->name, by_name);
     return status;
 }
 
-pith_status pith_names_list(pith_ctx *ctx, const char *path, const char *const *ends, pith_names *l) { return list(ctx, path, ends, 0, l); }
+pith_status pith_name_list_read(pith_ctx *ctx, const char *path, const char *const *ends, pith_name_list *l) { return list(ctx, path, ends, 0, l); }
 
-pith_status pith_names_walk(pith_ctx *ctx, const char *path, const char *const *ends, pith_names *l) { return list(ctx, path, ends, MAX_DEPTH, l); }
+pith_status pith_name_list_walk(pith_ctx *ctx, const char *path, const char *const *ends, pith_name_list *l) { return list(ctx, path, ends, MAX_DEPTH, l); }
 
 /* One block: pointers, then text. */
-pith_status pith_names_give(const pith_names *l, pith_dataset *ds, pith_field *field)
+pith_status pith_name_list_give(const pith_name_list *l, pith_dataset *ds, pith_field *field)
 {
     size_t bytes = l->n * sizeof(char *);
     for (size_t i = 0; i < l->n; i++) bytes += strlen(l->name[i]) + 1;
