@@ -15,7 +15,7 @@
 typedef struct settings {
     pith_names runs, digits, patches;
     const char *vae_settings;
-    uint64_t images, held_out, sheet, batch, first_epochs, last_epochs, rounds, cnn_width, cnn_blocks, cnn_coded, flow_width;
+    uint64_t n_digits, n_patches, held_out, sheet, batch, first_epochs, last_epochs, rounds, cnn_width, cnn_blocks, cnn_coded, flow_width;
     double pseudocount;
 } settings;
 
@@ -23,8 +23,9 @@ static const pith_key keys[] = {
     {"runs", PITH_KEY_NAMES, offsetof(settings, runs), .required = true, .help = "rows: images (digits, patches, centre) and method (k16, pixels, tree, png, webp, cnn, vae, flow)"},
     {"digits", PITH_KEY_NAMES, offsetof(settings, digits), .required = true, .help = "data sets of images, made grey; the first that is there is used"},
     {"patches", PITH_KEY_NAMES, offsetof(settings, patches), .required = true, .help = "the same"},
-    {"images", PITH_KEY_COUNT, offsetof(settings, images), .required = true, .min = 1, .max = 1e7, .help = "to learn from, where the data has as many"},
-    {"held_out", PITH_KEY_COUNT, offsetof(settings, held_out), .required = true, .min = 1, .max = 1e7, .help = "to code, where the data has as many"},
+    {"n_digits", PITH_KEY_COUNT, offsetof(settings, n_digits), .required = true, .min = 1, .max = 1e7, .help = "to learn from"},
+    {"n_patches", PITH_KEY_COUNT, offsetof(settings, n_patches), .required = true, .min = 1, .max = 1e7, .help = "the same"},
+    {"held_out", PITH_KEY_COUNT, offsetof(settings, held_out), .required = true, .min = 1, .max = 1e7, .help = "of each to code"},
     {"sheet", PITH_KEY_COUNT, offsetof(settings, sheet), .required = true, .min = 1, .max = 100, .help = "PNG and WebP: images in a row and in a column of a file"},
     {"batch", PITH_KEY_COUNT, offsetof(settings, batch), .required = true, .min = 1, .max = 1e6, .help = "images of a step of EM"},
     {"first_epochs", PITH_KEY_COUNT, offsetof(settings, first_epochs), .required = true, .max = 1e6, .help = "with momentum 0.2 to 0.9"},
@@ -99,7 +100,7 @@ static pith_status open_images(pith_run *run, int kind, images *im)
     size_t height, width;
     if (im->train) return PITH_OK;
     PITH_TRY(open_split(run, names, "test", s->held_out, &im->test, &p->n_test, &p->height, &p->width));
-    PITH_TRY(open_split(run, names, "train", s->images, &im->train, &p->n_train, &height, &width));
+    PITH_TRY(open_split(run, names, "train", kind == PATCHES ? s->n_patches : s->n_digits, &im->train, &p->n_train, &height, &width));
     if (height != p->height || width != p->width || height < CENTRE || width < CENTRE)
         return pith_fail(run->ctx, PITH_E_ARGUMENT, "images to learn from have %zu x %zu pixels and those to code %zu x %zu: they must be alike, and at least %d a side", height, width, p->height, p->width, CENTRE);
     if (kind == CENTRES) {
