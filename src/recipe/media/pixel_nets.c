@@ -18,6 +18,13 @@ typedef struct masked {
     float *mask;                   /* of w */
 } masked;
 
+/* Two channels -> what two others are changed by. */
+typedef struct coupling {
+    pith_var *in_w, *in_bias, *out_w, *out_bias;
+} coupling;
+
+#define COUPLINGS 4                /* of the flow */
+
 typedef struct nets {
     pith_run *run;
     const pith_pixels *pixels;
@@ -26,6 +33,8 @@ typedef struct nets {
     masked first, *blocks;         /* [2 n_blocks] */
     size_t n_blocks;
     pith_var *out_w, *out_bias;
+    coupling couplings[COUPLINGS];
+    pith_var *mean, *log_scale;    /* [1, 4, height / 2, width / 2] of the flow's latents */
     float *x, *low, *high;         /* [batch, height, width] the batch in -1..1; the VAE's: where it is 0, where it is 255 */
     int32_t *label;                /* [batch, height, width] */
 } nets;
@@ -313,5 +322,156 @@ pith_status pith_pixel_vae(pith_run *run, const pith_pixels *pixels, const char 
     if (status == PITH_OK) status = train(&m, vae_loss, figures);
     if (status == PITH_OK) status = measure(&m, vae_nats, &figures->ideal);
     nets_free(&m);
+    return status;
+}
+
+/* ---- the flow ---------------------------------------------------------------------------------- */
+
+/* Couplings 0, 1 are between the upper and the lower two of four pixels, 2, 3 between the left and the right two. */
+#define TURN 2
+
+static pith_status build_flow(nets *m, size_t width)
+{
+    pith_rng rng = {.seed = m->run->seed, .stream = UINT64_MAX - 1};
+    size_t h = m->pixels->height / 2, w = m->pixels->width / 2;
+    for (size_t i = 0; i < COUPLINGS; i++) {
+        coupling *c = &m->couplings[i];
+        bool ok = (c->in_w = pith_tape_param(m->tape, "coupling.in.weight", PITH_DIMS(width, 2, KERNEL, KERNEL))) && (c->in_bias = pith_tape_param(m->tape, "coupling.in.bias", PITH_DIMS(width))) &&
+                  (c->out_w = pith_tape_param(m->tape, "coupling.out.weight", PITH_DIMS(2, width, KERNEL, KERNEL))) && (c->out_bias = pith_tape_param(m->tape, "coupling.out.bias", PITH_DIMS(2)));
+        if (!ok) return PITH_E_MEMORY;
+        float deviation = sqrtf(2.0f / (2 * KERNEL * KERNEL)); /* what comes out is 0 at first: pixels stay as they are */
+        for (size_t k = 0; k < c->in_w->count; k++) c->in_w->data[k] = deviation * pith_rng_normal(&rng);
+    }
+    m->mean = pith_tape_param(m->tape, "latent.mean", PITH_DIMS(1, 4, h, w));
+    m->log_scale = pith_tape_param(m->tape, "latent.log_scale", PITH_DIMS(1, 4, h, w));
+    if (!m->mean || !m->log_scale) return PITH_E_MEMORY;
+    for (size_t k = 0; k < m->log_scale->count; k++) m->log_scale->data[k] = -2;
+    return PITH_OK;
+}
+
+/* What a coupling takes away, whole; its gradient is that of before the rounding. */
+static pith_var *taken(const coupling *c, pith_var *known)
+{
+    const pith_conv same = {.padding = {KERNEL / 2, KERNEL / 2}};
+    pith_var *y = pith_var_relu(pith_var_conv(pith_var_affine(known, 1 / 64.0f, -2), c->in_w, c->in_bias, &same));
+    y = pith_var_scale(pith_var_conv(y, c->out_w, c->out_bias, &same), 64);
+    return pith_var_straight_through(pith_var_round(y), y);
+}
+
+/* To 0..255, modulo 256. */
+static pith_var *wrap(pith_var *v) { return pith_var_sub(v, pith_var_scale(pith_var_floor(pith_var_scale(v, 1 / 256.0f)), 256)); }
+
+static pith_var *swap_middle(pith_var *v)
+{
+    pith_var *part[] = {pith_var_slice(v, 1, 0, 1), pith_var_slice(v, 1, 2, 1), pith_var_slice(v, 1, 1, 1), pith_var_slice(v, 1, 3, 1)};
+    return pith_var_concat(part, 4, 1);
+}
+
+/* One coupling, or its inverse: the second half given the first, then the other way round. */
+static pith_var *couple(const nets *m, pith_var *v, size_t i, bool inverse)
+{
+    pith_var *half[] = {pith_var_slice(v, 1, 0, 2), pith_var_slice(v, 1, 2, 2)};
+    size_t changed = i % 2 ? 0 : 1;
+    pith_var *t = taken(&m->couplings[i], half[1 - changed]);
+    half[changed] = wrap(inverse ? pith_var_add(half[changed], t) : pith_var_sub(half[changed], t));
+    return pith_var_concat(half, 2, 1);
+}
+
+/* Images [n, 1, h, w] of 0..255 -> latents [n, 4, h / 2, w / 2] of 0..255. */
+static pith_var *to_latents(const nets *m, pith_var *x)
+{
+    static const int axes[] = {0, 2, 4, 1, 3};
+    if (!x) return NULL;
+    size_t n = x->dims[0], h = x->dims[2] / 2, w = x->dims[3] / 2;
+    pith_var *v = pith_var_reshape(pith_var_permute(pith_var_reshape(x, PITH_DIMS(n, h, 2, w, 2)), axes), PITH_DIMS(n, 4, h, w));
+    for (size_t i = 0; i < COUPLINGS; i++) v = couple(m, i == TURN ? swap_middle(v) : v, i, false);
+    return v;
+}
+
+static pith_var *from_latents(const nets *m, pith_var *v)
+{
+    static const int axes[] = {0, 3, 1, 4, 2};
+    if (!v) return NULL;
+    size_t n = v->dims[0], h = v->dims[2], w = v->dims[3];
+    for (size_t i = COUPLINGS; i-- > 0;) {
+        v = couple(m, v, i, true);
+        if (i == TURN) v = swap_middle(v);
+    }
+    return pith_var_reshape(pith_var_permute(pith_var_reshape(v, PITH_DIMS(n, 2, 2, h, w)), axes), PITH_DIMS(n, 1, 2 * h, 2 * w));
+}
+
+static pith_var *bytes_of(nets *m, size_t n) { return pith_var_round(pith_var_affine(input(m, m->x, n), 127.5f, 127.5f)); }
+
+static pith_var *flow_nats(nets *m, size_t n)
+{
+    pith_var *v = to_latents(m, bytes_of(m, n));
+    pith_var *low = pith_var_at_least(pith_tape_fill(m->tape, 0.5f, 0, NULL), v), *high = pith_var_at_least(v, pith_tape_fill(m->tape, 254.5f, 0, NULL));
+    pith_var *log_p = log_logistic(pith_var_affine(v, 2 / 255.0f, -1), m->mean, pith_var_clamp(m->log_scale, -7, 2), low, high);
+    return pith_var_neg(pith_var_mean(log_p, PITH_ALL_AXES));
+}
+
+static pith_var *flow_loss(void *user, pith_tape *tape, pith_train_at *at)
+{
+    nets *m = user;
+    (void)tape;
+    set_batch(m, at->step * at->n_parts + at->part);
+    return flow_nats(m, m->run->card->train.batch);
+}
+
+/* src [n, height, width] by way of the flow (or back) to dst, in batches that are the same both ways, so that a coupling gives the
+ * same whole numbers. */
+static pith_status pass_flow(nets *m, const uint8_t *src, size_t n_items, bool back, uint8_t *dst)
+{
+    for (size_t from = 0; from < n_items; from += TEST_BATCH) {
+        size_t n = PITH_MIN((size_t)TEST_BATCH, n_items - from), count = n * n_pixels(m);
+        PITH_TRY(pith_progress(m->run->ctx, back ? "images from latents" : "latents", from, n_items));
+        for (size_t i = 0; i < count; i++) m->low[i] = src[from * n_pixels(m) + i];
+        pith_tape_step(m->tape, from);
+        pith_tape_record(m->tape, false);
+        pith_var *y = back ? from_latents(m, pith_tape_input(m->tape, m->low, PITH_DIMS(n, 4, m->pixels->height / 2, m->pixels->width / 2))) : to_latents(m, input(m, m->low, n));
+        PITH_TRY(pith_tape_status(m->tape));
+        for (size_t i = 0; i < count; i++) dst[from * n_pixels(m) + i] = (uint8_t)y->data[i];
+    }
+    return PITH_OK;
+}
+
+/* The latents of all images, and whether those of the test images lead back to them. */
+static pith_status make_latents(nets *m, uint8_t *train_to, uint8_t *test_to, pith_pixel_figures *f)
+{
+    const pith_pixels *p = m->pixels;
+    size_t n_test = p->n_test * n_pixels(m);
+    uint8_t *back = pith_alloc(m->run->ctx, n_test);
+    pith_status status = back ? pass_flow(m, p->train, p->n_train, false, train_to) : PITH_E_MEMORY;
+    double start = pith_now_s();
+    if (status == PITH_OK) status = pass_flow(m, p->test, p->n_test, false, test_to);
+    double middle = pith_now_s();
+    if (status == PITH_OK) status = pass_flow(m, test_to, p->n_test, true, back);
+    f->encode_s = (middle - start) / (double)p->n_test;
+    f->decode_s = (pith_now_s() - middle) / (double)p->n_test;
+    f->same = status == PITH_OK && !memcmp(back, p->test, n_test);
+    pith_free(m->run->ctx, back);
+    return status;
+}
+
+pith_status pith_pixel_flow(pith_run *run, const pith_pixels *pixels, size_t width, uint8_t **train_to, uint8_t **test_to, pith_pixel_figures *figures)
+{
+    pith_ctx *ctx = run->ctx;
+    nets m = {.run = run, .pixels = pixels};
+    *figures = (pith_pixel_figures){0};
+    *train_to = *test_to = NULL;
+    if (pixels->height % 2 || pixels->width % 2)
+        return pith_fail(ctx, PITH_E_ARGUMENT, "a flow takes images with sides of even length, not %zu by %zu; leave its row out", pixels->height, pixels->width);
+    pith_status status = nets_begin(&m, 0);
+    if (status == PITH_OK && (!(*train_to = pith_array(ctx, pixels->n_train, n_pixels(&m))) || !(*test_to = pith_array(ctx, pixels->n_test, n_pixels(&m))))) status = PITH_E_MEMORY;
+    if (status == PITH_OK) status = build_flow(&m, width);
+    if (status == PITH_OK) status = train(&m, flow_loss, figures);
+    if (status == PITH_OK) status = measure(&m, flow_nats, &figures->ideal);
+    if (status == PITH_OK) status = make_latents(&m, *train_to, *test_to, figures);
+    nets_free(&m);
+    if (status != PITH_OK) {
+        pith_free(ctx, *train_to);
+        pith_free(ctx, *test_to);
+        *train_to = *test_to = NULL;
+    }
     return status;
 }

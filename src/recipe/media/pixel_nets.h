@@ -1,5 +1,5 @@
-/* Networks that know how likely an image is, to hold other coders against: an autoregressive CNN that codes, and a
- * variational autoencoder with its bound.  Images are grey, [n, height, width]. */
+/* Networks that know how likely an image is: an autoregressive CNN that codes and a variational autoencoder with its bound, to
+ * hold other coders against, and a flow, whose latents others code.  Images are grey, [n, height, width]. */
 #ifndef PITH_PIXEL_NETS_H
 #define PITH_PIXEL_NETS_H
 
@@ -26,5 +26,12 @@ pith_status pith_pixel_cnn(pith_run *run, const pith_pixels *pixels, size_t widt
 /** A `vae` network whose decoder gives each pixel's mean and scale of a logistic distribution cut into 256 steps (Salimans et al.,
  *  arXiv:1701.05517); the bound is of one draw an image. */
 pith_status pith_pixel_vae(pith_run *run, const pith_pixels *pixels, const char *settings, pith_pixel_figures *figures);
+
+/** A flow of integers (Hoogeboom et al., arXiv:1905.07376): pixels by fours as channels, of which two are changed by the
+ *  rounded answer of a network that sees the other two, in turn, modulo 256.  Trained by the run's card under a logistic
+ *  distribution of each latent; ideal: bits a value under that.  same: the test images come back from their latents.
+ *  @param train, test  the images' latents, as many bytes; the caller's, pith_free
+ *  @return PITH_E_ARGUMENT: a side of odd length */
+pith_status pith_pixel_flow(pith_run *run, const pith_pixels *pixels, size_t width, uint8_t **train, uint8_t **test, pith_pixel_figures *figures);
 
 #endif

@@ -3,7 +3,8 @@
  *
  * A row is <images>_<method>: "digits_k16".  Images: digits, patches, and `centre`, the 14 x 14 middle of digits.  Methods: k and
  * the number of states; pixels (one state: no pixel knows of another); png, webp; cnn; vae; tree (structure only: what coding would
- * take). */
+ * take); flow: a circuit of 16 states over the latents of a flow of integers, with a second row <images>_logistic for the
+ * distributions that the flow was trained under. */
 #include <stdlib.h>
 
 #include "recipe/media/image_files.h"
@@ -14,16 +15,17 @@
 typedef struct settings {
     pith_names runs, digits, patches;
     const char *vae_settings;
-    uint64_t images, held_out, sheet, batch, first_epochs, last_epochs, rounds, cnn_width, cnn_blocks, cnn_coded;
+    uint64_t n_digits, n_patches, held_out, sheet, batch, first_epochs, last_epochs, rounds, cnn_width, cnn_blocks, cnn_coded, flow_width;
     double pseudocount;
 } settings;
 
 static const pith_key keys[] = {
-    {"runs", PITH_KEY_NAMES, offsetof(settings, runs), .required = true, .help = "rows: images (digits, patches, centre) and method (k16, pixels, tree, png, webp, cnn, vae)"},
+    {"runs", PITH_KEY_NAMES, offsetof(settings, runs), .required = true, .help = "rows: images (digits, patches, centre) and method (k16, pixels, tree, png, webp, cnn, vae, flow)"},
     {"digits", PITH_KEY_NAMES, offsetof(settings, digits), .required = true, .help = "data sets of images, made grey; the first that is there is used"},
     {"patches", PITH_KEY_NAMES, offsetof(settings, patches), .required = true, .help = "the same"},
-    {"images", PITH_KEY_COUNT, offsetof(settings, images), .required = true, .min = 1, .max = 1e7, .help = "to learn from, where the data has as many"},
-    {"held_out", PITH_KEY_COUNT, offsetof(settings, held_out), .required = true, .min = 1, .max = 1e7, .help = "to code, where the data has as many"},
+    {"n_digits", PITH_KEY_COUNT, offsetof(settings, n_digits), .required = true, .min = 1, .max = 1e7, .help = "to learn from"},
+    {"n_patches", PITH_KEY_COUNT, offsetof(settings, n_patches), .required = true, .min = 1, .max = 1e7, .help = "the same"},
+    {"held_out", PITH_KEY_COUNT, offsetof(settings, held_out), .required = true, .min = 1, .max = 1e7, .help = "of each to code"},
     {"sheet", PITH_KEY_COUNT, offsetof(settings, sheet), .required = true, .min = 1, .max = 100, .help = "PNG and WebP: images in a row and in a column of a file"},
     {"batch", PITH_KEY_COUNT, offsetof(settings, batch), .required = true, .min = 1, .max = 1e6, .help = "images of a step of EM"},
     {"first_epochs", PITH_KEY_COUNT, offsetof(settings, first_epochs), .required = true, .max = 1e6, .help = "with momentum 0.2 to 0.9"},
@@ -33,12 +35,14 @@ static const pith_key keys[] = {
     {"cnn_width", PITH_KEY_COUNT, offsetof(settings, cnn_width), .required = true, .min = 1, .max = 1024, .help = "channels of the CNN"},
     {"cnn_blocks", PITH_KEY_COUNT, offsetof(settings, cnn_blocks), .required = true, .min = 1, .max = 100, .help = "of two convolutions"},
     {"cnn_coded", PITH_KEY_COUNT, offsetof(settings, cnn_coded), .required = true, .min = 1, .max = 1000, .help = "images that the CNN writes and reads"},
+    {"flow_width", PITH_KEY_COUNT, offsetof(settings, flow_width), .required = true, .min = 1, .max = 1024, .help = "channels within a coupling of the flow"},
     {"vae_settings", PITH_KEY_TEXT, offsetof(settings, vae_settings), .help = "JSON object of the network's settings that differ"},
     {0},
 };
 
 #define TREE_SHIFT 4               /* the tree looks at 16 levels of grey */
 #define CENTRE 14
+#define USUAL_STATES 16            /* of rows that name no number */
 
 /* ---- images ------------------------------------------------------------------------------------ */
 
@@ -96,7 +100,7 @@ static pith_status open_images(pith_run *run, int kind, images *im)
     size_t height, width;
     if (im->train) return PITH_OK;
     PITH_TRY(open_split(run, names, "test", s->held_out, &im->test, &p->n_test, &p->height, &p->width));
-    PITH_TRY(open_split(run, names, "train", s->images, &im->train, &p->n_train, &height, &width));
+    PITH_TRY(open_split(run, names, "train", kind == PATCHES ? s->n_patches : s->n_digits, &im->train, &p->n_train, &height, &width));
     if (height != p->height || width != p->width || height < CENTRE || width < CENTRE)
         return pith_fail(run->ctx, PITH_E_ARGUMENT, "images to learn from have %zu x %zu pixels and those to code %zu x %zu: they must be alike, and at least %d a side", height, width, p->height, p->width, CENTRE);
     if (kind == CENTRES) {
@@ -133,8 +137,10 @@ static pith_status report_work(pith_run *run, const char *row, const pith_circui
     return pith_run_row(run, row, "work", (double)(w.kept + w.last) / (double)(w.again + w.last));
 }
 
-static pith_status code(pith_run *run, const char *row, const pith_pixels *p, const pith_circuit *c)
+/* flow: what the images came through before, which counts too; NULL: nothing. */
+static pith_status code(pith_run *run, const char *row, const pith_pixels *p, const pith_circuit *c, const pith_pixel_figures *flow)
 {
+    const pith_pixel_figures none = {.same = true}, *before = flow ? flow : &none;
     pith_ctx *ctx = run->ctx;
     uint8_t *file = NULL, *back = NULL;
     size_t len, n_back;
@@ -147,11 +153,11 @@ static pith_status code(pith_run *run, const char *row, const pith_pixels *p, co
     if (status == PITH_OK) status = pith_circuit_decode(c, file, len, &back, &n_back);
     read = pith_now_s();
     if (status == PITH_OK) {
-        bool same = n_back == p->n_test && !memcmp(back, p->test, n_back * c->n);
+        bool same = before->same && n_back == p->n_test && !memcmp(back, p->test, n_back * c->n);
         const struct { const char *measure; double value; } values[] = {
             {"bpd", 8 * (double)len / n_values(p)}, {"ideal", ideal / n_values(p)}, {"over", (double)len - 1.01 * ideal / 8}, {"same", same},
-            {"encode_ms", (wrote - start) / (double)p->n_test * 1e3}, {"decode_ms", (read - wrote) / (double)p->n_test * 1e3},
-            {"parameters", (double)c->n * (double)(c->n_states * (c->n_states + c->n_values))}};
+            {"encode_ms", ((wrote - start) / (double)p->n_test + before->encode_s) * 1e3}, {"decode_ms", ((read - wrote) / (double)p->n_test + before->decode_s) * 1e3},
+            {"parameters", (double)c->n * (double)(c->n_states * (c->n_states + c->n_values)) + before->parameters}};
         for (size_t i = 0; i < PITH_COUNT(values) && status == PITH_OK; i++) status = pith_run_row(run, row, values[i].measure, values[i].value);
     }
     pith_free(ctx, back);
@@ -160,7 +166,7 @@ static pith_status code(pith_run *run, const char *row, const pith_pixels *p, co
     return status;
 }
 
-static pith_status run_circuit(pith_run *run, const char *row, const pith_pixels *p, size_t n_states, bool tree_only)
+static pith_status run_circuit(pith_run *run, const char *row, const pith_pixels *p, size_t n_states, bool tree_only, const pith_pixel_figures *flow)
 {
     const settings *s = run->card->settings;
     pith_circuit_options o = {.n_states = n_states, .tree_shift = TREE_SHIFT, .seed = run->seed};
@@ -171,8 +177,8 @@ static pith_status run_circuit(pith_run *run, const char *row, const pith_pixels
     PITH_TRY(pith_circuit_new(run->ctx, p->train, p->n_train, p->height * p->width, &o, &c));
     double start = pith_now_s();
     pith_status status = tree_only ? PITH_OK : pith_circuit_learn(c, p->train, p->n_train, &t);
-    if (status == PITH_OK && !tree_only) status = pith_run_row(run, row, "learn_s", pith_now_s() - start);
-    if (status == PITH_OK && !tree_only) status = code(run, row, p, c);
+    if (status == PITH_OK && !tree_only) status = pith_run_row(run, row, "learn_s", pith_now_s() - start + (flow ? flow->learn_s : 0));
+    if (status == PITH_OK && !tree_only) status = code(run, row, p, c, flow);
     if (status == PITH_OK) status = report_work(run, row, c);
     pith_circuit_free(c);
     return status;
@@ -193,6 +199,28 @@ static pith_status run_net(pith_run *run, const char *row, const pith_pixels *p,
     return pith_run_row(run, row, "decode_ms", f.decode_s * 1e3);
 }
 
+/* Latents lie in fours where their pixels did not, but to a circuit variables have no places. */
+static pith_status run_flow(pith_run *run, const char *row, const pith_pixels *p)
+{
+    const settings *s = run->card->settings;
+    char logistic[64];
+    pith_pixels latents = *p;
+    pith_pixel_figures f;
+    uint8_t *train, *test;
+    const char *line = strchr(row, '_');
+    snprintf(logistic, sizeof logistic, "%.*s_logistic", (int)(line - row), row);
+    PITH_TRY(pith_pixel_flow(run, p, s->flow_width, &train, &test, &f));
+    latents.train = train, latents.test = test;
+    pith_status status = pith_run_row(run, logistic, "ideal", f.ideal);
+    if (status == PITH_OK) status = pith_run_row(run, logistic, "same", f.same);
+    if (status == PITH_OK) status = pith_run_row(run, logistic, "learn_s", f.learn_s);
+    if (status == PITH_OK) status = pith_run_row(run, logistic, "parameters", f.parameters);
+    if (status == PITH_OK) status = run_circuit(run, row, &latents, USUAL_STATES, false, &f);
+    pith_free(run->ctx, test);
+    pith_free(run->ctx, train);
+    return status;
+}
+
 static pith_status run_row(pith_run *run, const char *row, images *all)
 {
     const char *method = strchr(row, '_');
@@ -202,14 +230,15 @@ static pith_status run_row(pith_run *run, const char *row, images *all)
     char *end = NULL;
     unsigned long n_states = *method == 'k' ? strtoul(method + 1, &end, 10) : 0;
     bool circuit = n_states >= 1 && n_states <= PITH_CIRCUIT_MAX_STATES && *end == 0, pixels = !strcmp(method, "pixels"), tree = !strcmp(method, "tree");
-    bool png = !strcmp(method, "png"), webp = !strcmp(method, "webp"), cnn = !strcmp(method, "cnn"), vae = !strcmp(method, "vae");
-    if (kind == N_KINDS || !(circuit || pixels || tree || png || webp || cnn || vae))
-        return pith_fail(run->ctx, PITH_E_ARGUMENT, "%s: '%s' in runs is no row: digits, patches or centre, '_', and k with 1 to %d states (k16), pixels, tree, png, webp, cnn or vae", run->card->file, row, PITH_CIRCUIT_MAX_STATES);
+    bool png = !strcmp(method, "png"), webp = !strcmp(method, "webp"), cnn = !strcmp(method, "cnn"), vae = !strcmp(method, "vae"), flow = !strcmp(method, "flow");
+    if (kind == N_KINDS || !(circuit || pixels || tree || png || webp || cnn || vae || flow))
+        return pith_fail(run->ctx, PITH_E_ARGUMENT, "%s: '%s' in runs is no row: digits, patches or centre, '_', and k with 1 to %d states (k16), pixels, tree, png, webp, cnn, vae or flow", run->card->file, row, PITH_CIRCUIT_MAX_STATES);
     PITH_TRY(open_images(run, kind, &all[kind]));
     const pith_pixels *p = &all[kind].pixels;
     if (png || webp) return run_files(run, row, p, webp);
     if (cnn || vae) return run_net(run, row, p, cnn);
-    return run_circuit(run, row, p, circuit ? n_states : pixels ? 1 : 16, tree);
+    if (flow) return run_flow(run, row, p);
+    return run_circuit(run, row, p, circuit ? n_states : pixels ? 1 : USUAL_STATES, tree, NULL);
 }
 
 static pith_status run(pith_run *run)

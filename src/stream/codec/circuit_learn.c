@@ -7,7 +7,7 @@
 #include "stream/codec/circuit_lanes.h"
 
 #define LANES 16                   /* batches are filled up to a multiple */
-#define PASS_IMAGES 512            /* of a pass that only wants likelihoods */
+#define PASS_IMAGES 128            /* of a pass that only wants likelihoods */
 
 typedef struct pass {
     const pith_circuit *c;         /* learning changes its parameters' values */
