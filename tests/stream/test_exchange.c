@@ -203,7 +203,13 @@ static void test_spread(void **state)
     assert_ok(ctx, pith_adapt_choose(adapt, &r));
     assert_true(layers[0].param == 2 && layers[1].param == 2);
     pith_adapt_free(adapt);
-    o.alpha = 1e-9; /* nothing that fits: not less than the usual */
+    o.alpha = 1;
+    o.n_buckets = 1; /* errors rounded up to all there is: the usual stays */
+    assert_ok(ctx, pith_adapt_new(b.x, &o, &adapt));
+    assert_ok(ctx, pith_adapt_choose(adapt, &r));
+    assert_true(layers[0].param == 4 && layers[1].param == 4 && r.size == r.usual_size && r.error <= r.budget * (1 + 1e-9));
+    pith_adapt_free(adapt);
+    o.alpha = 1e-9; /* nothing errs so little */
     assert_ok(ctx, pith_adapt_new(b.x, &o, &adapt));
     assert_int_equal(pith_adapt_choose(adapt, &r), PITH_E_SPACE);
     pith_adapt_free(adapt);

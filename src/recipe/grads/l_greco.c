@@ -3,7 +3,8 @@
  * A row is <way>_<compressor>_<problem> ("lgreco_power_cnn"), or dense_<problem>.  Ways:
  *   uniform    the card's parameter for all layers
  *   lgreco     least bytes at the error of that
- *   equal      the least parameter for all layers that sends no fewer bytes than lgreco did, whose row comes before
+ *   equal      one parameter for all layers, which sends as many bytes as lgreco did, whose row comes before; ranks and bits are
+ *              whole, and two of them take turns by the interval
  *   accordion  half of the parameter for layers whose gradient's norm is calm (stream/grads/adapt.h)
  *   both       L-GreCo with the errors of that
  *   greedy, random   not trained: bytes that these allocators find for the same tables as lgreco, whose row comes before
@@ -60,7 +61,8 @@ typedef struct row {
     const char *name;
     way_kind way;
     int compressor, problem;       /* compressor -1: none */
-    double param;                  /* usual, or that of all layers */
+    double param;                  /* usual */
+    double left, sum_params;       /* of equal: bytes that were not sent, of a step; its parameters */
     pith_adapt *adapt;
     double whole_bytes;            /* a worker sent until compression began */
     pith_traffic whole;            /* the same, as it went */
@@ -93,21 +95,23 @@ static double uniform_bytes(const pith_exchange *x, double param)
     return bytes;
 }
 
-/* The least parameter for all layers that sends no less than `bytes`, at most twice the usual. */
-static double equal_param(const pith_exchange *x, double usual, double bytes)
+/* One parameter for all layers for the next interval, so that all intervals together send lgreco's bytes each: the largest
+ * whole one for which what is left suffices, or the share. */
+static double equal_param(row *r, const pith_exchange *x)
 {
-    if (pith_exchange_compressor(x)->kind != PITH_COMPRESS_TOP_K) {
-        double p = pith_exchange_compressor(x)->kind == PITH_COMPRESS_QSGD ? 2 : 1;
-        while (p < 2 * usual && uniform_bytes(x, p) < bytes) p++;
-        return p;
+    double usual = r->param, least = r->compressor == 1 ? 2 : 1, target = r->w->found[r->problem][r->compressor].planned, p = least;
+    r->left += target;
+    if (r->compressor == 2) {
+        double low = usual / 4, high = PITH_MIN(2 * usual, 1);
+        for (int i = 0; i < 40; i++) {
+            p = (low + high) / 2;
+            if (uniform_bytes(x, p) < target) low = p;
+            else high = p;
+        }
     }
-    double low = usual / 4, high = PITH_MIN(2 * usual, 1);
-    for (int i = 0; i < 40; i++) {
-        double middle = (low + high) / 2;
-        if (uniform_bytes(x, middle) < bytes) low = middle;
-        else high = middle;
-    }
-    return high;
+    while (r->compressor != 2 && p < 2 * usual && uniform_bytes(x, p + 1) <= r->left) p++;
+    r->left -= uniform_bytes(x, p);
+    return p;
 }
 
 static pith_status tune_all(pith_exchange *x, double param)
@@ -125,10 +129,6 @@ static pith_status begin(row *r, pith_exchange *x)
     bool accordion = r->way == ACCORDION || r->way == BOTH;
     r->began = pith_now_s();
     pith_exchange_send_whole(x, true);
-    if (r->way == EQUAL) {
-        r->param = equal_param(x, r->param, r->w->found[r->problem][r->compressor].planned);
-        return tune_all(x, r->param);
-    }
     if (r->way != LGRECO && !accordion) return PITH_OK;
     double strict = r->compressor == 2 ? r->param / 2 : PITH_MAX(floor(r->param / 2), r->compressor == 1 ? 2.0 : 1.0);
     pith_adapt_options o = {.usual = r->param, .strict = accordion ? strict : 0, .change = s->change, .spread = r->way != ACCORDION, .alpha = s->alpha, .n_buckets = s->buckets, .seed = r->w->run->seed};
@@ -178,6 +178,12 @@ static pith_status before(void *user, pith_exchange *x, uint64_t step)
         pith_exchange_observe(x, false);
         PITH_TRY(choose(r, x));
     }
+    if (step && step < steps && step % interval == 0 && r->way == EQUAL) {
+        double p = equal_param(r, x);
+        r->sum_params += p;
+        r->n_choices++;
+        PITH_TRY(tune_all(x, p));
+    }
     if (step % interval == interval - observed && r->adapt) pith_exchange_observe(x, true);
     if (step == steps) { /* the exchange ends after this */
         r->link_s = link_since(x, &r->whole);
@@ -195,7 +201,7 @@ static pith_status put(const row *r, const char *measure, double value) { return
 static pith_status put_choices(row *r, double bytes)
 {
     double n = (double)PITH_MAX(r->n_choices, (uint64_t)1);
-    if (r->n_choices == 0) return PITH_OK;
+    if (r->n_choices == 0 || r->way == EQUAL) return PITH_OK;
     if (r->sum.n_layers) PITH_TRY(put(r, "moved", (double)r->sum.n_changed / (double)r->sum.n_layers));
     if (r->way == ACCORDION) return PITH_OK;
     PITH_TRY(put(r, "error_share", r->worst));
@@ -219,7 +225,7 @@ static pith_status put_row(row *r, const pith_problem_settings *s, const pith_wa
     }
     PITH_TRY(put(r, "bytes", bytes));
     PITH_TRY(put(r, "kilobytes", t->bytes / 1000));
-    if (r->way != DENSE) PITH_TRY(put(r, "param", r->param));
+    if (r->way != DENSE) PITH_TRY(put(r, "param", r->way == EQUAL ? r->sum_params / (double)r->n_choices : r->param));
     PITH_TRY(put(r, "link_ms", 1000 * r->link_s / steps));
     PITH_TRY(put(r, "step_ms", 1000 * ((t->compute_s / n + t->code_s) / all + r->link_s / steps)));
     return put_choices(r, bytes);
