@@ -8,6 +8,7 @@
 
 #include "eval/bleu.h"
 #include "eval/flow.h"
+#include "model/beam.h"
 #include "recipe/train_card.h"
 
 typedef struct settings {
@@ -34,7 +35,7 @@ static const pith_key keys[] = {
     {0},
 };
 
-enum { TRAIN, TEST, N_SPLITS, N_CLASSES = 8, SIDE = 32, PIXELS = 3 * SIDE * SIDE, BLOCK = 4, RANGE = 4, TEST_BATCH = 20, MAX_WORDS = 16, MAX_BEAM = 64 };
+enum { TRAIN, TEST, N_SPLITS, N_CLASSES = 8, SIDE = 32, PIXELS = 3 * SIDE * SIDE, BLOCK = 4, RANGE = 4, TEST_BATCH = 20, MAX_WORDS = 16 };
 typedef enum view { PIXEL, FLOW, N_VIEWS } view;
 typedef enum lesson { EACH_STEP, LAST_STEP, SHUFFLED, WORDS } lesson;
 
@@ -369,60 +370,34 @@ static pith_status other_row(study *st, const char *row, lesson taught, bool fro
 
 /* ---- sentences -------------------------------------------------------------------------------- */
 
-/* A sentence being written: its words, 0 once it has ended, and the logarithm of its chance. */
-typedef struct sentence {
-    int32_t words[MAX_WORDS];
-    size_t n;
-    double log_chance;
-    bool over;
-} sentence;
+/* A writer, and what it saw of one clip, [width]. */
+typedef struct view_of_clip {
+    const learner *writer;
+    const float *context;
+} view_of_clip;
 
-static void keep_best(sentence *best, size_t *n, size_t most, const sentence *s)
+static pith_status next_word(void *user, const int32_t *begun, size_t n, size_t len, float *log_chance)
 {
-    size_t at = *n;
-    while (at > 0 && s->log_chance > best[at - 1].log_chance) at--;
-    if (at == most) return;
-    *n = PITH_MIN(*n + 1, most);
-    memmove(best + at + 1, best + at, (*n - at - 1) * sizeof *best);
-    best[at] = *s;
+    const view_of_clip *c = user;
+    pith_tape *tape = c->writer->tape;
+    pith_scope scope = pith_scope_begin(tape);
+    int32_t *fed = pith_op_attr(tape, n * (len + 1), sizeof *fed); /* a blank before the words */
+    for (size_t i = 0; fed && i < n; i++)
+        for (size_t t = 0; t <= len; t++) fed[i * (len + 1) + t] = t ? begun[i * len + t - 1] : 0;
+    size_t width = c->writer->study->s->width;
+    pith_var *same = pith_var_broadcast(pith_tape_input(tape, c->context, PITH_DIMS(1, 1, width)), PITH_DIMS(n, 1, width));
+    pith_var *y = fed ? pith_net_run(c->writer->net, &(pith_net_input){.part = PITH_NET_DECODE, .ids = fed, .n = n, .len = len + 1, .context = same}) : NULL;
+    const pith_var *last = pith_var_log_softmax(pith_var_slice(y, 1, len, 1));
+    if (last) memcpy(log_chance, last->data, last->count * sizeof *log_chance);
+    pith_status status = pith_tape_status(tape);
+    pith_scope_end(tape, scope, NULL, 0);
+    return status;
 }
 
-/* The likeliest sentence of those that a beam of `beam` finds, about one clip whose context [width] this is. */
-static pith_status write_about(const learner *l, const float *context, size_t width, size_t beam, sentence *result)
+static pith_status write_about(const learner *l, const float *context, size_t beam, pith_sentence *best)
 {
-    sentence kept[MAX_BEAM] = {{.n = 0}}, next[MAX_BEAM];
-    size_t n_kept = 1;
-    for (size_t t = 0; t < MAX_WORDS; t++) {
-        int32_t fed[MAX_BEAM * MAX_WORDS];
-        size_t n_next = 0;
-        bool all_over = true;
-        for (size_t i = 0; i < n_kept; i++) {
-            all_over = all_over && kept[i].over;
-            for (size_t k = 0; k <= t; k++) fed[i * (t + 1) + k] = k ? kept[i].words[k - 1] : 0;
-        }
-        if (all_over) break;
-        pith_scope scope = pith_scope_begin(l->tape);
-        pith_var *same = pith_var_broadcast(pith_tape_input(l->tape, context, PITH_DIMS(1, 1, width)), PITH_DIMS(n_kept, 1, width));
-        const pith_var *y = pith_var_log_softmax(pith_net_run(l->net, &(pith_net_input){.part = PITH_NET_DECODE, .ids = fed, .n = n_kept, .len = t + 1, .context = same}));
-        PITH_TRY(pith_tape_status(l->tape));
-        size_t n_words = y->dims[2];
-        for (size_t i = 0; i < n_kept; i++) {
-            if (kept[i].over) keep_best(next, &n_next, beam, &kept[i]);
-            for (size_t w = 0; !kept[i].over && w < n_words; w++) {
-                sentence s = kept[i];
-                s.log_chance += (double)y->data[(i * (t + 1) + t) * n_words + w];
-                s.words[t] = (int32_t)w;
-                s.over = w == 0 || t + 1 == MAX_WORDS;
-                s.n = t + (w != 0);
-                keep_best(next, &n_next, beam, &s);
-            }
-        }
-        pith_scope_end(l->tape, scope, NULL, 0);
-        memcpy(kept, next, n_next * sizeof *kept);
-        n_kept = n_next;
-    }
-    *result = kept[0];
-    return PITH_OK;
+    view_of_clip c = {l, context};
+    return pith_beam_search(l->study->run->ctx, next_word, &c, l->study->n_words, MAX_WORDS, beam, best);
 }
 
 enum { COLOUR, SHAPE, VERB, COLOUR_2, SHAPE_2, GROUND, N_ATTRIBUTES };
@@ -455,9 +430,9 @@ static pith_status write_all(const learner *l, written *sum)
     const study *st = l->study;
     const pith_field *f = pith_dataset_field(st->clips[TEST], "words");
     int32_t a_word = word_named(f, "a"), on_word = word_named(f, "on");
-    size_t n = PITH_MIN(st->s->n_written, st->clips[TEST]->n), width = st->s->width;
+    size_t n = PITH_MIN(st->s->n_written, st->clips[TEST]->n);
     for (size_t i = 0; i < n; i++) {
-        sentence greedy, beam;
+        pith_sentence greedy, beam;
         int32_t said[N_ATTRIBUTES], true_ones[N_ATTRIBUTES];
         const int32_t *words = words_of(st->clips[TEST], i);
         size_t n_words = 0;
@@ -467,8 +442,8 @@ static pith_status write_all(const learner *l, written *sum)
         pith_tape_record(l->tape, false);
         const pith_var *context = context_of(l, frames_of(l, bytes_of(l, TEST), &i, 1, st->s->frames, NULL));
         PITH_TRY(pith_tape_status(l->tape));
-        PITH_TRY(write_about(l, context->data, width, 1, &greedy));
-        PITH_TRY(write_about(l, context->data, width, st->s->beam, &beam));
+        PITH_TRY(write_about(l, context->data, 1, &greedy));
+        PITH_TRY(write_about(l, context->data, st->s->beam, &beam));
         sum->greedy += greedy.log_chance / (double)n;
         sum->beam += beam.log_chance / (double)n;
         attributes_of(words, n_words, a_word, on_word, true_ones);
