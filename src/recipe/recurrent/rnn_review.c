@@ -69,7 +69,7 @@ static const task tasks[] = {
     {"bleu", "reverse", REVERSAL, .length = 21, .steps = offsetof(step_counts, reversal)},
 };
 
-enum { TRAIN, TEST, LONGER, N_SETS, TEST_BATCH = 100, EVALUATIONS = 20 };
+enum { TRAIN, TEST, LONGER, N_SETS, TEST_BATCH = 100, EVALUATIONS = 100 };
 #define LEARNED 0.05               /* a squared error of the adding task that counts as learned */
 
 /* ---- a task's data ---------------------------------------------------------------------------- */
