@@ -220,8 +220,8 @@ static void make_tags(const pith_data_request *r, pith_dataset *ds, size_t i)
     for (size_t t = 0; t < length; t++) target[t] = t < 2 || t + 2 >= length ? -1 : tokens[t - 2] != tokens[t + 2];
 }
 
-/* Letters (1..4), and between them marks (5 and 6), as at both ends: each letter's tag is whether the marks nearest to it on both
- * sides are the same, however far they are. */
+/* Letters (1..4), and between them marks (5 and 6), as at both ends: each letter's tag is which marks are nearest to it on both
+ * sides, however far they are, 0..3; a sum of what each side tells gives it, as a linear read-out needs. */
 static void make_marks(const pith_data_request *r, pith_dataset *ds, size_t i)
 {
     size_t length = ds->fields[0].n_values;
@@ -233,7 +233,7 @@ static void make_marks(const pith_data_request *r, pith_dataset *ds, size_t i)
         tokens[t] = mark ? 5 + (int32_t)pith_rng_below(&rng, 2) : 1 + (int32_t)pith_rng_below(&rng, 4);
         target[t] = -1;
         if (!mark) continue;
-        for (size_t k = left + 1; k < t; k++) target[k] = tokens[left] == tokens[t];
+        for (size_t k = left + 1; k < t; k++) target[k] = 2 * (tokens[left] - 5) + tokens[t] - 5;
         left = t;
     }
 }

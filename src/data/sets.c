@@ -107,7 +107,7 @@ const pith_data_set pith_data_sets[] = {
     SEQUENCE("reverse", PITH_SEQ_REVERSE, 20000, "letters backwards"),
     SEQUENCE("sort", PITH_SEQ_SORT, 20000, "letters in order"),
     SEQUENCE("tags", PITH_SEQ_TAGS, 10000, "tags that depend on the past and the future"),
-    SEQUENCE("marks", PITH_SEQ_MARKS, 10000, "tags that depend on the nearest marks before and after"),
+    SEQUENCE("marks", PITH_SEQ_MARKS, 10000, "tags that say the nearest marks before and after"),
     SEQUENCE("strokes", PITH_SEQ_STROKES, 10000, "digits as a pen moves"),
     {0},
 };

@@ -133,7 +133,7 @@ static pith_status open_bed(pith_run *run, const task *t, bed *b)
     const pith_field *input = &b->sets[TRAIN]->fields[0], *answer = &b->sets[TRAIN]->fields[1];
     b->n_symbols = input->type == PITH_FIELD_F32 ? 0 : t->kind == REVERSAL ? PITH_REVERSAL_SYMBOLS : input->n_names;
     b->n_in = b->n_symbols ? b->n_symbols : input->dims[1];
-    b->n_out = t->kind == SUM ? 1 : t->kind == LABEL ? answer->n_names : t->centred ? 2 : b->n_symbols; /* marks: a tag */
+    b->n_out = t->kind == SUM ? 1 : t->kind == LABEL ? answer->n_names : t->centred ? 4 : b->n_symbols; /* marks: a tag */
     return PITH_OK;
 }
 
@@ -423,10 +423,10 @@ static pith_status ngram_row(const bed *b, const char *row)
     return pith_run_row(b->run, row, b->task->name, best);
 }
 
-/* Marks have a tag of their own. */
+/* Each mark has a tag of its own. */
 static pith_status hmm_row(const bed *b, const char *row)
 {
-    enum { TAGS = 3, OWN = 2 };
+    enum { TAGS = 6, OWN = 4, FIRST_MARK = 5 };
     pith_hmm hmm;
     size_t len = b->task->length, right = 0, asked = 0;
     int32_t *tags = pith_array(b->run->ctx, len, sizeof *tags);
@@ -434,7 +434,7 @@ static pith_status hmm_row(const bed *b, const char *row)
     for (int set = TRAIN; status == PITH_OK && set <= TEST; set++) {
         const int32_t *tokens = b->sets[set]->fields[0].data, *target = b->sets[set]->fields[1].data;
         for (size_t i = 0; status == PITH_OK && i < b->sets[set]->n; i++, tokens += len, target += len) {
-            for (size_t t = 0; t < len; t++) tags[t] = target[t] < 0 ? OWN : target[t];
+            for (size_t t = 0; t < len; t++) tags[t] = target[t] < 0 ? OWN + tokens[t] - FIRST_MARK : target[t];
             if (set == TRAIN) pith_hmm_count(&hmm, tokens, tags, len);
             else status = pith_hmm_tag(&hmm, tokens, len, tags);
             for (size_t t = 0; set == TEST && t < len; t++) {
