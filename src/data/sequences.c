@@ -266,18 +266,18 @@ typedef struct sequence_kind {
 static const char *const validity[] = {"invalid", "valid"};
 
 static const sequence_kind kinds[] = {
-    [PITH_SEQ_REBER] = {make_reber, 32, 12, PITH_REBER_MAX, LABEL, reber_names, PITH_COUNT(reber_names), validity, 2},
-    [PITH_SEQ_EMBEDDED_REBER] = {make_reber, 36, 16, PITH_REBER_MAX, LABEL, reber_names, PITH_COUNT(reber_names), validity, 2},
-    [PITH_SEQ_ASSOC] = {make_assoc, 128, 8, 1 << 16, TARGETS, NULL, 0, NULL, 0},
-    [PITH_SEQ_ADDING] = {make_adding, 100, 4, 1 << 16, SUM, NULL, 0, NULL, 0, .n_inputs = 2},
-    [PITH_SEQ_ORDER] = {make_order, 100, 20, 1 << 16, LABEL, order_names, PITH_COUNT(order_names), order_classes, PITH_COUNT(order_classes)},
-    [PITH_SEQ_COUNT] = {make_count, 41, 3, 1 << 16, TARGETS, count_names, PITH_COUNT(count_names), NULL, 0},
-    [PITH_SEQ_COPY] = {make_copy, 121, 2 * PITH_COPY_SYMBOLS + 1, 1 << 16, TARGETS, NULL, 0, NULL, 0},
-    [PITH_SEQ_REVERSE] = {make_mapped, 21, 5, 1 << 10, TARGETS, NULL, 0, NULL, 0},
-    [PITH_SEQ_SORT] = {make_mapped, 21, 5, 1 << 10, TARGETS, NULL, 0, NULL, 0},
-    [PITH_SEQ_TAGS] = {make_tags, 50, 5, 1 << 16, TARGETS, NULL, 0, NULL, 0},
-    [PITH_SEQ_MARKS] = {make_marks, 50, 5, 1 << 16, TARGETS, mark_names, PITH_COUNT(mark_names), NULL, 0},
-    [PITH_SEQ_STROKES] = {make_strokes, 40, 10, 1 << 10, LABEL, NULL, 0, digit_names, PITH_COUNT(digit_names), .n_inputs = 3},
+    [PITH_SEQ_REBER] = {make_reber, 32, 12, PITH_REBER_MAX, .answer = LABEL, .names = reber_names, .n_names = PITH_COUNT(reber_names), .classes = validity, .n_classes = 2},
+    [PITH_SEQ_EMBEDDED_REBER] = {make_reber, 36, 16, PITH_REBER_MAX, .answer = LABEL, .names = reber_names, .n_names = PITH_COUNT(reber_names), .classes = validity, .n_classes = 2},
+    [PITH_SEQ_ASSOC] = {make_assoc, 128, 8, 1 << 16, .answer = TARGETS},
+    [PITH_SEQ_ADDING] = {make_adding, 100, 4, 1 << 16, .answer = SUM, .n_inputs = 2},
+    [PITH_SEQ_ORDER] = {make_order, 100, 20, 1 << 16, .answer = LABEL, .names = order_names, .n_names = PITH_COUNT(order_names), .classes = order_classes, .n_classes = PITH_COUNT(order_classes)},
+    [PITH_SEQ_COUNT] = {make_count, 41, 3, 1 << 16, .answer = TARGETS, .names = count_names, .n_names = PITH_COUNT(count_names)},
+    [PITH_SEQ_COPY] = {make_copy, 121, 2 * PITH_COPY_SYMBOLS + 1, 1 << 16, .answer = TARGETS},
+    [PITH_SEQ_REVERSE] = {make_mapped, 21, 5, 1 << 10, .answer = TARGETS},
+    [PITH_SEQ_SORT] = {make_mapped, 21, 5, 1 << 10, .answer = TARGETS},
+    [PITH_SEQ_TAGS] = {make_tags, 50, 5, 1 << 16, .answer = TARGETS},
+    [PITH_SEQ_MARKS] = {make_marks, 50, 5, 1 << 16, .answer = TARGETS, .names = mark_names, .n_names = PITH_COUNT(mark_names)},
+    [PITH_SEQ_STROKES] = {make_strokes, 40, 10, 1 << 10, .answer = LABEL, .classes = digit_names, .n_classes = PITH_COUNT(digit_names), .n_inputs = 3},
 };
 
 static void fill(const pith_data_request *r, pith_dataset *ds, void *user, size_t i)
