@@ -212,18 +212,19 @@ def pith():
     vectors = varint(3)
     for name in ("token_embd.scale", "blk.0.attn_norm.weight"):
         vectors += text(name) + varint(32) + bytes([1]) + bytes([128] * 32) + bytes([0] * 32)
-    vectors += text("blk.0.attn_norm.gain") + varint(32) + bytes([0]) + struct.pack("<32f", *([1.5] * 32))
+    vectors += text("blk.0.attn_norm.gain") + varint(32) + bytes([0]) + struct.pack("<32f", *([1.5] * 31 + [0]))
     low = bytes(32 * 32)
     high = bytearray(low)
     high[0 :: 33] = bytes([64] * 32)
     exact_models = b"".join(struct.pack("<H", i) + one(128) for i in range(26 + 23 * 32)) + struct.pack("<H", 65535)
     exact_sections = [(1, meta), (2, vocab), (3, tensors), (4, vectors), (5, models), (6, struct.pack("<I", 32) + low + bytes(high)), (7, exact_models)]
     layers = [(unit, 0, 0, start) for unit in range(6)]
-    scales = lambda n: struct.pack("<I", 0) + bytes(6 * n)
-    numbers = [(unit, 0, 1, bytes([1]) * (2 if unit > 3 else 1) + scales(2 if unit in (2, 3) else 1)) for unit in range(6)]
-    for n in range(7):
-        yield pith_file(exact_sections, layers + numbers[:n])
-        yield pith_file(exact_sections, layers + numbers[n:])
+    for ends in (0, 1):  # in f16, with three low bits each, or in bf16
+        scales = lambda n: struct.pack("<BI", ends, 0) + bytes(6 * n if ends == 0 else 0)
+        numbers = [(unit, 0, 1, bytes([1]) * (2 if unit > 3 else 1) + scales(2 if unit in (2, 3) else 1)) for unit in range(6)]
+        for n in range(7):
+            yield pith_file(exact_sections, layers + numbers[:n])
+            yield pith_file(exact_sections, layers + numbers[n:])
     for keep in range(len(sections)):
         yield pith_file(sections[:keep] + sections[keep + 1:], packets)
     for cut in (0, 7, 63, 64, 104, len(whole) - 1, len(whole) - 70, len(whole) // 2):

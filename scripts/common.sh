@@ -28,13 +28,16 @@ install_packages() {
     say "installing ${missing[*]}"
     as_root env DEBIAN_FRONTEND=noninteractive apt-get update -q
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
+    mkdir -p .cache
+    touch .cache/installed
 }
 
-# setup_build FOLDER MESON_OPTIONS...: configure once, then build.  FOLDER/built is there when all of it was.
+# setup_build FOLDER MESON_OPTIONS...: configure, again when packages were installed since (some are optional), and build.
+# FOLDER/built is there when all of it was.
 setup_build() {
     local dir=$1
     shift
-    if [ ! -f "$dir/build.ninja" ]; then
+    if [ ! -f "$dir/build.ninja" ] || [ .cache/installed -nt "$dir/build.ninja" ]; then
         mkdir -p .cache
         rm -rf "$dir"
         meson setup "$dir" "$@" > ".cache/$dir.setup.log" 2>&1 || { tail -n 30 ".cache/$dir.setup.log"; return 1; }

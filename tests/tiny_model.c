@@ -168,6 +168,7 @@ static pith_status tensor(writing *t, const char *name, size_t rows, size_t cols
     void *encoded = pith_alloc(t->ctx, bytes);
     if (x && encoded) {
         for (size_t i = 0; i < count; i++) x[i] = mean + spread * pith_rng_normal(&rng);
+        if (t->m->zero_gain && !rows && strncmp(name, "blk.", 4) == 0 && strstr(name, "norm")) x[3] = 0;
         status = pith_blocks_from_f32(dtype, x, count, NULL, encoded);
         if (status == PITH_OK) status = pith_gguf_data(t->w, encoded, bytes);
     }

@@ -9,6 +9,7 @@ typedef struct tiny_model {
     pith_dtype dtype;           /* of the matrices; norms and biases are F32 */
     pith_vocab_kind vocab;      /* PITH_VOCAB_BPE or PITH_VOCAB_SPM, about 300 tokens each */
     bool biases;                /* on q, k and v, as in qwen2 */
+    bool zero_gain;             /* value 3 of the layers' norms is 0 */
     uint64_t seed;
 } tiny_model;
 

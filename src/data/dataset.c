@@ -71,7 +71,7 @@ pith_status pith_dataset_pick(const pith_dataset *ds, const size_t *items, size_
 {
     pith_dataset *picked = pith_calloc(ds->ctx, 1, sizeof *picked);
     if (!picked) return PITH_E_MEMORY;
-    *picked = (pith_dataset){.name = ds->name, .licence = ds->licence, .n = n, .ctx = ds->ctx};
+    *picked = (pith_dataset){.name = ds->name, .licence = ds->licence, .n = n, .rate = ds->rate, .ctx = ds->ctx};
     memcpy(picked->split, ds->split, sizeof picked->split);
     memcpy(picked->source, ds->source, sizeof picked->source);
     pith_status status = pick_fields(ds, items, picked);

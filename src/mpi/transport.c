@@ -127,5 +127,7 @@ bool pith_mpi_open(pith_transport *t, char *text, size_t size)
 void pith_mpi_close(bool failed)
 {
     if (failed) MPI_Abort(MPI_COMM_WORLD, 1);
+    MPI_Comm_free(&pieces);
+    MPI_Comm_free(&sums);
     MPI_Finalize();
 }

@@ -25,7 +25,7 @@ static pith_status open_lapack(pith_ctx *ctx, library *l) { return pith_library_
 
 static pith_status check_size(pith_ctx *ctx, size_t n)
 {
-    return n && n <= INT32_MAX ? PITH_OK : pith_fail(ctx, PITH_E_SHAPE, "a matrix of %zu rows cannot be factorised", n);
+    return n && n <= PITH_LAPACK_MOST ? PITH_OK : pith_fail(ctx, PITH_E_SHAPE, "a matrix of %zu rows cannot be factorised: 1 to %d can", n, PITH_LAPACK_MOST);
 }
 
 /* Fortran's matrices are column-major. */

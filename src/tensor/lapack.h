@@ -1,8 +1,10 @@
-/* Dense factorisations, by LAPACK.  Matrices are row-major; n at most 2^31 - 1. */
+/* Dense factorisations, by LAPACK.  Matrices are row-major; n at most PITH_LAPACK_MOST: the room it works in is counted in 32 bits. */
 #ifndef PITH_LAPACK_H
 #define PITH_LAPACK_H
 
 #include "base/base.h"
+
+#define PITH_LAPACK_MOST 32766
 
 /** Eigenvalues of a symmetric matrix, rising, into w [n]; a [n, n], of which the upper half is read, gets the
  *  eigenvectors as its columns, or, without `vectors`, is used up.

@@ -1118,7 +1118,9 @@ static void test_pick(void **state)
     pith_dataset *ds, *picked;
     static const size_t items[] = {7, 0, 7}, beyond[] = {1, 8};
     assert_ok(ctx, pith_dataset_open(ctx, "factors", "train", &(pith_dataset_options){.n = 8}, &ds));
+    ds->rate = 8000;
     assert_ok(ctx, pith_dataset_pick(ds, items, 3, &picked));
+    assert_int_equal(picked->rate, 8000);
     assert_int_equal(picked->n, 3);
     assert_int_equal(picked->n_fields, ds->n_fields);
     for (size_t f = 0; f < ds->n_fields; f++)

@@ -22,6 +22,7 @@ typedef struct sample {
 } sample;
 
 typedef enum made { PLAIN, WILD, OF_BF16 } made;
+#define SELDOM 20 /* of so many blocks one is not as the others */
 
 /* Random blocks, and predictions that are off by `error` times d. */
 static void make(sample *s, pith_dtype dtype, float error, made how)
@@ -40,6 +41,7 @@ static void make(sample *s, pith_dtype dtype, float error, made how)
             s->m[b] = pith_f32_to_f16(low);
             s->d[b] = pith_f32_to_f16((high - low) / s->g.span);
         }
+        if (how == OF_BF16 && b % SELDOM == 1) s->d[b] = pith_f32_to_f16(d * 1.0007f); /* of no bf16 value: an escape */
         if (wild) s->d[b] ^= (uint16_t)(b % 11 == 0 ? pith_rng_u32(&rng) : 0); /* any bits: infinite, NaN, denormal */
         for (size_t i = b * 32; i < b * 32 + 32; i++) {
             int q = (int)lrintf((float)s->g.n_levels * (0.5f + 0.2f * pith_rng_normal(&rng)));
@@ -86,9 +88,9 @@ static void numbers_come_back(void **state)
     pith_ctx *ctx = test_ctx(1);
     for (size_t t = 0; t < PITH_COUNT(types); t++) {
         double bits[PITH_COUNT(errors)];
-        for (size_t i = 0; i < 2 * PITH_COUNT(errors); i++) {
+        for (size_t i = 0; i < 3 * PITH_COUNT(errors); i++) {
             pith_grid_decoders *d;
-            make(&s, types[t], errors[i / 2], i % 2 ? WILD : PLAIN);
+            make(&s, types[t], errors[i / 3], (made)(i % 3));
             code(ctx, &s, &d);
             before = s;
             memset(s.u, 0xaa, sizeof s.u);
@@ -101,7 +103,7 @@ static void numbers_come_back(void **state)
                 assert_memory_equal(s.d, before.d, sizeof s.d);
                 assert_memory_equal(s.m, before.m, sizeof s.m);
             }
-            if (i % 2 == 0) bits[i / 2] = 8.0 * (double)s.len / N;
+            if (i % 3 == PLAIN) bits[i / 3] = 8.0 * (double)s.len / N;
             for (size_t cut = 0; cut < s.len; cut += 1 + cut / 4) assert_int_equal(pith_grid_decode(&s.g, &s.rows, d, PITH_ISA_SCALAR, s.coded, cut, s.scratch), PITH_E_CORRUPT);
             for (int k = 0; k < 50; k++) { /* whatever comes of it, nothing outside is touched (sanitizers see) */
                 size_t at = pith_rng_below(&rng, (uint32_t)s.len);
@@ -121,7 +123,7 @@ static void numbers_come_back(void **state)
     pith_ctx_free(ctx);
 }
 
-/* Scales that are made of bf16 values take some three bits less, and come back as well. */
+/* Scales that are made of bf16 values take some three bits less (less the few that are not, at two bytes each), and come back as well. */
 static void scales_of_bf16_cost_less(void **state)
 {
     (void)state;
@@ -148,7 +150,7 @@ static void scales_of_bf16_cost_less(void **state)
             assert_int_equal(pith_grid_decode(&s.g, &s.rows, d, PITH_ISA_SCALAR, s.coded, s.len, s.scratch), PITH_E_CORRUPT);
             pith_free(ctx, d);
         }
-        assert_true(len[PLAIN] - len[OF_BF16] >= (size_t)(2.2 * (1 + s.g.has_min) * ROWS * BLOCKS / 8));
+        assert_true(len[PLAIN] - len[OF_BF16] >= (size_t)(1.2 * (1 + s.g.has_min) * ROWS * BLOCKS / 8));
     }
     pith_ctx_free(ctx);
 }

@@ -101,6 +101,7 @@ void pith_unit_init(pith_unit *u, size_t n_tiles, size_t n_blocks, void *memory)
     *u = (pith_unit){.n_tiles = n_tiles, .n_blocks = n_blocks, .level = -1, .step_code = p};
     u->group_class = p + PITH_ROUND_UP(n_tiles, PITH_ALIGN);
     u->m = (int32_t *)(u->group_class + PITH_ROUND_UP(n_tiles * n_blocks, PITH_ALIGN));
+    memset(u->group_class, 0, n_tiles * n_blocks);
 }
 
 /* Scratch: symbols and contexts of one level, raw bits, escapes, headers of tiles. */

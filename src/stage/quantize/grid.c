@@ -183,7 +183,7 @@ static uint16_t scale_of(const pith_grid *g, ends e, int order, bool min, float 
     return pith_f32_to_f16(min ? x : (x - m) / g->span);
 }
 
-/* An end that gives the scale.  false: none does. */
+/* An end that gives the scale.  false: none of the nearest three does. */
 static bool end_of(const pith_grid *g, ends e, uint16_t scale, bool min, float m, int *order)
 {
     *order = order_of(scale);

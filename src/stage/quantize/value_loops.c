@@ -196,7 +196,7 @@ static float largest(const float *x, size_t n)
     return result;
 }
 
-static void raise_all(const float *restrict x, size_t n, float *restrict most)
+static void raise_to(const float *restrict x, size_t n, float *restrict most)
 {
     for (size_t i = 0; i < n; i++) {
         float size = x[i] < 0 ? -x[i] : x[i];
@@ -233,4 +233,4 @@ static void add_pairs(void *sum, const int32_t *restrict offset, float row, cons
     for (size_t i = 0; i < n; i++) to[i] = (float)(from[i] - offset[i]) * (row * column[i]) + (float)z[2 * i] * factor[i];
 }
 
-const pith_value_loops LOOPS = {start, split_contexts, split, split_bits, cells, extent, outside, pack, guess, place, settle, numbers, number_pairs, round7, round_fours, largest, raise_all, add_squares, scale_sums, add_numbers, add_pairs};
+const pith_value_loops LOOPS = {start, split_contexts, split, split_bits, cells, extent, outside, pack, guess, place, settle, numbers, number_pairs, round7, round_fours, largest, raise_to, add_squares, scale_sums, add_numbers, add_pairs};

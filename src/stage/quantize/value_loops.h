@@ -70,9 +70,9 @@ typedef struct pith_value_loops {
     /** n values as 7-bit numbers, 64 + x * factor; 4 rows of n values, ld apart, as 8-bit numbers x * factor[i], a column's side by side. */
     void (*round7)(const float *x, float factor, size_t n, uint8_t *z);
     void (*round_fours)(const float *x, size_t ld, const float *factor, size_t n, int8_t *z);
-    /** The largest magnitude, and most[i] raised to that of x[i]; not a number counts for nothing. */
+    /** The largest magnitude, and most[i] raised to that of x[i]: not a number counts for nothing.  (What rounds takes it for the lowest number.) */
     float (*largest)(const float *x, size_t n);
-    void (*raise)(const float *x, size_t n, float *most);
+    void (*raise_to)(const float *x, size_t n, float *most);
     /** to[i] + (c0 pairs[2 i])^2 + (c1 pairs[2 i + 1])^2, summed from the left. */
     void (*add_squares)(const int16_t *pairs, float c0, float c1, size_t n, float *to);
     /** sum[i] * unit * factor[i], in place: sums lie where their values will. */

@@ -137,6 +137,7 @@ static void decode_region(job *j, const pith_coded_tensor *t, uint32_t unit0, wo
         pith_exact_predict(&x, unit0 + k);
         bool exact = decode_exact(j, &x, &g, unit0 + k, w);
         all &= exact;
+        if (source_basis && !exact) pith_exact_make_finite(&x);
         if (w->status == PITH_OK && source_basis) w->status = pith_pack_rows(j->ctx, &g, &x.rows, t->n_cols, exact, &j->packed[unit0 + k]);
         else if (exact) pith_exact_keep(&x, unit0 + k, &g);
     }

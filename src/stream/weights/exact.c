@@ -76,6 +76,14 @@ void pith_exact_predict(pith_exact_work *w, uint32_t unit)
     pith_predict(w->p, w->t, &w->latent, w->tile0, pith_unit_tile0(w->t, unit) * PITH_GROUP_ROWS, w->rows.n_rows, w->value, w->variance, w->predict);
 }
 
+void pith_exact_make_finite(pith_exact_work *w)
+{
+    for (size_t i = 0; i < w->rows.n_rows * w->rows.n_blocks * PITH_GROUP_COLS; i++) {
+        w->value[i] = fabsf(w->value[i]) < INFINITY ? w->value[i] : 0;
+        w->variance[i] = w->variance[i] < INFINITY ? w->variance[i] : 0;
+    }
+}
+
 void pith_exact_keep(pith_exact_work *w, uint32_t unit, const pith_grid *g)
 {
     const pith_grid_rows *r = &w->rows;
@@ -91,6 +99,7 @@ void pith_exact_keep(pith_exact_work *w, uint32_t unit, const pith_grid *g)
         const float *predicted = w->value + block * PITH_GROUP_COLS;
         for (size_t i = 0; i < PITH_GROUP_COLS; i++) x[i] = (d * (float)(u[i] + g->low) + m) - predicted[i];
         for (size_t i = 0; i < PITH_GROUP_COLS && gain; i++) x[i] *= g_block[i];
+        for (size_t i = 0; i < PITH_GROUP_COLS; i++) x[i] = fabsf(x[i]) < INFINITY ? x[i] : 0; /* a gain of 0: what the layers have stays */
     }
 }
 
@@ -161,7 +170,7 @@ static pith_status forward_out(pith_exact_work *w, pith_take_fn *take, void *use
     int32_t *offset = w->rest_offset;
     memset(w->rest + p->n * ld, 0, (room - p->n) * ld * sizeof *w->rest);
     for (size_t i = 0; i < ld; i++) column[i] = LEAST;
-    for (size_t r = 0; r < p->n; r++) p->loops->raise(w->rest + r * ld, ld, column);
+    for (size_t r = 0; r < p->n; r++) p->loops->raise_to(w->rest + r * ld, ld, column);
     for (size_t i = 0; i < ld; i++) {
         column[i] /= 127;
         inverse[i] = 1 / column[i];

@@ -39,6 +39,9 @@ pith_status pith_exact_latent(pith_exact_work *w, const pith_models *models, pit
 /** Predict a unit's rows of the source: w->rows has their shape, value and variance. */
 void pith_exact_predict(pith_exact_work *w, uint32_t unit);
 
+/** Where a unit's numbers are missing: 0 for predictions that are not finite, as a gain of 0 makes them. */
+void pith_exact_make_finite(pith_exact_work *w);
+
 /** With the source's numbers of a unit in w->rows: keep what its values are beside the predicted, for pith_exact_forward. */
 void pith_exact_keep(pith_exact_work *w, uint32_t unit, const pith_grid *g);
 /** Once all units of the region are kept: their values in the codec's basis, as fine numbers of the embedded
