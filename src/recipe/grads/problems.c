@@ -168,6 +168,8 @@ static pith_status make_image_net(subject *s)
 
 /* ---- text ------------------------------------------------------------------------------------- */
 
+#define VOCABULARY_BYTES ((size_t)4 << 20) /* of text that the vocabulary is learned from: enough for a few thousand tokens, and merging takes time in proportion */
+
 /* Tokens of a text until there are `wanted`, in pieces of bytes that need no more than that. */
 static pith_status tokenize(pith_problem *p, const pith_tokenizer *tok, const pith_dataset *ds, size_t wanted, pith_ids *ids)
 {
@@ -199,7 +201,7 @@ static pith_status share_text(pith_problem *p)
     PITH_TRY(open_text(p, false, &p->train));
     PITH_TRY(open_text(p, true, &p->test));
     if (!(p->arena = pith_arena_new(p->ctx))) return PITH_E_MEMORY;
-    pith_str text = {pith_dataset_field(p->train, "text")->data, PITH_MIN(p->train->n, (size_t)4 << 20)};
+    pith_str text = {pith_dataset_field(p->train, "text")->data, PITH_MIN(p->train->n, VOCABULARY_BYTES)};
     pith_bpe_options bpe = {.n_tokens = s->vocabulary, .pre = "smollm", .controls = controls, .n_controls = 1};
     PITH_TRY(pith_bpe_train(p->ctx, p->arena, &text, 1, &bpe, &p->vocab));
     pith_tokenizer *tok;
@@ -420,7 +422,7 @@ pith_status pith_problem_train(pith_problem *p, const pith_way *way, pith_way_re
     }
     if (status == PITH_OK) {
         const pith_traffic *t = pith_group_traffic(s.group);
-        r->bytes = (double)t->sum_bytes + (double)t->gather_bytes_all / (double)p->n;
+        r->bytes = pith_traffic_sent(t, p->n);
         r->exchanges = (double)(t->n_sums + t->n_gathers);
         r->link_s = pith_link_seconds(&pith_problem_link, p->n, t);
     }
