@@ -2,6 +2,8 @@
  * right, quick and full. */
 #include "recipe/card.h"
 
+#include <math.h>
+
 #include "recipe/cards.h"
 #include "recipe/train_card.h"
 
@@ -143,6 +145,68 @@ static void test_built_in(void **state)
     pith_ctx_free(ctx);
 }
 
+/* ---- what claims of built-in cards speak of ---------------------------------------------------- */
+
+static const void *setting_of(const pith_card *card, const char *name, int type)
+{
+    for (const pith_key *k = card->procedure->settings; k && k->name; k++)
+        if (!strcmp(k->name, name) && (int)k->type == type) return (const char *)card->settings + k->offset;
+    return NULL;
+}
+
+/* Whether `word` is among words with spaces between. */
+static bool has_word(const char *words, const char *word)
+{
+    size_t len = strlen(word);
+    for (const char *at = words; (at = strstr(at, word)); at += len)
+        if ((at == words || at[-1] == ' ') && (at[len] == ' ' || !at[len])) return true;
+    return false;
+}
+
+/* Whether a run with these settings measures it, as far as the lists `runs` and `lengths` tell. */
+static bool is_listed(const pith_card *card, const char *row, const char *measure)
+{
+    const pith_names *names = setting_of(card, "runs", PITH_KEY_NAMES);
+    const pith_pairs *pairs = setting_of(card, "runs", PITH_KEY_PAIRS); /* task: rows; what is no task's name may be of any */
+    const pith_counts *lengths = setting_of(card, "lengths", PITH_KEY_COUNTS);
+    bool listed = !names && !pairs, is_task = false, of_length = !lengths || strncmp(measure, "frames_", 7) != 0;
+    if (!strcmp(row, "patches_logistic")) row = "patches_flow"; /* measured with it */
+    for (size_t i = 0; names && i < names->n; i++) listed = listed || !strcmp(names->items[i], row);
+    for (size_t i = 0; pairs && i < pairs->n; i++) is_task = is_task || !strcmp(pairs->items[i].name, measure);
+    for (size_t i = 0; pairs && i < pairs->n; i++) listed = listed || ((!is_task || !strcmp(pairs->items[i].name, measure)) && has_word(pairs->items[i].text, row));
+    for (size_t i = 0; lengths && i < lengths->n; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "frames_%d", (int)lengths->items[i]);
+        of_length = of_length || !strcmp(name, measure);
+    }
+    return listed && of_length;
+}
+
+/* A claim about a row that is never measured would stay unjudged for ever. */
+static void test_claims_are_measured(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = test_ctx(1);
+    for (const pith_card_source *s = pith_card_sources; s->family; s++)
+        for (int quick = 0; quick < 2; quick++) {
+            pith_card *card;
+            assert_ok(ctx, pith_card_load(ctx, s->id, quick, &card));
+            pith_row_values v = {card->n_rows, card->n_measures, 1, calloc(card->n_rows * card->n_measures + 1, sizeof(double))};
+            for (size_t r = 0; r < v.n_rows; r++)
+                for (size_t m = 0; m < v.n_measures; m++)
+                    *pith_row_value_at(&v, r, m, 0) = is_listed(card, card->rows[r].name, card->measures[m].name) ? 1 + 0.1 * (double)(r * v.n_measures + m) : NAN;
+            for (size_t i = 0; i < card->n_claims; i++) {
+                char numbers[2048];
+                if (quick && !card->claims[i].quick) continue;
+                pith_claim_judge(card->claims[i].parsed, &v, numbers, sizeof numbers);
+                if (strchr(numbers, '?')) fail_msg("%s%s: '%s' speaks of what is not measured: %s", s->id, quick ? " (quick)" : "", card->claims[i].text, numbers);
+            }
+            free(v.at);
+            pith_card_free(card);
+        }
+    pith_ctx_free(ctx);
+}
+
 static void test_no_memory(void **state)
 {
     (void)state;
@@ -169,6 +233,7 @@ int main(void)
         cmocka_unit_test(test_train),
         cmocka_unit_test(test_errors),
         cmocka_unit_test(test_built_in),
+        cmocka_unit_test(test_claims_are_measured),
         cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

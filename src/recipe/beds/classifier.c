@@ -1,5 +1,6 @@
 /* Beds that tell images apart: any network of images and classes, trained on labelled images.  In the bed's folder:
  * net.safetensors (pith_net_open), curves, and while it trains the checkpoint. */
+#include "recipe/labelled.h"
 #include "recipe/train_card.h"
 
 typedef struct settings {
@@ -25,45 +26,19 @@ typedef struct bed {
     pith_run *run;
     pith_dataset *images[2];       /* train, test */
     pith_loader *loaders[2];
-    size_t dims[3], n_columns, n_classes; /* of an image; values of a label, of which the first is the class */
+    pith_labelled common;          /* of both */
     pith_tape *tape;
     pith_net *net;
 } bed;
 
 /* ---- data ------------------------------------------------------------------------------------- */
 
-static int64_t class_of(const pith_field *label, size_t item)
-{
-    const void *at = pith_field_item(label, item);
-    return label->type == PITH_FIELD_U8 ? *(const uint8_t *)at : *(const int32_t *)at;
-}
-
-static pith_status open_split(bed *b, size_t i)
-{
-    const settings *s = b->run->card->settings;
-    pith_dataset_options o = {.n = i ? s->n_test : s->n_images};
-    PITH_TRY(pith_run_data(b->run, &s->images, i ? "test" : "train", &o, &b->images[i]));
-    const pith_dataset *ds = b->images[i];
-    const pith_field *image = pith_dataset_field(ds, "image"), *label = pith_dataset_field(ds, "label");
-    if (!image || image->type != PITH_FIELD_U8 || image->n_dims != 3 || !label || label->type == PITH_FIELD_F32)
-        return pith_fail(b->run->ctx, PITH_E_ARGUMENT, "the data set %s has no labelled images; name another in the card's settings", ds->name);
-    if (i && memcmp(b->dims, image->dims, sizeof b->dims) != 0) return pith_fail(b->run->ctx, PITH_E_ARGUMENT, "the data set %s has test images of another shape", ds->name);
-    memcpy(b->dims, image->dims, sizeof b->dims);
-    b->n_columns = label->n_values;
-    for (size_t k = 0; k < ds->n; k++) {
-        int64_t class = class_of(label, k);
-        if (class < 0) return pith_fail(b->run->ctx, PITH_E_ARGUMENT, "item %zu of the data set %s has no label", k, ds->name);
-        b->n_classes = PITH_MAX(b->n_classes, (size_t)class + 1);
-    }
-    return PITH_OK;
-}
-
 static pith_status open_data(bed *b)
 {
     const settings *s = b->run->card->settings;
     pith_loader_options o = {.batch = b->run->card->train.batch, .seed = b->run->seed, .input = "image", .target = "label", .shuffle = true, .flip = s->flip, .crop = (int)s->crop};
     for (size_t i = 0; i < 2; i++) {
-        PITH_TRY(open_split(b, i));
+        PITH_TRY(pith_labelled_open(b->run, &s->images, i == 1, i ? s->n_test : s->n_images, &b->common, &b->images[i]));
         if (i == 0) pith_field_moments(pith_dataset_field(b->images[0], "image"), b->images[0]->n, o.mean, o.std);
         if (i == 1) o.shuffle = o.flip = false, o.crop = 0, o.once = true;
         PITH_TRY(pith_loader_new(b->run->ctx, b->images[i], &o, &b->loaders[i]));
@@ -78,8 +53,8 @@ static pith_var *logits_of(const bed *b, const pith_batch *batch, int32_t **clas
 {
     *class = pith_op_attr(b->tape, batch->n, sizeof **class);
     if (!*class) return NULL;
-    for (size_t i = 0; i < batch->n; i++) (*class)[i] = batch->y[i * b->n_columns];
-    return pith_net_forward(b->net, pith_tape_input(b->tape, batch->x, PITH_DIMS(batch->n, b->dims[0], b->dims[1], b->dims[2])));
+    for (size_t i = 0; i < batch->n; i++) (*class)[i] = batch->y[i * b->common.n_columns];
+    return pith_net_forward(b->net, pith_tape_input(b->tape, batch->x, PITH_DIMS(batch->n, b->common.dims[0], b->common.dims[1], b->common.dims[2])));
 }
 
 static pith_var *loss(void *user, pith_tape *tape, pith_train_at *at)
@@ -94,19 +69,6 @@ static pith_var *loss(void *user, pith_tape *tape, pith_train_at *at)
     return logits ? pith_var_cross_entropy(logits, class) : NULL;
 }
 
-static size_t n_right(const pith_var *logits, const int32_t *class)
-{
-    size_t n = logits->dims[1], right = 0;
-    for (size_t r = 0; r < logits->dims[0]; r++) {
-        const float *x = logits->data + r * n;
-        size_t best = 0;
-        for (size_t k = 1; k < n; k++)
-            if (x[k] > x[best]) best = k;
-        right += (int32_t)best == class[r];
-    }
-    return right;
-}
-
 /* Share of test images that are classified rightly, and their mean cross-entropy. */
 static pith_status measure(bed *b, double *accuracy, double *loss)
 {
@@ -119,7 +81,7 @@ static pith_status measure(bed *b, double *accuracy, double *loss)
         pith_scope scope = pith_scope_begin(b->tape);
         pith_var *logits = logits_of(b, &batch, &class), *mean = logits ? pith_var_cross_entropy(logits, class) : NULL;
         if (!mean) return pith_tape_status(b->tape);
-        right += n_right(logits, class);
+        right += pith_labelled_right(logits, class);
         sum += (double)mean->data[0] * (double)batch.n;
         pith_scope_end(b->tape, scope, NULL, 0);
     }
@@ -160,7 +122,7 @@ static pith_status work(bed *b)
     char usual[128];
     PITH_TRY(open_data(b));
     PITH_TRY(pith_tape_new(b->run->ctx, b->run->seed, &b->tape));
-    snprintf(usual, sizeof usual, "{\"channels\": %zu, \"classes\": %zu}", b->dims[0], b->n_classes);
+    snprintf(usual, sizeof usual, "{\"channels\": %zu, \"classes\": %zu}", b->common.dims[0], b->common.n_classes);
     PITH_TRY(pith_run_net(b->run, b->tape, s->net, s->net_settings, usual, &b->net));
     PITH_TRY(train(b));
     pith_tape_step(b->tape, 0);

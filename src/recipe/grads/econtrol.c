@@ -206,9 +206,9 @@ static pith_status descend(descent *s, uint64_t n_steps, double rate, outcome *o
         last = distance(s);
         if (step >= n_steps - PITH_MAX(n_steps / 4, 1)) sum += last, n++;
     }
-    *out = (outcome){.distance = last < FAR ? s->p->sigma > 0 ? sum / (double)n : last : FAR, .bytes = s->group ? (double)pith_group_traffic(s->group)->sum_bytes + (double)pith_group_traffic(s->group)->gather_bytes_all / (double)s->p->n : 0,
+    const pith_traffic *sent = pith_group_traffic(s->group);
+    *out = (outcome){.distance = last < FAR ? s->p->sigma > 0 ? sum / (double)n : last : FAR, .bytes = pith_traffic_sent(sent, s->p->n), .seconds = pith_link_seconds(&pith_problem_link, s->p->n, sent),
                      .hash = pith_hash(s->at, s->p->d * sizeof *s->at), .x0 = s->at[0]};
-    if (s->group) out->seconds = pith_link_seconds(&pith_problem_link, s->p->n, pith_group_traffic(s->group));
     return PITH_OK;
 }
 

@@ -78,8 +78,8 @@ typedef struct row {
 
 static double sent(const pith_exchange *x)
 {
-    const pith_traffic *t = pith_group_traffic(pith_exchange_group(x));
-    return (double)t->sum_bytes + (double)t->gather_bytes_all / (double)pith_group_size(pith_exchange_group(x));
+    const pith_group *group = pith_exchange_group(x);
+    return pith_traffic_sent(pith_group_traffic(group), pith_group_size(group));
 }
 
 /* Bytes of a worker and step with one parameter for all layers. */

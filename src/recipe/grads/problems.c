@@ -6,6 +6,7 @@
 #include "format/settings.h"
 #include "model/llama_folder.h"
 #include "model/llama_tape.h"
+#include "recipe/labelled.h"
 #include "recipe/train_card.h"
 #include "text/bpe_train.h"
 #include "text/tokenizer.h"
@@ -45,7 +46,7 @@ struct pith_problem {
     pith_dataset *train, *test;
     pith_dataset **parts;          /* [n] images of each */
     pith_loader **loaders, *held_out; /* [n] */
-    size_t dims[3], n_columns, n_classes; /* of images */
+    pith_labelled common;          /* of images */
     pith_arena *arena;             /* of the vocabulary */
     pith_vocab vocab;
     pith_ids ids, test_ids;        /* of text */
@@ -65,46 +66,22 @@ typedef struct subject {
 
 /* ---- images ----------------------------------------------------------------------------------- */
 
-static size_t class_of(const pith_field *label, size_t item)
-{
-    const void *at = pith_field_item(label, item);
-    return label->type == PITH_FIELD_U8 ? *(const uint8_t *)at : (size_t)*(const int32_t *)at;
-}
-
-static pith_status open_images(pith_problem *p, bool test, pith_dataset **ds)
-{
-    pith_dataset_options o = {.n = test ? p->s->held_out : p->s->items};
-    PITH_TRY(pith_run_data(p->run, &p->s->data, test ? "test" : "train", &o, ds));
-    const pith_field *image = pith_dataset_field(*ds, "image"), *label = pith_dataset_field(*ds, "label");
-    if (!image || image->type != PITH_FIELD_U8 || image->n_dims != 3 || !label || label->type == PITH_FIELD_F32)
-        return pith_fail(p->ctx, PITH_E_ARGUMENT, "the data set %s has no labelled images; name another in the card's settings", (*ds)->name);
-    if (test && memcmp(p->dims, image->dims, sizeof p->dims)) return pith_fail(p->ctx, PITH_E_ARGUMENT, "the data set %s has test images of another shape", (*ds)->name);
-    memcpy(p->dims, image->dims, sizeof p->dims);
-    p->n_columns = label->n_values;
-    for (size_t k = 0; k < (*ds)->n; k++) {
-        if (label->type == PITH_FIELD_I32 && *(const int32_t *)pith_field_item(label, k) < 0) return pith_fail(p->ctx, PITH_E_ARGUMENT, "item %zu of the data set %s has no label", k, (*ds)->name);
-        p->n_classes = PITH_MAX(p->n_classes, class_of(label, k) + 1);
-    }
-    return PITH_OK;
-}
-
 /* Items in the order in which workers get them: worker w has those from w n_items / n on. */
 static pith_status order_items(const pith_problem *p, size_t *order)
 {
-    const pith_field *label = pith_dataset_field(p->train, "label");
     size_t n = p->train->n, at = 0;
     for (size_t w = 0; w < p->n && !p->s->sorted; w++)
         for (size_t i = w; i < n; i += p->n) order[at++] = i;
-    for (size_t c = 0; c < p->n_classes && p->s->sorted; c++)
+    for (size_t c = 0; c < p->common.n_classes && p->s->sorted; c++)
         for (size_t i = 0; i < n; i++)
-            if (class_of(label, i) == c) order[at++] = i;
+            if (pith_labelled_class(p->train, i) == (int64_t)c) order[at++] = i;
     return at == n ? PITH_OK : pith_fail(p->ctx, PITH_E_INTERNAL, "%zu of %zu items were shared out", at, n);
 }
 
 static pith_status share_images(pith_problem *p)
 {
-    PITH_TRY(open_images(p, false, &p->train));
-    PITH_TRY(open_images(p, true, &p->test));
+    PITH_TRY(pith_labelled_open(p->run, &p->s->data, false, p->s->items, &p->common, &p->train));
+    PITH_TRY(pith_labelled_open(p->run, &p->s->data, true, p->s->held_out, &p->common, &p->test));
     size_t n = p->train->n;
     if (n < p->n) return pith_fail(p->ctx, PITH_E_ARGUMENT, "%zu images are too few for %zu workers", n, p->n);
     size_t *order = pith_array(p->ctx, n, sizeof *order);
@@ -132,11 +109,11 @@ static pith_var *image_logits(subject *s, const pith_batch *b, const int32_t **c
     const pith_problem *p = s->p;
     int32_t *y = pith_op_attr(s->tape, b->n, sizeof *y);
     if (!y) return NULL;
-    for (size_t i = 0; i < b->n; i++) y[i] = b->y[i * p->n_columns];
+    for (size_t i = 0; i < b->n; i++) y[i] = b->y[i * p->common.n_columns];
     *class = y;
-    size_t pixels = p->dims[0] * p->dims[1] * p->dims[2];
+    size_t pixels = p->common.dims[0] * p->common.dims[1] * p->common.dims[2];
     if (p->kind == PITH_PROBLEM_LOGREG) return pith_var_linear(pith_tape_input(s->tape, b->x, PITH_DIMS(b->n, pixels)), s->w, s->bias);
-    return pith_net_forward(s->net, pith_tape_input(s->tape, b->x, PITH_DIMS(b->n, p->dims[0], p->dims[1], p->dims[2])));
+    return pith_net_forward(s->net, pith_tape_input(s->tape, b->x, PITH_DIMS(b->n, p->common.dims[0], p->common.dims[1], p->common.dims[2])));
 }
 
 /* Each block begins as the identity. */
@@ -155,11 +132,11 @@ static pith_status make_image_net(subject *s)
     const pith_problem *p = s->p;
     char usual[128];
     if (p->kind == PITH_PROBLEM_LOGREG) {
-        s->w = pith_tape_param(s->tape, "weight", PITH_DIMS(p->n_classes, p->dims[0] * p->dims[1] * p->dims[2]));
-        s->bias = pith_tape_param(s->tape, "bias", PITH_DIMS(p->n_classes));
+        s->w = pith_tape_param(s->tape, "weight", PITH_DIMS(p->common.n_classes, p->common.dims[0] * p->common.dims[1] * p->common.dims[2]));
+        s->bias = pith_tape_param(s->tape, "bias", PITH_DIMS(p->common.n_classes));
         return s->w && s->bias ? PITH_OK : PITH_E_MEMORY;
     }
-    snprintf(usual, sizeof usual, "{\"channels\": %zu, \"classes\": %zu}", p->dims[0], p->n_classes);
+    snprintf(usual, sizeof usual, "{\"channels\": %zu, \"classes\": %zu}", p->common.dims[0], p->common.n_classes);
     PITH_TRY(pith_run_net(p->run, s->tape, p->s->net ? p->s->net : "resnet20", p->s->net_settings, usual, &s->net));
     pith_net_freeze(s->net, p->s->sorted);
     if (p->s->sorted) begin_as_identity(s->tape);
@@ -167,6 +144,8 @@ static pith_status make_image_net(subject *s)
 }
 
 /* ---- text ------------------------------------------------------------------------------------- */
+
+#define VOCABULARY_BYTES ((size_t)4 << 20) /* of text that the vocabulary is learned from: enough for a few thousand tokens, and merging takes time in proportion */
 
 /* Tokens of a text until there are `wanted`, in pieces of bytes that need no more than that. */
 static pith_status tokenize(pith_problem *p, const pith_tokenizer *tok, const pith_dataset *ds, size_t wanted, pith_ids *ids)
@@ -199,7 +178,7 @@ static pith_status share_text(pith_problem *p)
     PITH_TRY(open_text(p, false, &p->train));
     PITH_TRY(open_text(p, true, &p->test));
     if (!(p->arena = pith_arena_new(p->ctx))) return PITH_E_MEMORY;
-    pith_str text = {pith_dataset_field(p->train, "text")->data, PITH_MIN(p->train->n, (size_t)4 << 20)};
+    pith_str text = {pith_dataset_field(p->train, "text")->data, PITH_MIN(p->train->n, VOCABULARY_BYTES)};
     pith_bpe_options bpe = {.n_tokens = s->vocabulary, .pre = "smollm", .controls = controls, .n_controls = 1};
     PITH_TRY(pith_bpe_train(p->ctx, p->arena, &text, 1, &bpe, &p->vocab));
     pith_tokenizer *tok;
@@ -326,13 +305,8 @@ static pith_status add_batch(subject *s, const pith_batch *b, sums *t)
     pith_scope scope = pith_scope_begin(s->tape);
     pith_var *x = logits(s, b, &label), *loss = x ? pith_var_cross_entropy(x, label) : NULL;
     if (!loss) return pith_tape_status(s->tape);
-    size_t n = x->dims[x->n_dims - 1], rows = x->count / n;
-    for (size_t r = 0; r < rows; r++) {
-        const float *row = x->data + r * n;
-        size_t best = 0;
-        for (size_t k = 1; k < n; k++) best = row[k] > row[best] ? k : best;
-        t->right += label[r] == (int32_t)best;
-    }
+    size_t rows = x->count / x->dims[x->n_dims - 1];
+    t->right += (double)pith_labelled_right(x, label);
     t->loss += (double)loss->data[0] * (double)rows;
     t->rows += (double)rows;
     pith_scope_end(s->tape, scope, NULL, 0);
@@ -420,7 +394,7 @@ pith_status pith_problem_train(pith_problem *p, const pith_way *way, pith_way_re
     }
     if (status == PITH_OK) {
         const pith_traffic *t = pith_group_traffic(s.group);
-        r->bytes = (double)t->sum_bytes + (double)t->gather_bytes_all / (double)p->n;
+        r->bytes = pith_traffic_sent(t, p->n);
         r->exchanges = (double)(t->n_sums + t->n_gathers);
         r->link_s = pith_link_seconds(&pith_problem_link, p->n, t);
     }

@@ -7,8 +7,8 @@
  * distributions that the flow was trained under. */
 #include <stdlib.h>
 
-#include "recipe/media/image_files.h"
 #include "recipe/media/pixel_nets.h"
+#include "recipe/media/sheets.h"
 #include "recipe/train_card.h"
 #include "stream/codec/circuit.h"
 
@@ -124,7 +124,7 @@ static pith_status run_files(pith_run *run, const char *row, const pith_pixels *
     bool there = true;
     double start = pith_now_s();
     PITH_TRY(webp ? pith_sheets_webp(run->ctx, &sheets, &there, &len) : pith_sheets_png(run->ctx, &sheets, &len));
-    if (!there) return pith_run_note(run, "libwebp is not installed, so that there is no row %s: apt-get install libwebp7", row);
+    if (!there) return pith_run_note(run, "there is no row %s: %s", row, pith_error(run->ctx));
     PITH_TRY(pith_run_row(run, row, "encode_ms", (pith_now_s() - start) / (double)p->n_test * 1e3));
     return pith_run_row(run, row, "bpd", 8 * (double)len / n_values(p));
 }

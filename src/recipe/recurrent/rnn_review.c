@@ -1,15 +1,15 @@
 /* rnn-review: the models that a review of recurrent networks names, trained by its methods on tasks that ask for memory, all of
  * about the parameters of one LSTM; and what stands beside them.  After arXiv:1506.00019.
  *
- * `runs` says which rows are measured at which task.  A row is a kind of reader (recipe/readers.h), or lstm_recent (LSTM learning
+ * `runs` says which rows are measured at which task.  A row is a kind of reader (recipe/recurrent/sequence_readers.h), or lstm_recent (LSTM learning
  * from the last steps alone), lstm_free (LSTM that is fed its own symbols while it learns), ngram, hmm; of the task `gradient`
  * tanh_05, tanh_10, tanh_15 (tanh cells of spectral radius 0.5, 1, 1.5), lstm, lstm_bias0, lstm_1997. */
 #include <math.h>
 
 #include "eval/bleu.h"
+#include "eval/lag.h"
 #include "eval/ngram.h"
-#include "model/lag.h"
-#include "recipe/reversal.h"
+#include "recipe/recurrent/reversal.h"
 #include "recipe/train_card.h"
 
 typedef struct step_counts {
@@ -74,7 +74,7 @@ enum { TRAIN, TEST, LONGER, N_SETS, TEST_BATCH = 100, EVALUATIONS = 100 };
 
 /* ---- a task's data ---------------------------------------------------------------------------- */
 
-typedef struct bed {
+typedef struct task_data {
     pith_run *run;
     const settings *s;
     const task *task;
@@ -84,76 +84,76 @@ typedef struct bed {
     size_t n_text[2];
     size_t n_symbols;              /* that tokens can be; 0: the input is numbers */
     size_t n_in, n_out;
-} bed;
+} task_data;
 
-static void close_bed(bed *b)
+static void close_task_data(task_data *d)
 {
-    for (int i = 0; i < N_SETS; i++) pith_dataset_free(b->sets[i]);
-    for (int i = 0; i < 2; i++) pith_free(b->run->ctx, b->text[i]);
+    for (int i = 0; i < N_SETS; i++) pith_dataset_free(d->sets[i]);
+    for (int i = 0; i < 2; i++) pith_free(d->run->ctx, d->text[i]);
 }
 
 /* Characters of the training text as symbols, by their bytes; 0 is any other. */
-static pith_status open_text(bed *b)
+static pith_status open_text(task_data *d)
 {
     uint8_t symbol[256] = {0};
-    b->n_symbols = 1;
+    d->n_symbols = 1;
     for (int i = 0; i < 2; i++) {
         pith_dataset *ds;
-        size_t most = i ? b->s->text_bytes / 10 : b->s->text_bytes;
-        PITH_TRY(pith_run_data(b->run, &b->s->texts, i ? "test" : "train", &(pith_dataset_options){.quick = b->run->quick}, &ds));
+        size_t most = i ? d->s->text_bytes / 10 : d->s->text_bytes;
+        PITH_TRY(pith_run_data(d->run, &d->s->texts, i ? "test" : "train", &(pith_dataset_options){.quick = d->run->quick}, &ds));
         const pith_field *f = pith_dataset_field(ds, "text");
         const uint8_t *bytes = f ? f->data : NULL;
         bool is_text = f && f->type == PITH_FIELD_U8;
         size_t n = is_text ? ds->n * f->n_values : 0;
-        b->text[i] = is_text ? pith_alloc(b->run->ctx, most) : NULL;
-        for (size_t k = 0; b->text[i] && k < n && b->n_text[i] < most; k++) {
+        d->text[i] = is_text ? pith_alloc(d->run->ctx, most) : NULL;
+        for (size_t k = 0; d->text[i] && k < n && d->n_text[i] < most; k++) {
             if (!bytes[k]) continue; /* after a short text */
-            if (i == TRAIN && !symbol[bytes[k]] && b->n_symbols < 255) symbol[bytes[k]] = (uint8_t)b->n_symbols++;
-            b->text[i][b->n_text[i]++] = symbol[bytes[k]];
+            if (i == TRAIN && !symbol[bytes[k]] && d->n_symbols < 255) symbol[bytes[k]] = (uint8_t)d->n_symbols++;
+            d->text[i][d->n_text[i]++] = symbol[bytes[k]];
         }
-        pith_status status = b->text[i] ? PITH_OK : is_text ? PITH_E_MEMORY : pith_fail(b->run->ctx, PITH_E_ARGUMENT, "the data set %s has no text", ds->name);
+        pith_status status = d->text[i] ? PITH_OK : is_text ? PITH_E_MEMORY : pith_fail(d->run->ctx, PITH_E_ARGUMENT, "the data set %s has no text", ds->name);
         pith_dataset_free(ds);
         PITH_TRY(status);
     }
-    b->n_in = b->n_out = b->n_symbols;
+    d->n_in = d->n_out = d->n_symbols;
     return PITH_OK;
 }
 
-static pith_status open_bed(pith_run *run, const task *t, bed *b)
+static pith_status open_task_data(pith_run *run, const task *t, task_data *d)
 {
     const settings *s = run->card->settings;
-    *b = (bed){.run = run, .s = s, .task = t, .n_steps = *(const uint64_t *)((const char *)&s->steps + t->steps)};
+    *d = (task_data){.run = run, .s = s, .task = t, .n_steps = *(const uint64_t *)((const char *)&s->steps + t->steps)};
     if (t->kind == GRADIENT) return PITH_OK;
-    if (t->kind == TEXT) return open_text(b);
+    if (t->kind == TEXT) return open_text(d);
     const char *name = t->data;
     for (int i = 0; i < N_SETS; i++) {
         pith_dataset_options o = {.n = i == TRAIN ? s->n_train : s->n_test, .length = i == LONGER ? t->longer : t->length};
-        if (o.length) PITH_TRY(pith_run_data(run, &(pith_names){1, &name}, i == TRAIN ? "train" : "test", &o, &b->sets[i]));
+        if (o.length) PITH_TRY(pith_run_data(run, &(pith_names){1, &name}, i == TRAIN ? "train" : "test", &o, &d->sets[i]));
     }
-    const pith_field *input = &b->sets[TRAIN]->fields[0], *answer = &b->sets[TRAIN]->fields[1];
-    b->n_symbols = input->type == PITH_FIELD_F32 ? 0 : t->kind == REVERSAL ? PITH_REVERSAL_SYMBOLS : input->n_names;
-    b->n_in = b->n_symbols ? b->n_symbols : input->dims[1];
-    b->n_out = t->kind == SUM ? 1 : t->kind == LABEL ? answer->n_names : t->centred ? 4 : b->n_symbols; /* marks: a tag */
+    const pith_field *input = &d->sets[TRAIN]->fields[0], *answer = &d->sets[TRAIN]->fields[1];
+    d->n_symbols = input->type == PITH_FIELD_F32 ? 0 : t->kind == REVERSAL ? PITH_REVERSAL_SYMBOLS : input->n_names;
+    d->n_in = d->n_symbols ? d->n_symbols : input->dims[1];
+    d->n_out = t->kind == SUM ? 1 : t->kind == LABEL ? answer->n_names : t->centred ? 4 : d->n_symbols; /* marks: a tag */
     return PITH_OK;
 }
 
-static pith_status open_loader(const bed *b, int set, pith_loader **loader)
+static pith_status open_loader(const task_data *d, int set, pith_loader **loader)
 {
-    pith_loader_options o = {.batch = set == TRAIN ? b->run->card->train.batch : TEST_BATCH, .seed = b->run->seed, .shuffle = set == TRAIN, .once = set != TRAIN};
-    if (b->task->kind == TEXT) {
-        size_t window = b->s->text_window * (set == TRAIN ? 1 : 4);
+    pith_loader_options o = {.batch = set == TRAIN ? d->run->card->train.batch : TEST_BATCH, .seed = d->run->seed, .shuffle = set == TRAIN, .once = set != TRAIN};
+    if (d->task->kind == TEXT) {
+        size_t window = d->s->text_window * (set == TRAIN ? 1 : 4);
         o.shuffle = false;
-        return pith_loader_windows(b->run->ctx, NULL, b->text[set], b->n_text[set], window, &o, loader);
+        return pith_loader_windows(d->run->ctx, NULL, d->text[set], d->n_text[set], window, &o, loader);
     }
-    o.input = b->sets[set]->fields[0].name;
-    o.target = b->sets[set]->fields[1].name;
-    return pith_loader_new(b->run->ctx, b->sets[set], &o, loader);
+    o.input = d->sets[set]->fields[0].name;
+    o.target = d->sets[set]->fields[1].name;
+    return pith_loader_new(d->run->ctx, d->sets[set], &o, loader);
 }
 
 /* ---- a network at a task ----------------------------------------------------------------------- */
 
 typedef struct learner {
-    const bed *bed;
+    const task_data *data;
     pith_tape *tape;
     pith_reader *reader;
     pith_reversal reversal;        /* of that task, in place of the reader */
@@ -173,17 +173,17 @@ typedef struct batch {
 
 static pith_status take_batch(const learner *l, pith_loader *loader, int set, uint64_t step, batch *out)
 {
-    const bed *b = l->bed;
+    const task_data *d = l->data;
     pith_batch from;
     PITH_TRY(pith_loader_batch(loader, step, &from));
-    bool text = b->task->kind == TEXT;
-    size_t n = from.n, len = text ? b->s->text_window * (set == TRAIN ? 1 : 4) : b->sets[set]->fields[0].dims[0];
+    bool text = d->task->kind == TEXT;
+    size_t n = from.n, len = text ? d->s->text_window * (set == TRAIN ? 1 : 4) : d->sets[set]->fields[0].dims[0];
     *out = (batch){.n = n, .len = len, .sum = from.y_f32, .tokens = from.ids};
-    out->x = b->n_symbols ? pith_reader_one_hot(l->tape, from.ids, n, len, text ? len + 1 : len, b->n_symbols) : pith_tape_input(l->tape, from.x, PITH_DIMS(n, len, b->n_in));
-    size_t n_labels = b->task->kind == LABEL ? n : n * len;
+    out->x = d->n_symbols ? pith_reader_one_hot(l->tape, from.ids, n, len, text ? len + 1 : len, d->n_symbols) : pith_tape_input(l->tape, from.x, PITH_DIMS(n, len, d->n_in));
+    size_t n_labels = d->task->kind == LABEL ? n : n * len;
     out->label = pith_op_attr(l->tape, n_labels, sizeof *out->label);
     if (!out->x || !out->label) return pith_tape_status(l->tape);
-    for (size_t i = 0; i < n_labels && b->task->kind != SUM; i++) {
+    for (size_t i = 0; i < n_labels && d->task->kind != SUM; i++) {
         int32_t y = text ? from.ids[i / len * (len + 1) + i % len + 1] : from.y[i];
         out->label[i] = y < 0 ? PITH_NO_LABEL : y;
     }
@@ -211,18 +211,18 @@ static pith_status measure_reversal(const learner *l, double *bleu)
 {
     pith_loader *loader = NULL;
     pith_bleu sum = {0};
-    int32_t *reply = pith_array(l->bed->run->ctx, TEST_BATCH * PITH_REPLY, sizeof *reply);
-    pith_status status = reply ? open_loader(l->bed, TEST, &loader) : PITH_E_MEMORY;
+    int32_t *reply = pith_array(l->data->run->ctx, TEST_BATCH * PITH_REPLY, sizeof *reply);
+    pith_status status = reply ? open_loader(l->data, TEST, &loader) : PITH_E_MEMORY;
     for (uint64_t step = 0; status == PITH_OK && step < pith_loader_steps(loader); step++) {
         pith_batch b;
         pith_tape_step(l->tape, step);
         pith_tape_record(l->tape, false);
         status = pith_loader_batch(loader, step, &b);
-        if (status == PITH_OK) status = pith_reversal_reply(&l->reversal, b.ids, b.n, l->bed->task->length, reply);
-        if (status == PITH_OK) pith_reversal_score(b.ids, b.n, l->bed->task->length, reply, &sum);
+        if (status == PITH_OK) status = pith_reversal_reply(&l->reversal, b.ids, b.n, l->data->task->length, reply);
+        if (status == PITH_OK) pith_reversal_score(b.ids, b.n, l->data->task->length, reply, &sum);
     }
     pith_loader_free(loader);
-    pith_free(l->bed->run->ctx, reply);
+    pith_free(l->data->run->ctx, reply);
     *bleu = pith_bleu_score(&sum, PITH_BLEU_ORDER);
     return status;
 }
@@ -233,9 +233,9 @@ static pith_var *loss(void *user, pith_tape *tape, pith_train_at *at)
     batch b;
     at->status = take_batch(l, l->loader, TRAIN, at->step * at->n_parts + at->part, &b);
     if (at->status != PITH_OK) return NULL;
-    if (l->bed->task->kind == REVERSAL) return pith_reversal_loss(&l->reversal, b.tokens, b.n, b.len, l->fed_its_own);
+    if (l->data->task->kind == REVERSAL) return pith_reversal_loss(&l->reversal, b.tokens, b.n, b.len, l->fed_its_own);
     pith_var *y = read_recent(l, b.x);
-    if (l->bed->task->kind == SUM) return pith_var_mse(y, pith_tape_input(tape, b.sum, PITH_DIMS(b.n, 1)));
+    if (l->data->task->kind == SUM) return pith_var_mse(y, pith_tape_input(tape, b.sum, PITH_DIMS(b.n, 1)));
     return pith_var_cross_entropy(y, b.label);
 }
 
@@ -247,8 +247,8 @@ typedef struct tally {
 
 static void count_batch(const learner *l, const batch *b, const pith_var *y, tally *sum)
 {
-    task_kind kind = l->bed->task->kind;
-    size_t n_out = l->bed->n_out, len = kind == NEXT || kind == TEXT ? b->len : 1;
+    task_kind kind = l->data->task->kind;
+    size_t n_out = l->data->n_out, len = kind == NEXT || kind == TEXT ? b->len : 1;
     for (size_t i = 0; i < b->n; i++) {
         bool whole = true;
         for (size_t t = 0; t < len; t++) {
@@ -279,7 +279,7 @@ static pith_status measure(const learner *l, int set, uint64_t most, double *val
 {
     pith_loader *loader;
     tally sum = {0};
-    PITH_TRY(open_loader(l->bed, set, &loader));
+    PITH_TRY(open_loader(l->data, set, &loader));
     pith_status status = PITH_OK;
     for (uint64_t step = 0; status == PITH_OK && step < PITH_MIN(pith_loader_steps(loader), most); step++) {
         batch b;
@@ -291,7 +291,7 @@ static pith_status measure(const learner *l, int set, uint64_t most, double *val
         if (status == PITH_OK) count_batch(l, &b, y, &sum);
     }
     pith_loader_free(loader);
-    const task *t = l->bed->task;
+    const task *t = l->data->task;
     *value = t->kind == SUM ? sum.error / (double)sum.n : t->kind == TEXT ? sum.bits / (double)sum.n : t->whole ? (double)sum.whole / (double)sum.n_whole : (double)sum.right / (double)sum.n;
     return status;
 }
@@ -309,17 +309,17 @@ static pith_status evaluate(void *user, pith_tape *tape, pith_train_at *at)
 
 static pith_status train(learner *l)
 {
-    pith_train_options o = pith_run_train_options(l->bed->run);
-    pith_train_role role = pith_run_train_role(l->bed->run);
+    pith_train_options o = pith_run_train_options(l->data->run);
+    pith_train_role role = pith_run_train_role(l->data->run);
     role.loss = loss;
     o.user = l;
-    o.n_steps = l->bed->n_steps;
-    if (l->bed->task->timed) {
+    o.n_steps = l->data->n_steps;
+    if (l->data->task->timed) {
         o.evaluate = evaluate;
         o.evaluate_every = PITH_MAX(o.n_steps / EVALUATIONS, (uint64_t)1);
     }
     pith_trainer *trainer = NULL;
-    pith_status status = open_loader(l->bed, TRAIN, &l->loader);
+    pith_status status = open_loader(l->data, TRAIN, &l->loader);
     if (status == PITH_OK) status = pith_trainer_new(l->tape, &o, &role, 1, &trainer);
     if (status == PITH_OK) status = pith_trainer_run(trainer, NULL);
     pith_trainer_free(trainer);
@@ -331,27 +331,27 @@ static pith_status train(learner *l)
 /* An echo state network is shown the training data once, and solved. */
 static pith_status fit(learner *l)
 {
-    const bed *b = l->bed;
+    const task_data *d = l->data;
     pith_loader *loader;
-    PITH_TRY(open_loader(b, TRAIN, &loader));
+    PITH_TRY(open_loader(d, TRAIN, &loader));
     pith_status status = PITH_OK;
-    uint64_t n = PITH_MAX(b->s->n_train / b->run->card->train.batch, (uint64_t)1);
+    uint64_t n = PITH_MAX(d->s->n_train / d->run->card->train.batch, (uint64_t)1);
     for (uint64_t step = 0; status == PITH_OK && step < n; step++) {
         batch x;
         pith_tape_step(l->tape, step);
         pith_tape_record(l->tape, false);
         PITH_GOTO(take_batch(l, loader, TRAIN, step, &x), done);
-        size_t rows = b->task->kind == NEXT ? x.n * x.len : x.n;
-        float *target = pith_op_attr(l->tape, rows * b->n_out, sizeof *target);
+        size_t rows = d->task->kind == NEXT ? x.n * x.len : x.n;
+        float *target = pith_op_attr(l->tape, rows * d->n_out, sizeof *target);
         bool *counts = pith_op_attr(l->tape, rows, sizeof *counts);
         PITH_GOTO(pith_tape_status(l->tape), done);
         for (size_t i = 0; i < rows; i++) {
-            counts[i] = b->task->kind == SUM || x.label[i] != PITH_NO_LABEL;
-            for (size_t k = 0; k < b->n_out; k++) target[i * b->n_out + k] = b->task->kind == SUM ? x.sum[i] : x.label[i] == (int32_t)k;
+            counts[i] = d->task->kind == SUM || x.label[i] != PITH_NO_LABEL;
+            for (size_t k = 0; k < d->n_out; k++) target[i * d->n_out + k] = d->task->kind == SUM ? x.sum[i] : x.label[i] == (int32_t)k;
         }
         status = pith_reader_show(l->reader, x.x, target, counts);
     }
-    if (status == PITH_OK) status = pith_reader_solve(l->reader, b->s->ridge);
+    if (status == PITH_OK) status = pith_reader_solve(l->reader, d->s->ridge);
 done:
     pith_loader_free(loader);
     return status;
@@ -360,45 +360,45 @@ done:
 /* ---- rows ------------------------------------------------------------------------------------- */
 
 /* Parameters of the LSTM that all others follow, with this much to read at a step. */
-static size_t lstm_values(const bed *b, size_t n_in, size_t n_out)
+static size_t lstm_values(const task_data *d, size_t n_in, size_t n_out)
 {
-    size_t w = b->s->width;
+    size_t w = d->s->width;
     return 4 * w * (n_in + w + 2) + n_out * (w + 1);
 }
 
 static pith_status make_readers(learner *l, const char *kind)
 {
-    const bed *b = l->bed;
-    bool last = b->task->kind == SUM || b->task->kind == LABEL;
-    pith_reader_options o = {.kind = kind, .n_in = b->n_in, .n_out = b->n_out, .last = last, .window = b->s->window, .centred = b->task->centred, .seed = b->run->seed};
-    o.n_values = lstm_values(b, b->n_in, b->n_out);
-    if (b->task->kind != REVERSAL) return pith_reader_new(l->tape, &o, &l->reader);
-    size_t n_encoder = lstm_values(b, b->n_in, 0), n_decoder = lstm_values(b, b->n_in + b->s->width, b->n_out);
-    return pith_reversal_new(l->tape, kind, n_encoder, n_decoder, b->run->seed, &l->reversal);
+    const task_data *d = l->data;
+    bool last = d->task->kind == SUM || d->task->kind == LABEL;
+    pith_reader_options o = {.kind = kind, .n_in = d->n_in, .n_out = d->n_out, .last = last, .window = d->s->window, .centred = d->task->centred, .seed = d->run->seed};
+    o.n_values = lstm_values(d, d->n_in, d->n_out);
+    if (d->task->kind != REVERSAL) return pith_reader_new(l->tape, &o, &l->reader);
+    size_t n_encoder = lstm_values(d, d->n_in, 0), n_decoder = lstm_values(d, d->n_in + d->s->width, d->n_out);
+    return pith_reversal_new(l->tape, kind, n_encoder, n_decoder, d->run->seed, &l->reversal);
 }
 
-static pith_status reader_row(const bed *b, const char *row)
+static pith_status reader_row(const task_data *d, const char *row)
 {
-    pith_run *run = b->run;
-    learner l = {.bed = b};
+    pith_run *run = d->run;
+    learner l = {.data = d};
     double value = 0, longer = 0;
     bool recent = !strcmp(row, "lstm_recent"), own = !strcmp(row, "lstm_free");
-    l.recent = recent ? b->s->recent : 0;
+    l.recent = recent ? d->s->recent : 0;
     l.fed_its_own = own;
     pith_status status;
     PITH_GOTO(pith_tape_new(run->ctx, run->seed, &l.tape), done);
     PITH_GOTO(make_readers(&l, recent || own ? "lstm" : row), done);
     PITH_GOTO(!l.reader || pith_reader_learns(l.reader) ? train(&l) : fit(&l), done);
-    if (b->task->kind == REVERSAL) PITH_GOTO(measure_reversal(&l, &value), done);
+    if (d->task->kind == REVERSAL) PITH_GOTO(measure_reversal(&l, &value), done);
     else PITH_GOTO(measure(&l, TEST, UINT64_MAX, &value), done);
-    PITH_GOTO(pith_run_row(run, row, b->task->name, value), done);
-    if (b->task->longer) {
+    PITH_GOTO(pith_run_row(run, row, d->task->name, value), done);
+    if (d->task->longer) {
         PITH_GOTO(measure(&l, LONGER, UINT64_MAX, &longer), done);
         PITH_GOTO(pith_run_row(run, row, "count_long", longer), done);
     }
-    if (b->task->timed) {
+    if (d->task->timed) {
         PITH_GOTO(pith_run_row(run, row, "params", (double)pith_reader_n_values(l.reader)), done);
-        if (pith_reader_learns(l.reader)) PITH_GOTO(pith_run_row(run, row, "learned", (double)(l.learned_at ? l.learned_at : b->n_steps + 1)), done);
+        if (pith_reader_learns(l.reader)) PITH_GOTO(pith_run_row(run, row, "learned", (double)(l.learned_at ? l.learned_at : d->n_steps + 1)), done);
     }
 done:
     pith_reversal_free(&l.reversal);
@@ -408,32 +408,32 @@ done:
 }
 
 /* The best of all orders on the test text itself: a favour to what stands beside. */
-static pith_status ngram_row(const bed *b, const char *row)
+static pith_status ngram_row(const task_data *d, const char *row)
 {
     pith_ngram *model;
     double best = INFINITY;
     size_t best_order = 0;
-    PITH_TRY(pith_ngram_new(b->run->ctx, b->text[TRAIN], b->n_text[TRAIN], b->n_symbols, PITH_NGRAM_MAX, &model));
+    PITH_TRY(pith_ngram_new(d->run->ctx, d->text[TRAIN], d->n_text[TRAIN], d->n_symbols, PITH_NGRAM_MAX, &model));
     for (size_t order = 1; order <= PITH_NGRAM_MAX; order++) {
-        double bits = pith_ngram_bits(model, b->text[TEST], b->n_text[TEST], order);
+        double bits = pith_ngram_bits(model, d->text[TEST], d->n_text[TEST], order);
         if (bits < best) best = bits, best_order = order;
     }
     pith_ngram_free(model);
-    PITH_TRY(pith_run_note(b->run, "%zu characters are the n-gram's best order", best_order));
-    return pith_run_row(b->run, row, b->task->name, best);
+    PITH_TRY(pith_run_note(d->run, "%zu characters are the n-gram's best order", best_order));
+    return pith_run_row(d->run, row, d->task->name, best);
 }
 
 /* Each mark has a tag of its own. */
-static pith_status hmm_row(const bed *b, const char *row)
+static pith_status hmm_row(const task_data *d, const char *row)
 {
     enum { TAGS = 6, OWN = 4, FIRST_MARK = 5 };
     pith_hmm hmm;
-    size_t len = b->task->length, right = 0, asked = 0;
-    int32_t *tags = pith_array(b->run->ctx, len, sizeof *tags);
-    pith_status status = tags ? pith_hmm_new(b->run->ctx, TAGS, b->n_symbols, &hmm) : PITH_E_MEMORY;
+    size_t len = d->task->length, right = 0, asked = 0;
+    int32_t *tags = pith_array(d->run->ctx, len, sizeof *tags);
+    pith_status status = tags ? pith_hmm_new(d->run->ctx, TAGS, d->n_symbols, &hmm) : PITH_E_MEMORY;
     for (int set = TRAIN; status == PITH_OK && set <= TEST; set++) {
-        const int32_t *tokens = b->sets[set]->fields[0].data, *target = b->sets[set]->fields[1].data;
-        for (size_t i = 0; status == PITH_OK && i < b->sets[set]->n; i++, tokens += len, target += len) {
+        const int32_t *tokens = d->sets[set]->fields[0].data, *target = d->sets[set]->fields[1].data;
+        for (size_t i = 0; status == PITH_OK && i < d->sets[set]->n; i++, tokens += len, target += len) {
             for (size_t t = 0; t < len; t++) tags[t] = target[t] < 0 ? OWN + tokens[t] - FIRST_MARK : target[t];
             if (set == TRAIN) pith_hmm_count(&hmm, tokens, tags, len);
             else status = pith_hmm_tag(&hmm, tokens, len, tags);
@@ -444,13 +444,13 @@ static pith_status hmm_row(const bed *b, const char *row)
         }
     }
     if (tags) pith_hmm_free(&hmm);
-    pith_free(b->run->ctx, tags);
-    return status == PITH_OK ? pith_run_row(b->run, row, b->task->name, (double)right / (double)asked) : status;
+    pith_free(d->run->ctx, tags);
+    return status == PITH_OK ? pith_run_row(d->run, row, d->task->name, (double)right / (double)asked) : status;
 }
 
 /* ---- how gradients vanish --------------------------------------------------------------------- */
 
-static pith_status gradient_row(const bed *b, const char *row)
+static pith_status gradient_row(const task_data *d, const char *row)
 {
     static const struct { const char *row; pith_cell cell; double radius; float forget_bias; } probes[] = {
         {"tanh_05", PITH_CELL_TANH, 0.5, 0}, {"tanh_10", PITH_CELL_TANH, 1, 0}, {"tanh_15", PITH_CELL_TANH, 1.5, 0},
@@ -459,39 +459,39 @@ static pith_status gradient_row(const bed *b, const char *row)
     static const size_t lags[] = {10, 25, 50};
     size_t k = 0;
     while (k < PITH_COUNT(probes) && strcmp(probes[k].row, row) != 0) k++;
-    if (k == PITH_COUNT(probes)) return pith_fail(b->run->ctx, PITH_E_ARGUMENT, "%s: '%s' is no row of the task gradient; there are tanh_05, tanh_10, tanh_15, lstm_1997, lstm_bias0 and lstm", b->run->card->file, row);
+    if (k == PITH_COUNT(probes)) return pith_fail(d->run->ctx, PITH_E_ARGUMENT, "%s: '%s' is no row of the task gradient; there are tanh_05, tanh_10, tanh_15, lstm_1997, lstm_bias0 and lstm", d->run->card->file, row);
     double shares[PITH_COUNT(lags)];
-    const pith_lag_options o = {.cell = probes[k].cell, .width = b->s->width, .radius = probes[k].radius, .forget_bias = probes[k].forget_bias, .n_draws = b->s->draws, .seed = b->run->seed};
-    PITH_TRY(pith_lag_gradients(b->run->ctx, &o, lags, PITH_COUNT(lags), shares));
+    const pith_lag_options o = {.cell = probes[k].cell, .width = d->s->width, .radius = probes[k].radius, .forget_bias = probes[k].forget_bias, .n_draws = d->s->draws, .seed = d->run->seed};
+    PITH_TRY(pith_lag_gradients(d->run->ctx, &o, lags, PITH_COUNT(lags), shares));
     for (size_t i = 0; i < PITH_COUNT(lags); i++) {
         char measure[16];
         snprintf(measure, sizeof measure, "lag_%zu", lags[i]);
-        PITH_TRY(pith_run_row(b->run, row, measure, shares[i]));
+        PITH_TRY(pith_run_row(d->run, row, measure, shares[i]));
     }
     return PITH_OK;
 }
 
 /* ---- all -------------------------------------------------------------------------------------- */
 
-static pith_status row_of(const bed *b, const char *row)
+static pith_status row_of(const task_data *d, const char *row)
 {
-    task_kind kind = b->task->kind;
+    task_kind kind = d->task->kind;
     bool recent = !strcmp(row, "lstm_recent"), own = !strcmp(row, "lstm_free");
-    if (kind == GRADIENT) return gradient_row(b, row);
-    if (kind == TEXT && !strcmp(row, "ngram")) return ngram_row(b, row);
-    if (b->task->centred && !strcmp(row, "hmm")) return hmm_row(b, row);
+    if (kind == GRADIENT) return gradient_row(d, row);
+    if (kind == TEXT && !strcmp(row, "ngram")) return ngram_row(d, row);
+    if (d->task->centred && !strcmp(row, "hmm")) return hmm_row(d, row);
     bool can = pith_reader_known(row) || (recent && (kind == SUM || kind == LABEL)) || (own && kind == REVERSAL);
     if (can && !strcmp(row, "echo") && (kind == TEXT || kind == REVERSAL)) can = false;
-    return can ? reader_row(b, row) : pith_fail(b->run->ctx, PITH_E_ARGUMENT, "%s: '%s' cannot be a row of the task %s", b->run->card->file, row, b->task->name);
+    return can ? reader_row(d, row) : pith_fail(d->run->ctx, PITH_E_ARGUMENT, "%s: '%s' cannot be a row of the task %s", d->run->card->file, row, d->task->name);
 }
 
 static pith_status run_task(pith_run *run, const task *t, const char *rows)
 {
-    bed b;
+    task_data d;
     char row[32];
-    pith_status status = open_bed(run, t, &b);
-    for (int len; status == PITH_OK && sscanf(rows, "%31s%n", row, &len) == 1; rows += len) status = row_of(&b, row);
-    close_bed(&b);
+    pith_status status = open_task_data(run, t, &d);
+    for (int len; status == PITH_OK && sscanf(rows, "%31s%n", row, &len) == 1; rows += len) status = row_of(&d, row);
+    close_task_data(&d);
     return status;
 }
 

@@ -39,6 +39,9 @@ typedef struct pith_traffic {
     uint64_t broadcast_bytes;
 } pith_traffic;
 
+/** Bytes that one of n workers sent: of messages, which differ, the mean. */
+static inline double pith_traffic_sent(const pith_traffic *t, size_t n) { return (double)t->sum_bytes + (double)t->gather_bytes_all / (double)n; }
+
 typedef struct pith_group pith_group;
 
 typedef struct pith_parcel {

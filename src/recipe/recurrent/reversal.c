@@ -1,5 +1,5 @@
 /* Encoder and decoder. */
-#include "recipe/reversal.h"
+#include "recipe/recurrent/reversal.h"
 
 enum { END = 0, MARK = 27 }; /* letters are 1..26 */
 

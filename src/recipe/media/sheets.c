@@ -1,6 +1,6 @@
 /* libwebp is loaded when it is asked for: only this measurement needs it.  Both libraries allocate outside of pith_alloc, a few
  * MB a sheet. */
-#include "recipe/media/image_files.h"
+#include "recipe/media/sheets.h"
 
 #include <png.h>
 #include <setjmp.h>

@@ -4,7 +4,7 @@
 #define PITH_REVERSAL_H
 
 #include "eval/bleu.h"
-#include "recipe/readers.h"
+#include "recipe/recurrent/sequence_readers.h"
 
 enum { PITH_REPLY = 11, PITH_REVERSAL_SYMBOLS = 28 }; /* of a reply at most, its end counted; end, 26 letters, mark */
 

@@ -1,5 +1,5 @@
 /* How many bytes images take as PNG and WebP: what cannot be compressed is not, what repeats is, and sheets hold all images. */
-#include "recipe/media/image_files.h"
+#include "recipe/media/sheets.h"
 #include "tests/test.h"
 
 enum { SIDE = 20, N = 7 };

@@ -1,26 +1,7 @@
-/* Reservoirs and their read-out. */
-#include "model/echo.h"
-
-#include <math.h>
+/* Ridge regression by normal equations. */
+#include "eval/ridge.h"
 
 #include "tensor/lapack.h"
-
-pith_status pith_radius_set(pith_ctx *ctx, float *w, size_t n, double radius)
-{
-    size_t square, room;
-    if (!n || n > INT32_MAX || !pith_mul(n, n, &square) || !pith_add(square, 2 * n, &room)) return pith_fail(ctx, PITH_E_ARGUMENT, "a recurrent matrix of %zu rows has no radius that could be computed", n);
-    double *a = pith_array(ctx, room, sizeof *a), largest = 0;
-    if (!a) return PITH_E_MEMORY;
-    double *re = a + square, *im = re + n;
-    for (size_t i = 0; i < square; i++) a[i] = (double)w[i];
-    pith_status status = pith_eigenvalues(ctx, n, a, re, im);
-    for (size_t i = 0; i < n && status == PITH_OK; i++) largest = fmax(largest, hypot(re[i], im[i]));
-    pith_free(ctx, a);
-    PITH_TRY(status);
-    if (largest == 0) return pith_fail(ctx, PITH_E_ARGUMENT, "a recurrent matrix without eigenvalues but 0 cannot be given another radius");
-    for (size_t i = 0; i < square; i++) w[i] = (float)((double)w[i] * radius / largest);
-    return PITH_OK;
-}
 
 pith_status pith_ridge_new(pith_ctx *ctx, size_t n_in, size_t n_out, pith_ridge *r)
 {
@@ -55,11 +36,4 @@ pith_status pith_ridge_solve(pith_ridge *r, double ridge)
     pith_status status = pith_solve_definite(r->ctx, r->n_in + 1, r->n_out, r->xx, r->xy);
     if (status != PITH_E_INTERNAL) return status;
     return pith_fail(r->ctx, PITH_E_NONFINITE, "a ridge regression over %zu values has no solution; a larger ridge than %g gives it one", r->n_in, ridge);
-}
-
-void pith_ridge_apply(const pith_ridge *r, const float *x, double *y)
-{
-    for (size_t k = 0; k < r->n_out; k++) y[k] = r->xy[r->n_in * r->n_out + k];
-    for (size_t i = 0; i < r->n_in; i++)
-        for (size_t k = 0; k < r->n_out; k++) y[k] += (double)x[i] * r->xy[i * r->n_out + k];
 }

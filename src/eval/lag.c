@@ -1,9 +1,9 @@
 /* Gradients by states of before. */
-#include "model/lag.h"
+#include "eval/lag.h"
 
 #include <math.h>
 
-#include "model/echo.h"
+#include "eval/radius.h"
 
 enum { ROWS = 16, STEPS = PITH_LAG_MAX + 1 };
 #define INPUT 0.1f                 /* standard deviation of what comes from the input */

@@ -1,9 +1,10 @@
 /* Sequence readers. */
-#include "recipe/readers.h"
+#include "recipe/recurrent/sequence_readers.h"
 
 #include <math.h>
 
-#include "model/echo.h"
+#include "eval/radius.h"
+#include "eval/ridge.h"
 
 typedef enum reader_family { CELLS, ECHO, WINDOW, MAMBA } reader_family;
 

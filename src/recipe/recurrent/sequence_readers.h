@@ -5,11 +5,11 @@
  *   lstm        with forget gates that begin at 1; lstm_bias0: at 0; lstm_1997: without; lstm_peep: whose gates see the cell
  *   gru         arXiv:1406.1078
  *   bilstm      lstm in both directions; stacked: two layers of it
- *   echo        a fixed reservoir of spectral radius 0.9 and a ridge read-out (model/echo.h)
+ *   echo        a fixed reservoir of spectral radius 0.9 and a ridge read-out: Jaeger, GMD report 148, 2001
  *   window      no state: an MLP over the last steps
  *   mamba2      two blocks of model/net_mamba.c between linear layers */
-#ifndef PITH_READERS_H
-#define PITH_READERS_H
+#ifndef PITH_SEQUENCE_READERS_H
+#define PITH_SEQUENCE_READERS_H
 
 #include "model/net.h"
 
