@@ -77,12 +77,15 @@ pith_status pith_run_data(pith_run *run, const pith_names *names, const char *sp
     pith_dataset *opened = NULL;
     /* a set of which the other split is not there would be trained on one thing and measured on another */
     const char *other = strcmp(split, "train") == 0 ? "test" : "train";
-    for (size_t i = 0; i < names->n && status == PITH_E_IO; i++) {
-        status = probe(run->ctx, names->items[i], other);
-        if (status == PITH_OK) status = pith_dataset_open(run->ctx, names->items[i], split, options, &opened);
+    size_t n_tried = 0;
+    for (; n_tried < names->n && status == PITH_E_IO; n_tried++) {
+        status = probe(run->ctx, names->items[n_tried], other);
+        if (status == PITH_OK) status = pith_dataset_open(run->ctx, names->items[n_tried], split, options, &opened);
     }
     if (status != PITH_OK) return status;
     status = pith_run_note(run, "data: %s %s, %zu items, %s; hash %016llx", opened->name, opened->split, opened->n, opened->source, (unsigned long long)pith_dataset_hash(opened));
+    for (size_t i = 0; i + 1 < n_tried && status == PITH_OK; i++)
+        status = pith_run_note(run, "data: %s is not here, and %s stands in for it (\"pith data info %s\" tells where it comes from)", names->items[i], opened->name, names->items[i]);
     if (status == PITH_OK) *ds = opened;
     else pith_dataset_free(opened);
     return status;
