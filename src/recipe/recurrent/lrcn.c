@@ -266,11 +266,7 @@ static pith_status answer(const learner *l, const uint8_t *clips, size_t n_clips
 static double accuracy(const pith_dataset *ds, const float *answers)
 {
     size_t right = 0;
-    for (size_t i = 0; i < ds->n; i++) {
-        size_t best = 0;
-        for (size_t k = 1; k < N_CLASSES; k++) best = answers[i * N_CLASSES + k] > answers[i * N_CLASSES + best] ? k : best;
-        right += (int32_t)best == motion_of(ds, i);
-    }
+    for (size_t i = 0; i < ds->n; i++) right += (int32_t)pith_argmax(answers + i * N_CLASSES, N_CLASSES) == motion_of(ds, i);
     return (double)right / (double)ds->n;
 }
 
