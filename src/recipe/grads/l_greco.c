@@ -161,11 +161,12 @@ static pith_status before(void *user, pith_exchange *x, uint64_t step)
         r->whole = *pith_group_traffic(pith_exchange_group(x));
         pith_exchange_send_whole(x, r->way == DENSE);
     }
-    if (step && step < steps && step % interval == 0 && r->adapt) {
+    bool chooses = step && step < steps && step % interval == 0;
+    if (chooses && r->adapt) {
         pith_exchange_observe(x, false);
         PITH_TRY(choose(r, x));
     }
-    if (step && step < steps && step % interval == 0 && r->way == EQUAL) {
+    if (chooses && r->way == EQUAL) {
         double p = equal_param(r, x);
         r->sum_params += p;
         r->n_choices++;
