@@ -171,12 +171,11 @@ static pith_status fetch_package(pith_ctx *ctx, const pith_data_file *first, con
 
 pith_status pith_data_get(pith_ctx *ctx, size_t i)
 {
-    if (i >= pith_data_count()) return pith_fail(ctx, PITH_E_ARGUMENT, "data set %zu of %zu", i, pith_data_count());
+    pith_data_info info;
+    PITH_TRY(pith_data_describe(ctx, i, &info));
     const pith_data_set *set = &pith_data_sets[i];
-    bool fetchable = false;
-    for (const pith_data_file *f = set->files; f && f->path; f++) fetchable = fetchable || f->from != PITH_FROM_FOLDER;
-    if (set->files && !fetchable) {
-        if (pith_data_group_there(set, set->files->group)) return PITH_OK;
+    if (set->files && !info.fetchable) {
+        if (info.state == PITH_DATA_THERE) return PITH_OK;
         return pith_fail(ctx, PITH_E_UNSUPPORTED, "%s: no package has it; put its files in a folder, as %s and its like, and set PITH_DATA to it", set->name, set->files->path);
     }
     char cache[PITH_DATA_PATH], folder[PITH_DATA_PATH + 32], path[PITH_DATA_PATH];

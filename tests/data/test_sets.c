@@ -1111,6 +1111,11 @@ static void test_arguments(void **state)
     assert_false(pith_data_file_text(i, 4, line, sizeof line));
     assert_ok(ctx, pith_data_find(ctx, "reber", &i));
     assert_ok(ctx, pith_data_get(ctx, i));
+    assert_ok(ctx, pith_data_find(ctx, "cifar10", &i)); /* of its two forms the second is there */
+    assert_int_equal(pith_data_get(ctx, i), PITH_E_UNSUPPORTED);
+    write_file("images/cifar10/cifar10_train5k_jpg.tar", "", 0);
+    write_file("images/cifar10/cifar10_test_jpg.tar", "", 0);
+    assert_ok(ctx, pith_data_get(ctx, i));
     pith_ctx_free(ctx);
 }
 
