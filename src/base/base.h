@@ -118,6 +118,8 @@ typedef struct pith_rng {
 } pith_rng;
 void pith_philox(uint64_t seed, uint64_t stream, uint64_t index, uint32_t out[4]);
 uint32_t pith_rng_u32(pith_rng *rng);
+/** 32 random bits as a number in [0, 1), by their upper 24. */
+static inline float pith_uniform_of(uint32_t bits) { return (float)(bits >> 8) * 0x1p-24f; }
 float pith_rng_uniform(pith_rng *rng);              /* [0, 1) */
 float pith_rng_normal(pith_rng *rng);               /* mean 0, variance 1 */
 uint32_t pith_rng_below(pith_rng *rng, uint32_t n); /* 0..n-1 without bias; n >= 1 */

@@ -24,7 +24,7 @@ uint32_t pith_rng_u32(pith_rng *rng)
     return block[rng->index++ & 3];
 }
 
-float pith_rng_uniform(pith_rng *rng) { return (float)(pith_rng_u32(rng) >> 8) * 0x1p-24f; }
+float pith_rng_uniform(pith_rng *rng) { return pith_uniform_of(pith_rng_u32(rng)); }
 
 float pith_rng_normal(pith_rng *rng)
 {

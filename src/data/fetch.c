@@ -5,7 +5,6 @@
 #include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -13,28 +12,6 @@
 #include "data/sets.h"
 
 extern char **environ;
-
-static pith_status make_folders(pith_ctx *ctx, const char *path)
-{
-    char part[PITH_DATA_PATH];
-    size_t n = strlen(path);
-    for (size_t i = 1; i <= n && n < sizeof part; i++) {
-        if (path[i] != '/' && path[i]) continue;
-        memcpy(part, path, i);
-        part[i] = 0;
-        if (mkdir(part, 0777) != 0 && errno != EEXIST) return pith_fail(ctx, PITH_E_IO, "%s: cannot be made: %s", part, strerror(errno));
-    }
-    return PITH_OK;
-}
-
-static void remove_folder(const char *path)
-{
-    DIR *dir = opendir(path);
-    for (struct dirent *e; dir && (e = readdir(dir));)
-        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0) unlinkat(dirfd(dir), e->d_name, 0);
-    if (dir) closedir(dir);
-    rmdir(path);
-}
 
 /* ---- a child process -------------------------------------------------------------------------- */
 
@@ -113,7 +90,7 @@ static pith_status keep_file(void *user, const char *name, const uint8_t *bytes,
     if (!pith_data_cached_path(file, path)) return pith_fail(job->ctx, PITH_E_IO, "%s: its path in the cache is too long", name);
     snprintf(folder, sizeof folder, "%s", path);
     *strrchr(folder, '/') = 0;
-    PITH_TRY(make_folders(job->ctx, folder));
+    PITH_TRY(pith_folder_make(job->ctx, folder));
     pith_out *out;
     PITH_TRY(pith_out_open(job->ctx, path, &out));
     pith_status status = pith_out_write(out, bytes, len);
@@ -171,24 +148,23 @@ static pith_status fetch_package(pith_ctx *ctx, const pith_data_file *first, con
 
 pith_status pith_data_get(pith_ctx *ctx, size_t i)
 {
-    if (i >= pith_data_count()) return pith_fail(ctx, PITH_E_ARGUMENT, "data set %zu of %zu", i, pith_data_count());
+    pith_data_info info;
+    PITH_TRY(pith_data_describe(ctx, i, &info));
     const pith_data_set *set = &pith_data_sets[i];
-    bool fetchable = false;
-    for (const pith_data_file *f = set->files; f && f->path; f++) fetchable = fetchable || f->from != PITH_FROM_FOLDER;
-    if (set->files && !fetchable) {
-        if (pith_data_group_there(set, set->files->group)) return PITH_OK;
+    if (set->files && !info.fetchable) {
+        if (info.state == PITH_DATA_THERE) return PITH_OK;
         return pith_fail(ctx, PITH_E_UNSUPPORTED, "%s: no package has it; put its files in a folder, as %s and its like, and set PITH_DATA to it", set->name, set->files->path);
     }
     char cache[PITH_DATA_PATH], folder[PITH_DATA_PATH + 32], path[PITH_DATA_PATH];
     for (const pith_data_file *f = set->files; f && f->path; f++) {
         if (f->from == PITH_FROM_FOLDER || pith_data_locate(f, path)) continue;
         if (!pith_data_cache(cache)) return pith_fail(ctx, PITH_E_IO, "no folder to keep data in: set HOME or XDG_CACHE_HOME");
-        PITH_TRY(make_folders(ctx, cache));
+        PITH_TRY(pith_folder_make(ctx, cache));
         snprintf(folder, sizeof folder, "%s/fetch-XXXXXX", cache);
         if (!mkdtemp(folder)) return pith_fail(ctx, PITH_E_IO, "%s: cannot be made: %s", folder, strerror(errno));
-        pith_status status = fetch_package(ctx, set->files, f, folder);
-        remove_folder(folder);
+        pith_status status = fetch_package(ctx, set->files, f, folder), removed = pith_folder_remove(ctx, folder);
         PITH_TRY(status);
+        PITH_TRY(removed);
         if (!pith_data_locate(f, path)) return pith_fail(ctx, PITH_E_IO, "%s: not in the package %s that was fetched", f->path, f->package);
     }
     return PITH_OK;

@@ -241,7 +241,7 @@ enum { MAX_PHOTOS = 64 };
 
 typedef struct photo_job {
     pith_image photos[MAX_PHOTOS];
-    size_t n;
+    size_t n, n_beyond;      /* taken; left out because there is no more room */
 } photo_job;
 
 /* A patch at a random place, of every pixel or (half the time) the mean of 2 x 2.  Training patches are from the left four
@@ -265,7 +265,10 @@ static void cut_patch(const pith_data_request *r, pith_dataset *ds, void *user, 
 
 static pith_status add_photo(const pith_data_request *r, photo_job *job, const char *path)
 {
-    if (job->n == MAX_PHOTOS) return PITH_OK;
+    if (job->n == MAX_PHOTOS) {
+        job->n_beyond++;
+        return PITH_OK;
+    }
     pith_image *image = &job->photos[job->n];
     PITH_TRY(read_image_file(r->ctx, path, image));
     if (image->width / 5 < r->size || image->height < r->size) {
@@ -299,6 +302,7 @@ static pith_status load_photos(const pith_data_request *r, photo_job *job, size_
         *n_folder = job->n;
         PITH_TRY(status);
     }
+    if (job->n_beyond) pith_log(r->ctx, PITH_LOG_WARN, "photos: %zu photos after the first %d are left out", job->n_beyond, MAX_PHOTOS);
     return PITH_OK;
 }
 
@@ -369,16 +373,34 @@ static pith_status take_classes(const pith_data_request *r, pith_dataset *ds, co
     return PITH_OK;
 }
 
+static bool is_folder(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+/* Where the images of the split are: PATH/train or PATH/test where there are such folders (*own), else all of PATH. */
+static pith_status find_split(const pith_data_request *r, const char *folder, const char *split, char path[PITH_DATA_PATH], bool *own)
+{
+    const char *other = r->split == PITH_SPLIT_TEST ? "train" : "test";
+    if (strlen(folder) + sizeof "/train" > PITH_DATA_PATH) return pith_fail(r->ctx, PITH_E_ARGUMENT, "folder: a path of %zu bytes is too long", strlen(folder));
+    stpcpy(stpcpy(stpcpy(path, folder), "/"), other);
+    bool has_other = is_folder(path);
+    stpcpy(stpcpy(stpcpy(path, folder), "/"), split);
+    *own = is_folder(path);
+    if (!*own && has_other)
+        return pith_fail(r->ctx, PITH_E_IO, "%s: there is a folder \"%s\" and no folder \"%s\"; make it, or put all images (or folders of classes) into %s itself, of which every tenth is for tests", folder, other, split, folder);
+    if (!*own) strcpy(path, folder);
+    return PITH_OK;
+}
+
 pith_status pith_image_folder_open(const pith_data_request *request, const char *folder, pith_dataset *ds)
 {
     const pith_data_request r = *request;
     char path[PITH_DATA_PATH];
-    struct stat st;
-    if (strlen(folder) + sizeof ds->split + 1 > sizeof path) return pith_fail(r.ctx, PITH_E_ARGUMENT, "folder: a path of %zu bytes is too long", strlen(folder));
-    stpcpy(stpcpy(stpcpy(path, folder), "/"), ds->split);
-    bool own_split = stat(path, &st) == 0 && S_ISDIR(st.st_mode); /* PATH/train and PATH/test; else every tenth image is for tests */
-    if (!own_split) strcpy(path, folder);
+    bool own_split;
     pith_name_list classes;
+    PITH_TRY(find_split(&r, folder, ds->split, path, &own_split));
     PITH_TRY(pith_name_list_read(r.ctx, path, NULL, &classes));
     pith_status status = classes.n > MAX_CLASSES ? pith_fail(r.ctx, PITH_E_LIMIT, "%s: more than %d folders", path, MAX_CLASSES) : PITH_OK;
     folder_way way = {.every_tenth = !own_split, .n = r.n ? r.n : SIZE_MAX};
@@ -389,6 +411,7 @@ pith_status pith_image_folder_open(const pith_data_request *request, const char 
         status = PITH_E_MEMORY;
     if (status == PITH_OK) status = pith_name_list_give(&classes, ds, &ds->fields[1]);
     size_t n = way.n = ds->n;
+    if (status == PITH_OK && n < r.n) pith_log(r.ctx, PITH_LOG_WARN, "%s: %zu images, not %zu: at most %zu of a class are taken, and some have fewer", path, n, r.n, way.per_class);
     if (status == PITH_OK) status = take_classes(&r, ds, path, &classes, &way);
     if (status == PITH_OK && ds->n != n) status = pith_fail(r.ctx, PITH_E_IO, "%s: files came or went while they were read", path);
     snprintf(ds->source, sizeof ds->source, "folder %.200s, %zu classes", path, PITH_MAX(classes.n, (size_t)1));

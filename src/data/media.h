@@ -77,6 +77,8 @@ typedef struct pith_y4m {
     size_t len, at, frame;             /* frame: how many were read */
     pith_y4m_format format;
 } pith_y4m;
+/** Whether it is Y4M by its first bytes; what is wrong with the rest pith_y4m_begin says. */
+bool pith_y4m_known(const uint8_t *bytes, size_t len);
 /** Read the head.  @return PITH_E_FORMAT (not Y4M), PITH_E_CORRUPT with the offset, PITH_E_UNSUPPORTED (a sampling or depth that is not above),
  *  PITH_E_LIMIT */
 pith_status pith_y4m_begin(pith_ctx *ctx, const char *what, const uint8_t *bytes, size_t len, pith_y4m *y4m);

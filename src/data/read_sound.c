@@ -63,14 +63,19 @@ static pith_status check_wav(pith_ctx *ctx, const char *what, const uint8_t *byt
 
 /* ---- Ogg's pages ------------------------------------------------------------------------------ */
 
-/* CRC-32 of polynomial 0x04c11db7, not reflected, from 0, with the page's own field (22..25) taken as 0. */
-static uint32_t page_checksum(const uint8_t *page, size_t len)
+/* CRC-32 of polynomial 0x04c11db7, not reflected, by bytes. */
+static void fill_crc_table(uint32_t table[256])
 {
-    uint32_t table[256], crc = 0;
     for (uint32_t i = 0; i < 256; i++) {
         table[i] = i << 24;
         for (int bit = 0; bit < 8; bit++) table[i] = table[i] << 1 ^ (table[i] >> 31 ? 0x04c11db7u : 0);
     }
+}
+
+/* From 0, with the page's own field (22..25) taken as 0. */
+static uint32_t page_checksum(const uint32_t table[256], const uint8_t *page, size_t len)
+{
+    uint32_t crc = 0;
     for (size_t i = 0; i < len; i++) crc = crc << 8 ^ table[crc >> 24 ^ (i >= 22 && i < 26 ? 0 : page[i])];
     return crc;
 }
@@ -80,6 +85,8 @@ static pith_status check_ogg(pith_ctx *ctx, const char *what, const uint8_t *byt
 {
     enum { HEAD = 27, LAST = 4 };
     bool last = false;
+    uint32_t table[256];
+    fill_crc_table(table);
     for (size_t at = 0, n = 0; at < len; at += n) {
         const uint8_t *page = bytes + at;
         size_t left = len - at;
@@ -87,7 +94,7 @@ static pith_status check_ogg(pith_ctx *ctx, const char *what, const uint8_t *byt
         n = left < HEAD ? HEAD : HEAD + page[26];
         for (size_t i = HEAD, end = n; left >= end && i < end; i++) n += page[i];
         if (n > left) return pith_fail(ctx, PITH_E_CORRUPT, "%s: offset %zu: cut off: a page of %zu bytes or more, %zu are left", what, at, n, left);
-        if (page_checksum(page, n) != pith_le32(page + 22)) return pith_fail(ctx, PITH_E_CORRUPT, "%s: offset %zu: a page is damaged, its checksum differs", what, at);
+        if (page_checksum(table, page, n) != pith_le32(page + 22)) return pith_fail(ctx, PITH_E_CORRUPT, "%s: offset %zu: a page is damaged, its checksum differs", what, at);
         last = page[5] & LAST;
     }
     return last ? PITH_OK : pith_fail(ctx, PITH_E_CORRUPT, "%s: offset %zu: cut off: its last page is not marked as the last", what, len);

@@ -140,7 +140,7 @@ static pith_data_state state_of(const pith_data_set *set)
     if (!set->files) return PITH_DATA_THERE;
     bool any = false;
     for (const pith_data_file *f = set->files; f->path; f++) {
-        if (pith_data_group_there(set, f->group)) return PITH_DATA_THERE;
+        if (f->group >= 0 && pith_data_group_there(set, f->group)) return PITH_DATA_THERE;
         any = any || pith_data_locate(f, path);
     }
     return any ? PITH_DATA_PARTLY : PITH_DATA_ABSENT;

@@ -12,7 +12,7 @@ typedef enum pith_data_from { PITH_FROM_FOLDER, PITH_FROM_PYPI, PITH_FROM_DEBIAN
 /* A file that a set is read from. */
 typedef struct pith_data_file {
     pith_data_from from;
-    int group;                 /* files of one group belong together; any whole group will do */
+    int group;                 /* files of one group belong together; any whole group will do, but one below 0, which adds to others */
     const char *package;       /* PyPI, Debian; NULL: PITH_DATA */
     const char *version;       /* PyPI, pinned.  NULL: Debian, what the release has */
     const char *path;          /* in PITH_DATA, in the package, or on an installed system without the first '/'; ends
@@ -55,7 +55,7 @@ enum { PITH_USUAL_WINDOWS = 2000, PITH_USUAL_CLIPS = 1000 };
 extern const pith_data_set pith_data_sets[]; /* name NULL ends it */
 
 /* Groups of the set "photos", which lends its textures to made pictures. */
-enum { PITH_PHOTOS_FOLDER, PITH_PHOTOS_COLOUR, PITH_PHOTOS_TEXTURES };
+enum { PITH_PHOTOS_TEXTURES = -1, PITH_PHOTOS_FOLDER, PITH_PHOTOS_COLOUR };
 extern const pith_data_file pith_photo_files[];
 
 /* ---- filling a data set ----------------------------------------------------------------------- */

@@ -12,9 +12,7 @@ struct pith_video {
 
 static pith_status open_mapped(pith_video *v)
 {
-    static const char magic[] = "YUV4MPEG2";
-    size_t n = sizeof magic - 1;
-    v->is_y4m = v->map.len >= n && memcmp(v->map.data, magic, n) == 0;
+    v->is_y4m = pith_y4m_known(v->map.data, v->map.len);
     if (!v->is_y4m) return pith_ffmpeg_open(v->ctx, v->map.path, v->map.data, v->map.len, &v->info, &v->ffmpeg);
     PITH_TRY(pith_y4m_begin(v->ctx, v->map.path, v->map.data, v->map.len, &v->y4m));
     const pith_y4m_format *f = &v->y4m.format;

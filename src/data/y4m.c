@@ -4,6 +4,7 @@
 #define HEAD_LIMIT 1024 /* bytes of a line of text */
 
 static const char magic[] = "YUV4MPEG2";
+enum { MAGIC = sizeof magic - 1 };
 
 /* How the file names what we read, and how we write it. */
 static const struct {
@@ -103,14 +104,15 @@ static pith_status check_sides(pith_ctx *ctx, const char *what, const pith_y4m_f
     return pith_fail(ctx, PITH_E_LIMIT, "%s: frames of %zu x %zu pixels; 1 to %zu pixels are possible", what, f->width, f->height, PITH_VIDEO_MAX_PIXELS);
 }
 
+bool pith_y4m_known(const uint8_t *bytes, size_t len) { return len >= MAGIC && memcmp(bytes, magic, MAGIC) == 0; }
+
 pith_status pith_y4m_begin(pith_ctx *ctx, const char *what, const uint8_t *bytes, size_t len, pith_y4m *y)
 {
     *y = (pith_y4m){.ctx = ctx, .what = what, .bytes = bytes, .len = len, .format = {.rate_den = 1}};
-    size_t first = sizeof magic - 1;
-    if (len < first + 1 || memcmp(bytes, magic, first) != 0 || (bytes[first] != ' ' && bytes[first] != '\n')) return pith_fail(ctx, PITH_E_FORMAT, "%s: offset 0: not Y4M", what);
+    if (!pith_y4m_known(bytes, len) || len == MAGIC || (bytes[MAGIC] != ' ' && bytes[MAGIC] != '\n')) return pith_fail(ctx, PITH_E_FORMAT, "%s: offset 0: not Y4M", what);
     size_t end = line_end(y);
     if (end == SIZE_MAX) return pith_fail(ctx, PITH_E_CORRUPT, "%s: offset 0: a head without an end in its first %d bytes", what, HEAD_LIMIT);
-    for (y->at = first; y->at < end;) {
+    for (y->at = MAGIC; y->at < end;) {
         const uint8_t *text = bytes + y->at;
         if (*text == ' ') {
             y->at++;

@@ -52,20 +52,6 @@ static double sum_lanes(const double *lanes)
     return sum;
 }
 
-static size_t greatest(const float *x, size_t n)
-{
-    float most[LANES], top;
-    for (int l = 0; l < LANES; l++) most[l] = x[0];
-    size_t i = 0, at = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (int l = 0; l < LANES; l++) most[l] = x[i + (size_t)l] > most[l] ? x[i + (size_t)l] : most[l];
-    for (; i < n; i++) most[0] = PITH_MAX(most[0], x[i]);
-    top = most[0];
-    for (int l = 1; l < LANES; l++) top = PITH_MAX(top, most[l]);
-    while (at + 1 < n && x[at] != top) at++;
-    return at;
-}
-
 /* log sum e^x; with `other`, *weighted is the mean of x - other under the softmax of x. */
 static double log_sum(const float *x, size_t n, float top, const float *other, double *weighted)
 {
@@ -97,11 +83,11 @@ static double log_sum(const float *x, size_t n, float top, const float *other, d
 static token_score score_row(const float *x, const float *reference, size_t n, int32_t target)
 {
     token_score s = {0};
-    size_t top = greatest(x, n);
+    size_t top = pith_argmax(x, n);
     double sum = log_sum(x, n, x[top], NULL, NULL);
     s.nll = sum - (double)x[target];
     if (reference) {
-        size_t reference_top = greatest(reference, n);
+        size_t reference_top = pith_argmax(reference, n);
         double difference, reference_sum = log_sum(reference, n, reference[reference_top], x, &difference);
         s.reference_nll = reference_sum - (double)reference[target];
         s.kl = difference - (reference_sum - sum);

@@ -66,8 +66,7 @@ static pith_status add_draw(const probe *p, uint64_t index, const size_t *lags, 
 
 pith_status pith_lag_gradients(pith_ctx *ctx, const pith_lag_options *o, const size_t *lags, size_t n, double *shares)
 {
-    probe p = {.o = o, .lstm = o->cell == PITH_CELL_LSTM || o->cell == PITH_CELL_LSTM_1997};
-    p.wide = o->width * (o->cell == PITH_CELL_LSTM ? 4 : p.lstm ? 3 : 1);
+    probe p = {.o = o, .wide = o->width * pith_cell_gates(o->cell), .lstm = pith_cell_is_lstm(o->cell)};
     if ((!p.lstm && o->cell != PITH_CELL_TANH) || !o->width || o->width > 4096 || !o->n_draws) return pith_fail(ctx, PITH_E_ARGUMENT, "gradients over lags are of tanh cells and LSTMs of 1 to 4096 wide, at least one draw");
     for (size_t i = 0; i < n; i++)
         if (lags[i] < 1 || lags[i] > PITH_LAG_MAX) return pith_fail(ctx, PITH_E_ARGUMENT, "a lag of %zu; 1 to %d can be measured", lags[i], PITH_LAG_MAX);

@@ -316,6 +316,8 @@ typedef enum pith_cell {
     PITH_CELL_GRU,                /* gates r, z, n; n = tanh(gates + r (w h + bias)): arXiv:1406.1078, as in PyTorch */
     PITH_CELL_LSTM_1997           /* gates i, g, o: the cell as it was first, which forgets nothing */
 } pith_cell;
+bool pith_cell_is_lstm(pith_cell cell);   /* one of the two: beside the state there is a cell */
+size_t pith_cell_gates(pith_cell cell);   /* rows of the weights, in states: 4, 3 or 1 */
 /** All steps of a recurrent layer.  gates [len, n, g h]: what comes from the input at each step, with its bias, for the g
  *  gates of the cell; w [g h, h] and bias [g h] (or NULL) are what comes from the state before; h0, c0 [n, h]: the first
  *  state and (LSTM) cell, NULL: 0.  -> the states, [len, n, h]; *c_last (c_last may be NULL): the last cell [n, h], through

@@ -224,13 +224,9 @@ static void sort_rows(void *arg, size_t from, size_t to, int worker)
     const sort_work *w = arg;
     int32_t *a = w->spare + (size_t)worker * 2 * w->n;
     for (size_t r = from; r < to; r++) {
-        if (w->k == 1) { /* the largest alone */
-            size_t best = 0;
-            for (size_t i = 1; i < w->n; i++) best = w->x[r * w->n + i] > w->x[r * w->n + best] ? i : best;
-            w->index[r] = (int32_t)best;
-        } else {
-            memcpy(w->index + r * w->k, sort_row(w->x + r * w->n, w->n, a, a + w->n), w->k * sizeof *a);
-        }
+        const float *x = w->x + r * w->n;
+        if (w->k == 1) w->index[r] = (int32_t)pith_argmax(x, w->n);
+        else memcpy(w->index + r * w->k, sort_row(x, w->n, a, a + w->n), w->k * sizeof *a);
     }
 }
 

@@ -22,9 +22,9 @@ typedef struct recurrent_work {
     float *c_last;
 } recurrent_work;
 
-static bool is_lstm(pith_cell cell) { return cell == PITH_CELL_LSTM || cell == PITH_CELL_LSTM_1997; }
-static size_t n_gates(pith_cell cell) { return cell == PITH_CELL_LSTM ? 4 : cell == PITH_CELL_GRU || cell == PITH_CELL_LSTM_1997 ? 3 : 1; }
-static size_t n_acts(pith_cell cell) { return cell == PITH_CELL_GRU ? 4 : is_lstm(cell) ? n_gates(cell) : 0; }
+bool pith_cell_is_lstm(pith_cell cell) { return cell == PITH_CELL_LSTM || cell == PITH_CELL_LSTM_1997; }
+size_t pith_cell_gates(pith_cell cell) { return cell == PITH_CELL_LSTM ? 4 : cell == PITH_CELL_GRU || cell == PITH_CELL_LSTM_1997 ? 3 : 1; }
+static size_t n_acts(pith_cell cell) { return cell == PITH_CELL_GRU ? 4 : pith_cell_is_lstm(cell) ? pith_cell_gates(cell) : 0; }
 
 /* Row `row` of the values kept of step t, of `width` a row. */
 static float *kept_row(const recurrent_attr *a, float *values, size_t t, size_t row, size_t width) { return values + ((a->kept == 1 ? 0 : t * a->n) + row) * width; }
@@ -35,7 +35,7 @@ static void lstm_row(const recurrent_work *w, size_t t, size_t row, const float 
 {
     const recurrent_attr *a = w->a;
     const pith_loops *l = w->tape->loops;
-    size_t h = a->h, wide = n_gates(a->cell) * h, sigmoids = wide - 2 * h; /* i and f, or i alone */
+    size_t h = a->h, wide = pith_cell_gates(a->cell) * h, sigmoids = wide - 2 * h; /* i and f, or i alone */
     float *act = kept_row(a, a->acts, t, row, wide), *c = kept_row(a, a->c, t, row, h), *tc = kept_row(a, a->tc, t, row, h), *g = act + sigmoids, *o = g + h;
     if (w->bias) l->binary(PITH_BINARY_ADD, act, 1, w->bias, 1, act, wide);
     for (size_t from = 0; w->peep && from < sigmoids; from += h)
@@ -71,10 +71,10 @@ static void forward_step(const recurrent_work *w, size_t t, size_t from, size_t 
     const recurrent_attr *a = w->a;
     const pith_loops *l = w->tape->loops;
     pith_gemm_fn *gemm = w->tape->kernels->gemm;
-    size_t h = a->h, wide = n_gates(a->cell) * h;
+    size_t h = a->h, wide = pith_cell_gates(a->cell) * h;
     const float *gates = w->gates + (t * a->n + from) * wide;
     float *y = w->states + (t * a->n + from) * h;
-    if (is_lstm(a->cell)) {
+    if (pith_cell_is_lstm(a->cell)) {
         float *act = kept_row(a, a->acts, t, from, wide);
         memcpy(act, gates, rows * wide * sizeof *act);
         gemm(rows, wide, h, before, h, w->turned, wide, act, wide, true);
@@ -110,7 +110,7 @@ static void forward_rows(void *arg, size_t from, size_t to, int worker)
 static void lstm_row_back(const recurrent_work *w, size_t t, size_t row, const float *c_before)
 {
     const recurrent_attr *a = w->a;
-    size_t h = a->h, wide = n_gates(a->cell) * h, z_at = wide - 2 * h, o_at = wide - h;
+    size_t h = a->h, wide = pith_cell_gates(a->cell) * h, z_at = wide - 2 * h, o_at = wide - h;
     bool forgets = z_at > h;
     const float *restrict act = kept_row(a, a->acts, t, row, wide), *restrict tc = kept_row(a, a->tc, t, row, h), *restrict before = c_before, *restrict gh = w->gh + row * h, *restrict peep = w->peep;
     float *restrict gc = w->gc + row * h, *restrict g = w->g_gates + (t * a->n + row) * wide;
@@ -150,11 +150,11 @@ static void backward_step(const recurrent_work *w, size_t t, size_t from, size_t
 {
     const recurrent_attr *a = w->a;
     const pith_loops *l = w->tape->loops;
-    size_t h = a->h, wide = n_gates(a->cell) * h, at = t * a->n + from;
+    size_t h = a->h, wide = pith_cell_gates(a->cell) * h, at = t * a->n + from;
     const float *before = t ? w->y + (at - a->n) * h : w->h0 + from * h;
     float *gh = w->gh + from * h;
     l->binary(PITH_BINARY_ADD, gh, 1, w->gy + at * h, 1, gh, rows * h);
-    if (is_lstm(a->cell)) {
+    if (pith_cell_is_lstm(a->cell)) {
         const float *c_before = t ? kept_row(a, a->c, t - 1, from, h) : w->c0 + from * h;
         for (size_t r = 0; r < rows; r++) lstm_row_back(w, t, from + r, c_before + r * h);
     } else if (a->cell == PITH_CELL_GRU) {
@@ -193,7 +193,7 @@ static pith_var *by_peepholes(const pith_var *y, const pith_var *g)
 {
     const recurrent_attr *a = y->attr;
     const pith_var *peep = y->in[a->peep];
-    size_t h = a->h, wide = n_gates(a->cell) * h, sigmoids = wide - 2 * h;
+    size_t h = a->h, wide = pith_cell_gates(a->cell) * h, sigmoids = wide - 2 * h;
     pith_var *v = pith_tape_fill(y->tape, 0, peep->n_dims, peep->dims);
     for (size_t t = 0; v && t < a->len; t++)
         for (size_t row = 0; row < a->n; row++) {
@@ -214,9 +214,9 @@ static pith_var *step_of(pith_cell cell, pith_var *gates, pith_var *product, pit
     pith_var *sum = pith_var_add(gates, product), *part[4] = {0};
     if (cell == PITH_CELL_TANH) return pith_var_tanh(sum);
     if (cell == PITH_CELL_RELU) return pith_var_relu(sum);
-    size_t wide = h ? h->dims[1] : 0, n = n_gates(cell);
+    size_t wide = h ? h->dims[1] : 0, n = pith_cell_gates(cell);
     for (size_t i = 0; i < n; i++) part[i] = pith_var_slice(sum, 1, i * wide, wide);
-    if (is_lstm(cell)) { /* i and f, or i alone, then g and o */
+    if (pith_cell_is_lstm(cell)) { /* i and f, or i alone, then g and o */
         for (size_t i = 0; peep && i < n - 2; i++) part[i] = pith_var_add(part[i], pith_var_mul(pith_var_slice(peep, 0, i, 1), *c));
         pith_var *kept = n == 4 ? pith_var_mul(pith_var_sigmoid(part[1]), *c) : *c, *o = part[n - 1];
         *c = pith_var_add(kept, pith_var_mul(pith_var_sigmoid(part[0]), pith_var_tanh(part[n - 2])));
@@ -231,9 +231,9 @@ static pith_var *step_of(pith_cell cell, pith_var *gates, pith_var *product, pit
 static pith_var *remake(pith_var *y)
 {
     const recurrent_attr *a = y->attr;
-    pith_var *h = y->in[2], *c = is_lstm(a->cell) ? y->in[3] : NULL;
+    pith_var *h = y->in[2], *c = pith_cell_is_lstm(a->cell) ? y->in[3] : NULL;
     pith_var **states = pith_op_attr(y->tape, a->len, sizeof *states);
-    size_t wide = n_gates(a->cell) * a->h;
+    size_t wide = pith_cell_gates(a->cell) * a->h;
     for (size_t t = 0; states && t < a->len; t++) {
         pith_var *gates = pith_var_reshape(pith_var_slice(y->in[0], 0, t, 1), PITH_DIMS(a->n, wide)), *product = pith_var_matmul(h, y->in[1], false, true);
         if (a->bias) product = pith_var_add(product, y->in[a->bias]);
@@ -248,7 +248,7 @@ static void recurrent_backward(pith_var *y, pith_var *gy, pith_var **gx)
     static const pith_op back = {"recurrent_back", NULL};
     if (pith_op_remake(y, gy, remake)) return;
     const recurrent_attr *a = y->attr;
-    pith_var *gates = y->in[0], *weights = y->in[1], *h0 = y->in[2], *c0 = is_lstm(a->cell) ? y->in[3] : NULL;
+    pith_var *gates = y->in[0], *weights = y->in[1], *h0 = y->in[2], *c0 = pith_cell_is_lstm(a->cell) ? y->in[3] : NULL;
     pith_var *g = pith_op_value(y->tape, &back, NULL, 0, gates->n_dims, gates->dims, 0), *gh = pith_tape_fill(y->tape, 0, h0->n_dims, h0->dims);
     pith_var *gc = c0 ? pith_tape_fill(y->tape, 0, h0->n_dims, h0->dims) : gh;
     pith_var *product = a->cell == PITH_CELL_GRU ? pith_op_value(y->tape, &back, NULL, 0, gates->n_dims, gates->dims, 0) : g;
@@ -257,7 +257,7 @@ static void recurrent_backward(pith_var *y, pith_var *gy, pith_var **gx)
                         .g_gates = g->data, .g_product = product->data, .gh = gh->data, .gc = gc->data};
     pith_op_ranges(y->tape, a->n, ROWS, backward_rows, &w);
     gx[0] = g;
-    size_t wide = n_gates(a->cell) * a->h;
+    size_t wide = pith_cell_gates(a->cell) * a->h;
     pith_var *tall = pith_var_reshape(product, PITH_DIMS(a->len * a->n, wide));
     if (pith_wanted(weights)) gx[1] = pith_var_matmul(tall, states_before(y), true, false);
     gx[2] = gh;
@@ -271,12 +271,12 @@ static void recurrent_backward(pith_var *y, pith_var *gy, pith_var **gx)
 static bool fits(pith_cell cell, const pith_var *gates, const pith_var *w, const pith_var *bias, const pith_var *peep, const pith_var *h0, const pith_var *c0)
 {
     if (gates->n_dims != 3 || w->n_dims != 2) return false;
-    size_t h = w->dims[1], wide = n_gates(cell) * h;
+    size_t h = w->dims[1], wide = pith_cell_gates(cell) * h;
     const pith_var *states[] = {h0, c0};
     for (int i = 0; i < 2; i++)
         if (states[i] && (states[i]->n_dims != 2 || states[i]->dims[0] != gates->dims[1] || states[i]->dims[1] != h)) return false;
-    return h && w->dims[0] == wide && gates->dims[2] == wide && (!bias || (bias->n_dims == 1 && bias->dims[0] == wide)) && ((!c0 && !peep) || is_lstm(cell)) &&
-           (!peep || (peep->n_dims == 2 && peep->dims[0] == n_gates(cell) - 1 && peep->dims[1] == h));
+    return h && w->dims[0] == wide && gates->dims[2] == wide && (!bias || (bias->n_dims == 1 && bias->dims[0] == wide)) && ((!c0 && !peep) || pith_cell_is_lstm(cell)) &&
+           (!peep || (peep->n_dims == 2 && peep->dims[0] == pith_cell_gates(cell) - 1 && peep->dims[1] == h));
 }
 
 /* What the forward pass keeps. */
@@ -284,7 +284,7 @@ static bool take_kept(pith_tape *tape, recurrent_attr *a)
 {
     size_t states = a->kept * a->n * a->h; /* no more than the gates have */
     if (n_acts(a->cell) && !(a->acts = pith_op_attr(tape, states, n_acts(a->cell) * sizeof *a->acts))) return false;
-    if (!is_lstm(a->cell)) return true;
+    if (!pith_cell_is_lstm(a->cell)) return true;
     a->c = pith_op_attr(tape, states, sizeof *a->c);
     a->tc = a->c ? pith_op_attr(tape, states, sizeof *a->tc) : NULL;
     return a->tc;
@@ -296,10 +296,10 @@ pith_var *pith_var_recurrent_peep(pith_cell cell, pith_var *gates, pith_var *w, 
     if (!gates || !w) return NULL;
     pith_tape *tape = gates->tape;
     if (!fits(cell, gates, w, bias, peep, h0, c0))
-        return pith_op_fail(tape, PITH_E_SHAPE, "recurrent: %zu gates, %s from the input, weights %s%s%s%s%s%s%s%s%s", n_gates(cell), PITH_SHAPE(gates), PITH_SHAPE(w), bias ? ", bias " : "",
+        return pith_op_fail(tape, PITH_E_SHAPE, "recurrent: %zu gates, %s from the input, weights %s%s%s%s%s%s%s%s%s", pith_cell_gates(cell), PITH_SHAPE(gates), PITH_SHAPE(w), bias ? ", bias " : "",
                             bias ? PITH_SHAPE(bias) : "", peep ? ", peepholes " : "", peep ? PITH_SHAPE(peep) : "", h0 ? ", state " : "", h0 ? PITH_SHAPE(h0) : "", c0 ? ", cell " : "", c0 ? PITH_SHAPE(c0) : "");
     recurrent_attr a = {.cell = cell, .len = gates->dims[0], .n = gates->dims[1], .h = w->dims[1]};
-    bool lstm = is_lstm(cell);
+    bool lstm = pith_cell_is_lstm(cell);
     a.kept = pith_recording(tape) ? a.len : 1;
     if (!h0) h0 = pith_tape_fill(tape, 0, PITH_DIMS(a.n, a.h));
     if (!c0 && lstm) c0 = pith_tape_fill(tape, 0, PITH_DIMS(a.n, a.h));
@@ -312,7 +312,7 @@ pith_var *pith_var_recurrent_peep(pith_cell cell, pith_var *gates, pith_var *w, 
     if (!y || !take_kept(tape, &a)) return NULL;
     memcpy(y->attr, &a, sizeof a);
     if (c_last && lstm && !(last = pith_op_value(tape, &cells, NULL, 0, PITH_DIMS(a.n, a.h), 0))) return NULL;
-    size_t wide = n_gates(cell) * a.h;
+    size_t wide = pith_cell_gates(cell) * a.h;
     pith_block *turned = pith_op_take(tape, wide * a.h), *scratch = pith_op_take(tape, cell == PITH_CELL_GRU ? a.n * wide : 1);
     if (turned && scratch) {
         pith_transpose(w->data, wide, a.h, a.h, pith_op_floats(turned), wide);

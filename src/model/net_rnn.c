@@ -36,9 +36,6 @@ static const pith_net_setting settings[] = {
     {"dropout", PITH_NET_REAL, "0", 0, 0.99, NULL, "share of a layer's input (but the first's) and of the head's that is dropped in training"},
     {0}};
 
-static size_t n_gates(pith_cell cell) { return cell == PITH_CELL_LSTM ? 4 : cell == PITH_CELL_GRU || cell == PITH_CELL_LSTM_1997 ? 3 : 1; }
-static bool is_lstm(pith_cell cell) { return cell == PITH_CELL_LSTM || cell == PITH_CELL_LSTM_1997; }
-
 static const struct { const char *name; pith_cell cell; } cells[] = {
     {"lstm", PITH_CELL_LSTM}, {"gru", PITH_CELL_GRU}, {"tanh", PITH_CELL_TANH}, {"relu", PITH_CELL_RELU}, {"lstm_1997", PITH_CELL_LSTM_1997}, {"jordan", PITH_CELL_TANH},
 };
@@ -47,13 +44,13 @@ static void build_direction(pith_net *net, const rnn *m, direction *d, size_t la
 {
     const pith_init init = {PITH_INIT_UNIFORM, 1 / sqrtf((float)m->width)};
     const char *end = reverse ? "_reverse" : "";
-    size_t wide = n_gates(m->cell) * m->width;
+    size_t wide = pith_cell_gates(m->cell) * m->width;
     d->name = pith_net_name(net, "rnn.l%zu%s", layer, end);
     d->w_in = pith_net_add(net, pith_net_name(net, "rnn.weight_ih_l%zu%s", layer, end), init, PITH_DIMS(wide, n_in));
     d->w_state = pith_net_add(net, pith_net_name(net, "rnn.weight_hh_l%zu%s", layer, end), init, PITH_DIMS(wide, m->jordan ? pith_net_count(net, "classes") : m->width));
     d->b_in = pith_net_add(net, pith_net_name(net, "rnn.bias_ih_l%zu%s", layer, end), init, PITH_DIMS(wide));
     d->b_state = pith_net_add(net, pith_net_name(net, "rnn.bias_hh_l%zu%s", layer, end), init, PITH_DIMS(wide));
-    if (m->peepholes) d->peep = pith_net_add(net, pith_net_name(net, "rnn.weight_peep_l%zu%s", layer, end), init, PITH_DIMS(n_gates(m->cell) - 1, m->width));
+    if (m->peepholes) d->peep = pith_net_add(net, pith_net_name(net, "rnn.weight_peep_l%zu%s", layer, end), init, PITH_DIMS(pith_cell_gates(m->cell) - 1, m->width));
     for (size_t i = m->width; m->cell == PITH_CELL_LSTM && d->b_in->param && net->seed != PITH_NET_BLANK && i < 2 * m->width; i++) d->b_in->param->data[i] += m->forget_bias;
 }
 
@@ -77,7 +74,7 @@ static void build(pith_net *net, void *self)
     m->has_head = classes > 0;
     m->layers = pith_net_take(net, m->n_layers * m->n_directions, sizeof *m->layers);
     m->depths = pith_net_take(net, m->n_layers, sizeof *m->depths);
-    if (m->peepholes && !is_lstm(m->cell)) pith_net_fail(net, PITH_E_ARGUMENT, "peepholes are of an LSTM");
+    if (m->peepholes && !pith_cell_is_lstm(m->cell)) pith_net_fail(net, PITH_E_ARGUMENT, "peepholes are of an LSTM");
     if (m->jordan && (!classes || m->n_layers > 1 || m->n_directions > 1)) pith_net_fail(net, PITH_E_ARGUMENT, "jordan takes classes, what it looks back by, and one layer in one direction");
     if (!m->layers || !m->depths) return;
     if (m->n_vocab) pith_embedding_build(net, &m->embedding, "embedding", m->n_vocab, n_in, (pith_init){PITH_INIT_NORMAL, 1});
@@ -135,7 +132,7 @@ static pith_var *run_direction(pith_net *net, const rnn *m, size_t layer, size_t
     if (!x) return NULL;
     size_t len = x->dims[0], n = x->dims[1];
     float *state = in->state ? in->state + layer * 2 * n * m->width : NULL;
-    pith_var *h0 = state_value(net, state, n, m->width), *c0 = is_lstm(m->cell) ? state_value(net, state ? state + n * m->width : NULL, n, m->width) : NULL, *c = NULL;
+    pith_var *h0 = state_value(net, state, n, m->width), *c0 = pith_cell_is_lstm(m->cell) ? state_value(net, state ? state + n * m->width : NULL, n, m->width) : NULL, *c = NULL;
     pith_var *peep = d->peep ? d->peep->value : NULL;
     pith_var *y = pith_var_recurrent_peep(m->cell, pith_var_linear(x, d->w_in->value, d->b_in->value), d->w_state->value, d->b_state->value, peep, h0, c0, &c);
     if (!y) return NULL;

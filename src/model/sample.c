@@ -137,12 +137,9 @@ pith_status pith_sample_checked(pith_ctx *ctx, const pith_sampling *s, float *lo
     pith_status status = PITH_OK;
     n_recent = PITH_MIN(n_recent, (size_t)s->repeat_last);
     if (s->repeat_penalty != 1 && n_recent) status = penalise(ctx, logits, n_vocab, recent, n_recent, s->repeat_penalty);
-    size_t best = 0;
+    size_t best = pith_argmax(logits, n_vocab);
     bool broken = n_vocab == 0;
-    for (size_t i = 0; i < n_vocab; i++) {
-        if (logits[i] > logits[best]) best = i;
-        broken |= !(logits[i] < INFINITY); /* -inf is a token that cannot come */
-    }
+    for (size_t i = 0; i < n_vocab; i++) broken |= !(logits[i] < INFINITY); /* -inf is a token that cannot come */
     if (status == PITH_OK && (broken || logits[best] == -INFINITY))
         status = pith_fail(ctx, PITH_E_NONFINITE, "the model's logits are not finite: its weights or its file are damaged");
     if (status == PITH_OK && s->temperature > 0) status = draw(ctx, s, logits, n_vocab, logits[best], step, id);

@@ -28,12 +28,6 @@ pith_status pith_labelled_open(pith_run *run, const pith_names *names, bool test
 size_t pith_labelled_right(const pith_var *logits, const int32_t *class)
 {
     size_t n = logits->dims[logits->n_dims - 1], right = 0;
-    for (size_t r = 0; r < logits->count / n; r++) {
-        const float *x = logits->data + r * n;
-        size_t best = 0;
-        for (size_t k = 1; k < n; k++)
-            if (x[k] > x[best]) best = k;
-        right += (int32_t)best == class[r];
-    }
+    for (size_t r = 0; r < logits->count / n; r++) right += (int32_t)pith_argmax(logits->data + r * n, n) == class[r];
     return right;
 }

@@ -22,10 +22,7 @@ void pith_scene_order(const int32_t *label, int32_t *ordered)
 void pith_scene_judge(const float *logits, const int32_t *ordered, bool *right)
 {
     for (size_t a = 0; a < PITH_SCENE_ATTRIBUTES; logits += pith_scene_classes[a++]) {
-        size_t best = 0;
-        for (size_t c = 1; c < pith_scene_classes[a]; c++)
-            if (logits[c] > logits[best]) best = c;
-        right[a] = ordered[a] >= 0 && (size_t)ordered[a] == best;
+        right[a] = ordered[a] >= 0 && (size_t)ordered[a] == pith_argmax(logits, pith_scene_classes[a]);
     }
 }
 

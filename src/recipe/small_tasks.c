@@ -395,10 +395,7 @@ static pith_status add_figures(pith_task_net *n, pith_var *x, const int32_t *lab
     PITH_TRY(pith_tape_status(n->tape));
     size_t n_classes = x->dims[x->n_dims - 1], counted = 0;
     for (size_t i = 0; i < x->count / n_classes; i++) {
-        const float *row = x->data + i * n_classes;
-        size_t best = 0;
-        for (size_t k = 1; k < n_classes; k++) best = row[k] > row[best] ? k : best;
-        *right += label[i] == (int32_t)best;
+        *right += label[i] == (int32_t)pith_argmax(x->data + i * n_classes, n_classes);
         counted += label[i] != PITH_NO_LABEL;
     }
     *nats += (double)loss->data[0] * (double)counted;

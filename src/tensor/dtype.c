@@ -1,4 +1,4 @@
-/* The table of value types and what follows from it: names, sizes, counts. */
+/* The table of value types and what follows from it: names, sizes, counts; and where the largest value is. */
 #include <strings.h>
 
 #include "tensor/tensor.h"
@@ -43,3 +43,18 @@ size_t pith_tensor_count(const pith_tensor *t)
 }
 
 size_t pith_tensor_cols(const pith_tensor *t) { return t->n_dims > 0 ? t->dims[t->n_dims - 1] : 1; }
+
+size_t pith_argmax(const float *x, size_t n)
+{
+    enum { LANES = 8 };            /* independent maxima, so that the compiler can use vectors */
+    float most[LANES];
+    size_t i = 0, at = 0;
+    if (n == 0 || x[0] != x[0]) return 0;
+    for (int l = 0; l < LANES; l++) most[l] = x[0];
+    for (; i + LANES <= n; i += LANES)
+        for (int l = 0; l < LANES; l++) most[l] = x[i + (size_t)l] > most[l] ? x[i + (size_t)l] : most[l];
+    for (; i < n; i++) most[0] = x[i] > most[0] ? x[i] : most[0];
+    for (int l = 1; l < LANES; l++) most[0] = most[l] > most[0] ? most[l] : most[0];
+    while (x[at] != most[0]) at++; /* it is one of them, and no NaN */
+    return at;
+}

@@ -1,4 +1,4 @@
-/* Types of values and their storage, shapes, and conversions to f32. */
+/* Types of values and their storage, shapes, conversions to f32, and the place of the largest. */
 #ifndef PITH_TENSOR_H
 #define PITH_TENSOR_H
 
@@ -50,6 +50,10 @@ typedef struct pith_tensor {
 
 size_t pith_tensor_count(const pith_tensor *t);                     /* values */
 size_t pith_tensor_cols(const pith_tensor *t);                      /* the last dimension; 1 for a scalar */
+
+/** Where the largest of x [n] is, the first of equals; 0 when n is 0.  A NaN is never larger than another value and none is
+ *  larger than it: it is passed over, but at x[0] it stays. */
+size_t pith_argmax(const float *x, size_t n);
 
 /* f16 and bf16, round to nearest even; NaN stays NaN */
 float pith_f16_to_f32(uint16_t h);

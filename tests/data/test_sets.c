@@ -992,6 +992,68 @@ static void test_photos_and_folders(void **state)
     pith_ctx_free(ctx);
 }
 
+static void keep_line(void *user, pith_log_level level, const char *line)
+{
+    if (level == PITH_LOG_WARN) snprintf(user, 256, "%s", line);
+}
+
+/* What is not taken of a folder is said; and a split that has no folder of its own is not made of the other's images. */
+static void test_folders_that_lack(void **state)
+{
+    (void)state;
+    char said[256] = "", name[64], path[128];
+    pith_ctx *ctx = NULL;
+    pith_dataset *ds = NULL;
+    assert_int_equal(pith_ctx_new(&(pith_options){.n_threads = 1, .log_level = PITH_LOG_WARN, .log = keep_line, .user = said}, &ctx), PITH_OK);
+    empty_folder();
+    for (int i = 0; i < 20; i++) {
+        snprintf(name, sizeof name, "halves/train/%02d.png", i);
+        write_png(name, 9, 9, 0);
+        snprintf(name, sizeof name, "mine/%s/%02d.png", i < 19 ? "many" : "few", i);
+        write_png(name, 9, 9, 0);
+    }
+    snprintf(path, sizeof path, "folder:%s/halves", folder);
+    ds = must_open(ctx, path, "train", NULL);
+    assert_int_equal(ds->n, 20);
+    pith_dataset_free(ds);
+    assert_int_equal(pith_dataset_open(ctx, path, "test", NULL, &ds), PITH_E_IO);
+    assert_non_null(strstr(pith_error(ctx), "no folder \"test\""));
+    snprintf(path, sizeof path, "folder:%s/mine", folder);
+    assert_string_equal(said, "");
+    ds = must_open(ctx, path, "train", &(pith_dataset_options){.n = 8}); /* 4 of a class, of which one has 1 */
+    assert_int_equal(ds->n, 5);
+    assert_non_null(strstr(said, "5 images, not 8"));
+    pith_dataset_free(ds);
+
+    for (int i = 0; i < 66; i++) {
+        snprintf(name, sizeof name, "images/kodak/%02d.png", i);
+        write_png(name, 40, 8, 0);
+    }
+    ds = must_open(ctx, "photos", "train", &(pith_dataset_options){.n = 1, .size = 8});
+    assert_non_null(strstr(ds->source, "of 64 photos"));
+    assert_non_null(strstr(said, "2 photos"));
+    pith_dataset_free(ds);
+    pith_ctx_free(ctx);
+}
+
+/* The textures that pictures are made with are no photos. */
+static void test_textures_are_no_photos(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = test_ctx(1);
+    pith_dataset *ds = NULL;
+    pith_data_info info;
+    size_t i;
+    empty_folder();
+    write_png("cache/pith/data/scikit-image-0.26.0/skimage/data/grass.png", 9, 9, 0);
+    write_png("cache/pith/data/scikit-image-0.26.0/skimage/data/brick.png", 9, 9, 0);
+    assert_ok(ctx, pith_data_find(ctx, "photos", &i));
+    assert_ok(ctx, pith_data_describe(ctx, i, &info));
+    assert_int_equal(info.state, PITH_DATA_PARTLY);
+    assert_int_equal(pith_dataset_open(ctx, "photos", "train", NULL, &ds), PITH_E_IO);
+    pith_ctx_free(ctx);
+}
+
 /* Blocks of a corpus: train and test together are the text, and share none of it. */
 static void test_corpus(void **state)
 {
@@ -1048,6 +1110,11 @@ static void test_arguments(void **state)
     assert_true(pith_data_file_text(i, 3, line, sizeof line) && strstr(line, "t10k-labels"));
     assert_false(pith_data_file_text(i, 4, line, sizeof line));
     assert_ok(ctx, pith_data_find(ctx, "reber", &i));
+    assert_ok(ctx, pith_data_get(ctx, i));
+    assert_ok(ctx, pith_data_find(ctx, "cifar10", &i)); /* of its two forms the second is there */
+    assert_int_equal(pith_data_get(ctx, i), PITH_E_UNSUPPORTED);
+    write_file("images/cifar10/cifar10_train5k_jpg.tar", "", 0);
+    write_file("images/cifar10/cifar10_test_jpg.tar", "", 0);
     assert_ok(ctx, pith_data_get(ctx, i));
     pith_ctx_free(ctx);
 }
@@ -1164,7 +1231,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_made), cmocka_unit_test(test_scenes), cmocka_unit_test(test_factors), cmocka_unit_test(test_clips), cmocka_unit_test(test_reber),
         cmocka_unit_test(test_sequences), cmocka_unit_test(test_recall), cmocka_unit_test(test_passkey), cmocka_unit_test(test_clicks), cmocka_unit_test(test_digits), cmocka_unit_test(test_pages), cmocka_unit_test(test_sounds), cmocka_unit_test(test_films), cmocka_unit_test(test_cifar),
-        cmocka_unit_test(test_photos_and_folders), cmocka_unit_test(test_corpus), cmocka_unit_test(test_arguments), cmocka_unit_test(test_cancelled_and_limits),
+        cmocka_unit_test(test_photos_and_folders), cmocka_unit_test(test_folders_that_lack), cmocka_unit_test(test_textures_are_no_photos), cmocka_unit_test(test_corpus), cmocka_unit_test(test_arguments), cmocka_unit_test(test_cancelled_and_limits),
         cmocka_unit_test(test_memory), cmocka_unit_test(test_pick),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -124,7 +124,7 @@ static void test_traffic(void **state)
         const pith_traffic *t = pith_group_traffic(group);
         assert_int_equal(t->n_sums, factors ? 3 : 1);
         assert_int_equal(t->n_gathers, messages);
-        double sent = (double)t->sum_bytes + (double)t->gather_bytes_all / 3 - (messages ? 8 : 0), told = pith_exchange_bytes(x);
+        double sent = (double)t->sum_bytes + (double)t->gather_bytes_all / 3 - (messages ? 8 : 0), told = pith_exchange_bytes(x, 0);
         assert_true(fabs(sent / told - 1) < (kind == PITH_COMPRESS_TOP_K ? 0.03 : 1e-9));
         assert_int_equal(pith_exchange_tune(x, 1, 2), PITH_E_ARGUMENT); /* a vector */
         pith_exchange_free(x);
@@ -196,7 +196,7 @@ static void test_spread(void **state)
     assert_int_equal(r.n_changed, 1);
     assert_true(r.usual_size == 4 * 4 * (140 + 80) && r.size == 4 * (2 * 140 + 4 * 80));
     assert_true(r.error <= r.budget && r.budget > 0 && r.greedy_size >= r.size && r.random_size >= r.size);
-    assert_true(pith_exchange_bytes(b.x) == r.size);
+    assert_true(pith_exchange_bytes(b.x, 0) == r.size && pith_exchange_bytes(b.x, 4) == r.usual_size);
     pith_adapt_free(adapt);
     o.alpha = 2; /* twice the errors: the other comes down, too */
     assert_ok(ctx, pith_adapt_new(b.x, &o, &adapt));

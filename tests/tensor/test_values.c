@@ -1,4 +1,4 @@
-/* Types, counts and half-precision conversions. */
+/* Types, counts, half-precision conversions, and the place of the largest. */
 #include "test.h"
 
 #include <math.h>
@@ -87,9 +87,41 @@ static void bf16_rounds_to_even(void **state)
     assert_int_equal(pith_f32_to_bf16(f), 0x7fc0);
 }
 
+/* One after the other, as the contract reads. */
+static size_t plain_argmax(const float *x, size_t n)
+{
+    size_t best = 0;
+    for (size_t i = 1; i < n; i++) best = x[i] > x[best] ? i : best;
+    return best;
+}
+
+static void argmax_is_the_first_of_equals(void **state)
+{
+    (void)state;
+    assert_int_equal(pith_argmax(NULL, 0), 0);
+    assert_int_equal(pith_argmax((const float[]){3, 5, 5, 4}, 4), 1);
+    assert_int_equal(pith_argmax((const float[]){-INFINITY, -INFINITY}, 2), 0);
+    assert_int_equal(pith_argmax((const float[]){-0.0f, 0}, 2), 0); /* they are equal */
+    assert_int_equal(pith_argmax((const float[]){1, NAN, 2}, 3), 2);
+    assert_int_equal(pith_argmax((const float[]){NAN, 1, INFINITY}, 3), 0);
+    float x[67];
+    pith_rng rng = {7, 0, 0};
+    for (size_t n = 1; n <= PITH_COUNT(x); n++)
+        for (size_t at = 0; at < n; at++) { /* the largest at each place, of each length; then twice, and a NaN anywhere */
+            for (size_t i = 0; i < n; i++) x[i] = (float)pith_rng_below(&rng, 9) - 8;
+            x[at] = 1;
+            assert_int_equal(pith_argmax(x, n), at);
+            x[pith_rng_below(&rng, (uint32_t)n)] = 1;
+            assert_int_equal(pith_argmax(x, n), plain_argmax(x, n));
+            x[pith_rng_below(&rng, (uint32_t)n)] = NAN;
+            assert_int_equal(pith_argmax(x, n), plain_argmax(x, n));
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(types_are_what_gguf_says), cmocka_unit_test(f16_every_value), cmocka_unit_test(bf16_rounds_to_even)};
+        cmocka_unit_test(types_are_what_gguf_says), cmocka_unit_test(f16_every_value), cmocka_unit_test(bf16_rounds_to_even),
+        cmocka_unit_test(argmax_is_the_first_of_equals)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

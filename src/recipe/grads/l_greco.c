@@ -82,19 +82,6 @@ static double sent(const pith_exchange *x)
     return pith_traffic_sent(pith_group_traffic(group), pith_group_size(group));
 }
 
-/* Bytes of a worker and step with one parameter for all layers. */
-static double uniform_bytes(const pith_exchange *x, double param)
-{
-    size_t n;
-    const pith_layer *layers = pith_exchange_layers(x, &n);
-    double bytes = 0;
-    for (size_t i = 0; i < n; i++) {
-        pith_compressor c = {layers[i].compressed ? pith_exchange_compressor(x)->kind : PITH_COMPRESS_DENSE, param};
-        bytes += pith_compressor_bytes(&c, layers[i].rows, layers[i].cols);
-    }
-    return bytes;
-}
-
 /* One parameter for all layers for the next interval, so that all intervals together send lgreco's bytes each: the largest
  * whole one for which what is left suffices, or the share. */
 static double equal_param(row *r, const pith_exchange *x)
@@ -105,12 +92,12 @@ static double equal_param(row *r, const pith_exchange *x)
         double low = usual / 4, high = PITH_MIN(2 * usual, 1);
         for (int i = 0; i < 40; i++) {
             p = (low + high) / 2;
-            if (uniform_bytes(x, p) < target) low = p;
+            if (pith_exchange_bytes(x, p) < target) low = p;
             else high = p;
         }
     }
-    while (r->compressor != 2 && p < 2 * usual && uniform_bytes(x, p + 1) <= r->left) p++;
-    r->left -= uniform_bytes(x, p);
+    while (r->compressor != 2 && p < 2 * usual && pith_exchange_bytes(x, p + 1) <= r->left) p++;
+    r->left -= pith_exchange_bytes(x, p);
     return p;
 }
 
@@ -150,7 +137,7 @@ static pith_status choose(row *r, pith_exchange *x)
     r->search_s += a.search_s;
     r->table_s += a.table_s;
     r->worst = PITH_MAX(r->worst, a.budget > 0 ? a.error / a.budget : 0);
-    r->plain = pith_exchange_bytes(x) - a.size;
+    r->plain = pith_exchange_bytes(x, 0) - a.size;
     r->n_choices++;
     return PITH_OK;
 }
@@ -174,11 +161,12 @@ static pith_status before(void *user, pith_exchange *x, uint64_t step)
         r->whole = *pith_group_traffic(pith_exchange_group(x));
         pith_exchange_send_whole(x, r->way == DENSE);
     }
-    if (step && step < steps && step % interval == 0 && r->adapt) {
+    bool chooses = step && step < steps && step % interval == 0;
+    if (chooses && r->adapt) {
         pith_exchange_observe(x, false);
         PITH_TRY(choose(r, x));
     }
-    if (step && step < steps && step % interval == 0 && r->way == EQUAL) {
+    if (chooses && r->way == EQUAL) {
         double p = equal_param(r, x);
         r->sum_params += p;
         r->n_choices++;

@@ -98,8 +98,7 @@ static pith_status share_images(pith_problem *p)
     }
     pith_free(p->ctx, order);
     PITH_TRY(status);
-    o = (pith_loader_options){.batch = 128, .seed = 1, .input = "image", .target = "label", .once = true, .no_thread = true};
-    pith_field_moments(pith_dataset_field(p->train, "image"), n, o.mean, o.std);
+    o.batch = 128, o.once = true, o.shuffle = o.flip = false, o.crop = 0;
     return pith_loader_new(p->ctx, p->test, &o, &p->held_out);
 }
 

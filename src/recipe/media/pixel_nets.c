@@ -86,8 +86,11 @@ static void set_batch(nets *m, uint64_t step)
 
 static pith_var *input(nets *m, const float *data, size_t n) { return pith_tape_input(m->tape, data, PITH_DIMS(n, 1, m->pixels->height, m->pixels->width)); }
 
-/* Mean over all test images of what fn says of a batch, in bits a value. */
-static pith_status measure(nets *m, pith_var *(*nats)(nets *m, size_t n), double *bits)
+/* Nats a value that the first n images of the batch take, as a mean. */
+typedef pith_var *nats_fn(nets *m, size_t n);
+
+/* The same over all test images, in bits. */
+static pith_status measure(nets *m, nats_fn *nats, double *bits)
 {
     double sum = 0;
     for (size_t from = 0; from < m->pixels->n_test; from += TEST_BATCH) {
@@ -104,8 +107,23 @@ static pith_status measure(nets *m, pith_var *(*nats)(nets *m, size_t n), double
     return PITH_OK;
 }
 
-static pith_status train(nets *m, pith_var *(*loss)(void *, pith_tape *, pith_train_at *), pith_pixel_figures *f)
+/* A network and what it is trained by. */
+typedef struct lesson {
+    nets *nets;
+    nats_fn *nats;
+} lesson;
+
+static pith_var *loss(void *user, pith_tape *tape, pith_train_at *at)
 {
+    const lesson *l = user;
+    (void)tape;
+    set_batch(l->nets, at->step * at->n_parts + at->part);
+    return l->nats(l->nets, l->nets->run->card->train.batch);
+}
+
+static pith_status train(nets *m, nats_fn *nats, pith_pixel_figures *f)
+{
+    lesson l = {m, nats};
     pith_train_options o = pith_run_train_options(m->run);
     pith_train_role role = pith_run_train_role(m->run);
     pith_trainer *trainer;
@@ -113,7 +131,7 @@ static pith_status train(nets *m, pith_var *(*loss)(void *, pith_tape *, pith_tr
     pith_var *const *params = pith_tape_params(m->tape, &n);
     for (size_t i = 0; i < n; i++) f->parameters += (double)params[i]->count;
     o.item_name = "images";
-    o.user = m;
+    o.user = &l;
     role.loss = loss;
     PITH_TRY(pith_trainer_new(m->tape, &o, &role, 1, &trainer));
     pith_train_result result = {0};
@@ -173,14 +191,6 @@ static pith_var *logits_of(nets *m, size_t n)
 }
 
 static pith_var *cnn_nats(nets *m, size_t n) { return pith_var_cross_entropy(logits_of(m, n), m->label); }
-
-static pith_var *cnn_loss(void *user, pith_tape *tape, pith_train_at *at)
-{
-    nets *m = user;
-    (void)tape;
-    set_batch(m, at->step * at->n_parts + at->part);
-    return cnn_nats(m, m->run->card->train.batch);
-}
 
 static void table_of(const nets *m, const float *logits, int32_t *freq)
 {
@@ -268,7 +278,7 @@ pith_status pith_pixel_cnn(pith_run *run, const pith_pixels *pixels, size_t widt
     n_coded = PITH_MIN(n_coded, pixels->n_test);
     pith_status status = nets_begin(&m, n_coded);
     if (status == PITH_OK) status = build_cnn(&m, width, n_blocks);
-    if (status == PITH_OK) status = train(&m, cnn_loss, figures);
+    if (status == PITH_OK) status = train(&m, cnn_nats, figures);
     if (status == PITH_OK) status = measure(&m, cnn_nats, &figures->ideal);
     if (status == PITH_OK && n_coded) status = code_by_cnn(&m, n_coded, figures);
     nets_free(&m);
@@ -305,21 +315,13 @@ static pith_var *vae_nats(nets *m, size_t n)
     return pith_var_scale(total, 1 / (float)(n * n_pixels(m)));
 }
 
-static pith_var *vae_loss(void *user, pith_tape *tape, pith_train_at *at)
-{
-    nets *m = user;
-    (void)tape;
-    set_batch(m, at->step * at->n_parts + at->part);
-    return vae_nats(m, m->run->card->train.batch);
-}
-
 pith_status pith_pixel_vae(pith_run *run, const pith_pixels *pixels, const char *settings, pith_pixel_figures *figures)
 {
     nets m = {.run = run, .pixels = pixels};
     *figures = (pith_pixel_figures){0};
     pith_status status = nets_begin(&m, 0);
     if (status == PITH_OK) status = pith_run_net(run, m.tape, "vae", settings, "{\"channels\": 2}", &m.vae);
-    if (status == PITH_OK) status = train(&m, vae_loss, figures);
+    if (status == PITH_OK) status = train(&m, vae_nats, figures);
     if (status == PITH_OK) status = measure(&m, vae_nats, &figures->ideal);
     nets_free(&m);
     return status;
@@ -410,14 +412,6 @@ static pith_var *flow_nats(nets *m, size_t n)
     return pith_var_neg(pith_var_mean(log_p, PITH_ALL_AXES));
 }
 
-static pith_var *flow_loss(void *user, pith_tape *tape, pith_train_at *at)
-{
-    nets *m = user;
-    (void)tape;
-    set_batch(m, at->step * at->n_parts + at->part);
-    return flow_nats(m, m->run->card->train.batch);
-}
-
 /* src [n, height, width] by way of the flow (or back) to dst, in batches that are the same both ways, so that a coupling gives the
  * same whole numbers. */
 static pith_status pass_flow(nets *m, const uint8_t *src, size_t n_items, bool back, uint8_t *dst)
@@ -464,7 +458,7 @@ pith_status pith_pixel_flow(pith_run *run, const pith_pixels *pixels, size_t wid
     pith_status status = nets_begin(&m, 0);
     if (status == PITH_OK && (!(*train_to = pith_array(ctx, pixels->n_train, n_pixels(&m))) || !(*test_to = pith_array(ctx, pixels->n_test, n_pixels(&m))))) status = PITH_E_MEMORY;
     if (status == PITH_OK) status = build_flow(&m, width);
-    if (status == PITH_OK) status = train(&m, flow_loss, figures);
+    if (status == PITH_OK) status = train(&m, flow_nats, figures);
     if (status == PITH_OK) status = measure(&m, flow_nats, &figures->ideal);
     if (status == PITH_OK) status = make_latents(&m, *train_to, *test_to, figures);
     nets_free(&m);

@@ -58,7 +58,7 @@ struct study {
     uint8_t *flow[N_SPLITS];       /* [n, frames, 3, SIDE, SIDE] */
     size_t n_words;                /* of the vocabulary */
     learner frame[N_VIEWS], lstm[N_VIEWS]; /* kept for those that begin with them */
-    float *answers[N_VIEWS];     /* [n_test, N_CLASSES] of lstm */
+    float *answers[N_VIEWS];       /* [n_test, N_CLASSES] of lstm; NULL: not asked yet */
 };
 
 /* ---- clips ------------------------------------------------------------------------------------ */
@@ -266,23 +266,35 @@ static pith_status answer(const learner *l, const uint8_t *clips, size_t n_clips
 static double accuracy(const pith_dataset *ds, const float *answers)
 {
     size_t right = 0;
-    for (size_t i = 0; i < ds->n; i++) {
-        size_t best = 0;
-        for (size_t k = 1; k < N_CLASSES; k++) best = answers[i * N_CLASSES + k] > answers[i * N_CLASSES + best] ? k : best;
-        right += (int32_t)best == motion_of(ds, i);
-    }
+    for (size_t i = 0; i < ds->n; i++) right += (int32_t)pith_argmax(answers + i * N_CLASSES, N_CLASSES) == motion_of(ds, i);
     return (double)right / (double)ds->n;
 }
 
-/* The row's accuracy; answers [n_test, N_CLASSES] or NULL. */
-static pith_status report(const learner *l, const char *row, float *answers)
+/* A network's answers to all test clips, [n_test, N_CLASSES]; the caller frees them. */
+static pith_status answer_tests(const learner *l, float **answers)
 {
     const study *st = l->study;
-    float *own = answers ? NULL : pith_array(st->run->ctx, st->clips[TEST]->n, N_CLASSES * sizeof *own), *a = answers ? answers : own;
-    pith_status status = a ? answer(l, bytes_of(l, TEST), st->clips[TEST]->n, st->s->frames, a) : PITH_E_MEMORY;
-    if (status == PITH_OK) status = pith_run_row(st->run, row, "acc", accuracy(st->clips[TEST], a));
-    if (status == PITH_OK) status = pith_run_row(st->run, row, "params", (double)pith_net_n_values(l->net));
-    pith_free(st->run->ctx, own);
+    float *a = pith_array(st->run->ctx, st->clips[TEST]->n, N_CLASSES * sizeof *a);
+    if (!a) return PITH_E_MEMORY;
+    pith_status status = answer(l, bytes_of(l, TEST), st->clips[TEST]->n, st->s->frames, a);
+    if (status == PITH_OK) *answers = a;
+    else pith_free(st->run->ctx, a);
+    return status;
+}
+
+static pith_status put(const study *st, const char *row, const float *answers, size_t n_values)
+{
+    PITH_TRY(pith_run_row(st->run, row, "acc", accuracy(st->clips[TEST], answers)));
+    return pith_run_row(st->run, row, "params", (double)n_values);
+}
+
+/* The row of a network whose answers no other row needs. */
+static pith_status report(const learner *l, const char *row)
+{
+    float *answers;
+    PITH_TRY(answer_tests(l, &answers));
+    pith_status status = put(l->study, row, answers, pith_net_n_values(l->net));
+    pith_free(l->study->run->ctx, answers);
     return status;
 }
 
@@ -326,32 +338,32 @@ static pith_status need_lstm(study *st, view v)
     l->view = v;
     PITH_TRY(make(st, l, "lstm", false, false));
     begin_with(l, &st->frame[v], true);
-    PITH_TRY(train(l, st->run->card->train.steps));
-    if (!(st->answers[v] = pith_array(st->run->ctx, st->clips[TEST]->n, N_CLASSES * sizeof(float)))) return PITH_E_MEMORY;
-    return PITH_OK;
+    return train(l, st->run->card->train.steps);
+}
+
+static pith_status need_answers(study *st, view v)
+{
+    PITH_TRY(need_lstm(st, v));
+    return st->answers[v] ? PITH_OK : answer_tests(&st->lstm[v], &st->answers[v]);
 }
 
 static pith_status lstm_row(study *st, const char *row, view v)
 {
-    PITH_TRY(need_lstm(st, v));
-    PITH_TRY(report(&st->lstm[v], row, st->answers[v]));
+    PITH_TRY(need_answers(st, v));
+    PITH_TRY(put(st, row, st->answers[v], pith_net_n_values(st->lstm[v].net)));
     return v == PIXEL ? other_lengths(&st->lstm[v], row) : PITH_OK;
 }
 
 static pith_status fused_row(study *st, const char *row)
 {
     size_t n = st->clips[TEST]->n * N_CLASSES;
-    for (view v = PIXEL; v < N_VIEWS; v++) {
-        PITH_TRY(need_lstm(st, v));
-        PITH_TRY(answer(&st->lstm[v], bytes_of(&st->lstm[v], TEST), st->clips[TEST]->n, st->s->frames, st->answers[v]));
-    }
+    for (view v = PIXEL; v < N_VIEWS; v++) PITH_TRY(need_answers(st, v));
     float *both = pith_array(st->run->ctx, n, sizeof *both), share = (float)st->s->rgb_share;
     if (!both) return PITH_E_MEMORY;
     for (size_t i = 0; i < n; i++) both[i] = share * st->answers[PIXEL][i] + (1 - share) * st->answers[FLOW][i];
-    double right = accuracy(st->clips[TEST], both);
+    pith_status status = put(st, row, both, pith_net_n_values(st->lstm[PIXEL].net) + pith_net_n_values(st->lstm[FLOW].net));
     pith_free(st->run->ctx, both);
-    PITH_TRY(pith_run_row(st->run, row, "acc", right));
-    return pith_run_row(st->run, row, "params", (double)(pith_net_n_values(st->lstm[PIXEL].net) + pith_net_n_values(st->lstm[FLOW].net)));
+    return status;
 }
 
 /* A network of its own, which begins with the frame-wise one where it has its convolutions. */
@@ -363,7 +375,7 @@ static pith_status other_row(study *st, const char *row, lesson taught, bool fro
     pith_status status = make(st, &l, deep ? "conv3d" : "lstm", false, false);
     if (status == PITH_OK && !deep) begin_with(&l, &st->frame[PIXEL], true);
     if (status == PITH_OK) status = train(&l, st->run->card->train.steps * (deep ? 2 : 1)); /* as long as the others together with their beginning */
-    if (status == PITH_OK) status = report(&l, row, NULL);
+    if (status == PITH_OK) status = report(&l, row);
     close_learner(&l);
     return status;
 }
@@ -478,7 +490,7 @@ static pith_status run_row(study *st, const char *row)
 {
     if (!strcmp(row, "frame")) {
         PITH_TRY(need_frame(st, PIXEL));
-        return report(&st->frame[PIXEL], row, NULL);
+        return report(&st->frame[PIXEL], row);
     }
     if (!strcmp(row, "lstm")) return lstm_row(st, row, PIXEL);
     if (!strcmp(row, "flow")) return lstm_row(st, row, FLOW);

@@ -62,10 +62,7 @@ static pith_var *read_all(const pith_reversal *r, const int32_t *tokens, size_t 
 /* By row `row` of logits [.., symbols]. */
 static int32_t likeliest(const pith_var *logits, size_t row)
 {
-    const float *x = logits->data + row * PITH_REVERSAL_SYMBOLS;
-    int32_t best = 0;
-    for (int32_t k = 1; k < PITH_REVERSAL_SYMBOLS; k++) best = x[k] > x[best] ? k : best;
-    return best;
+    return (int32_t)pith_argmax(logits->data + row * PITH_REVERSAL_SYMBOLS, PITH_REVERSAL_SYMBOLS);
 }
 
 pith_status pith_reversal_reply(const pith_reversal *r, const int32_t *tokens, size_t n, size_t len, int32_t *reply)

@@ -260,9 +260,8 @@ static void count_batch(const learner *l, const batch *b, const pith_var *y, tal
             }
             int32_t label = b->label[i * len + t];
             if (label == PITH_NO_LABEL) continue;
-            size_t best = 0;
+            size_t best = pith_argmax(x, n_out);
             double total = 0;
-            for (size_t k = 1; k < n_out; k++) best = x[k] > x[best] ? k : best;
             for (size_t k = 0; k < n_out; k++) total += exp((double)x[k] - (double)x[best]);
             sum->bits += (log(total) + (double)x[best] - (double)x[label]) / log(2);
             sum->n++;

@@ -61,10 +61,12 @@ bool pith_reader_known(const char *kind) { return find(kind); }
 
 /* ---- making ----------------------------------------------------------------------------------- */
 
-static pith_status linear_net(pith_reader *r, size_t n_in, size_t n_out, uint64_t seed, pith_net **net)
+/* hidden 0: a linear layer */
+static pith_status make_mlp(pith_reader *r, size_t n_in, size_t hidden, size_t n_out, uint64_t seed, pith_net **net)
 {
-    char settings[96];
-    snprintf(settings, sizeof settings, "{\"in\": %zu, \"hidden\": [], \"out\": %zu}", n_in, n_out);
+    char settings[96], width[24] = "";
+    if (hidden) snprintf(width, sizeof width, "%zu", hidden);
+    snprintf(settings, sizeof settings, "{\"in\": %zu, \"hidden\": [%s], \"out\": %zu}", n_in, width, n_out);
     return pith_net_new(r->tape, "mlp", settings, seed, net);
 }
 
@@ -96,18 +98,16 @@ static pith_status build_echo(pith_reader *r, uint64_t seed)
 
 static pith_status build_window(pith_reader *r, uint64_t seed)
 {
-    char settings[96];
-    snprintf(settings, sizeof settings, "{\"in\": %zu, \"hidden\": [%zu], \"out\": %zu}", r->o.window * r->o.n_in, r->width, r->o.n_out);
-    return pith_net_new(r->tape, "mlp", settings, seed, &r->net);
+    return make_mlp(r, r->o.window * r->o.n_in, r->width, r->o.n_out, seed, &r->net);
 }
 
 static pith_status build_mamba(pith_reader *r, uint64_t seed)
 {
     char settings[128];
     snprintf(settings, sizeof settings, "{\"vocab\": 0, \"width\": %zu, \"depth\": %d, \"state\": %d, \"head_dim\": %d}", r->width, PITH_READER_BLOCKS, STATE, HEAD);
-    PITH_TRY(linear_net(r, r->o.n_in, r->width, seed, &r->in));
+    PITH_TRY(make_mlp(r, r->o.n_in, 0, r->width, seed, &r->in));
     PITH_TRY(pith_net_new(r->tape, "mamba", settings, seed, &r->net));
-    return linear_net(r, r->width, r->o.n_out, seed == PITH_NET_BLANK ? seed : seed + ((uint64_t)1 << 32), &r->out);
+    return make_mlp(r, r->width, 0, r->o.n_out, seed == PITH_NET_BLANK ? seed : seed + ((uint64_t)1 << 32), &r->out);
 }
 
 static pith_status build(pith_reader *r, uint64_t seed)

@@ -289,9 +289,7 @@ static void count_right(const head *h, const float *f, const int32_t *class, siz
     for (size_t i = 0; i < n; i++) {
         memcpy(logits, h->b, h->n_classes * sizeof *logits);
         for (size_t k = 0;; k++) {
-            size_t best = 0;
-            for (size_t c = 1; c < h->n_classes; c++) best = logits[c] > logits[best] ? c : best;
-            right[k] += (size_t)class[i] == best;
+            right[k] += (size_t)class[i] == pith_argmax(logits, h->n_classes);
             if (k == h->d) break;
             for (size_t c = 0; c < h->n_classes; c++) logits[c] += f[i * h->d + k] * h->w[c * h->d + k];
         }

@@ -43,7 +43,6 @@ enum { I2H, H2H, BOTH, RANDOM, DENSE, N_TARGETS };
 static const char *const target_names[N_TARGETS] = {"i2h", "h2h", "both", "random", "dense"};
 static const char *const cell_names[] = {[PITH_CELL_TANH] = "tanh", [PITH_CELL_RELU] = "relu", [PITH_CELL_LSTM] = "lstm", [PITH_CELL_GRU] = "gru"};
 enum { N_CELLS = PITH_COUNT(cell_names), N_SYMBOLS = 8 };
-static size_t n_gates(pith_cell cell) { return cell == PITH_CELL_LSTM ? 4 : cell == PITH_CELL_GRU ? 3 : 1; }
 
 #define TOLERANCE 0.01             /* accuracy that counts as kept */
 #define TEST_BATCH 256
@@ -262,7 +261,7 @@ static pith_status prune_row(layered *l, const char *row, int target, double bas
 /* Recurrent weights of a network of this width. */
 static size_t n_weights(const settings *s, pith_cell cell, size_t width)
 {
-    return n_gates(cell) * width * (s->width + width + (s->layers - 1) * 2 * width);
+    return pith_cell_gates(cell) * width * (s->width + width + (s->layers - 1) * 2 * width);
 }
 
 static pith_status dense_row(study *st, const char *row, pith_cell cell)
@@ -361,7 +360,7 @@ static pith_status build_grown(grown *g)
 {
     const settings *s = settings_of(g->r.study);
     const pith_graph *graph = g->graph;
-    size_t n = graph->n, gates = n_gates(g->cell), n_placed = 0;
+    size_t n = graph->n, gates = pith_cell_gates(g->cell), n_placed = 0;
     PITH_TRY(pith_masks_new(g->r.tape, &g->masks));
     g->embedding = param(g, "embedding", 0, 1, PITH_DIMS(N_SYMBOLS, s->width));
     for (size_t i = 0; i < graph->n_layers; i++) {

@@ -220,8 +220,7 @@ static void take_best(void *arg, size_t from, size_t to, int worker)
     const best_search *s = arg;
     for (size_t i = from; i < to; i++) {
         const float *row = s->score + i * s->n_codes;
-        size_t at = 0;
-        for (size_t k = 1; k < s->n_codes; k++) at = row[k] > row[at] ? k : at;
+        size_t at = pith_argmax(row, s->n_codes);
         if (s->from && row[at] <= s->best[i]) continue;
         s->best[i] = row[at];
         s->code[i] = (int32_t)(s->from + at);

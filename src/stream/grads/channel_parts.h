@@ -4,12 +4,18 @@
 
 #include "stream/grads/channel.h"
 
+/* What is summed at once. */
+typedef struct pith_wire_sums {
+    float **x;                            /* [local][room] */
+    size_t room;
+} pith_wire_sums;
+
 /* Buffers of what is sent at once; they grow in the first step and are kept. */
 typedef struct pith_wire {
-    float **sums;                         /* [local][sums_room] */
+    pith_wire_sums whole, left, right;    /* as it is; factors P and Q */
     uint8_t **bytes;                      /* [local][bytes_room] */
     pith_parcel *mine;                    /* [local] */
-    size_t sums_room, bytes_room;
+    size_t bytes_room;
 } pith_wire;
 
 struct pith_channel {

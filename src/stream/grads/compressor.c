@@ -194,7 +194,7 @@ static size_t encode_qsgd(pith_draws d, int bits, const float *x, size_t n, uint
         float scale;
         get_float(start + 4 * (i / BUCKET), &scale);
         if (i % 4 == 0) pith_philox(d.seed, d.stream, i / 4, drawn);
-        float u = (float)(drawn[i % 4] >> 8) * 0x1p-24f, level = scale > 0 ? floorf(levels * (fabsf(x[i]) / scale) + u) : 0;
+        float u = pith_uniform_of(drawn[i % 4]), level = scale > 0 ? floorf(levels * (fabsf(x[i]) / scale) + u) : 0;
         window |= ((uint64_t)PITH_MIN(level, levels) << 1 | (x[i] < 0)) << filled;
         for (filled += bits; filled >= 8; filled -= 8, window >>= 8) *dst++ = (uint8_t)window;
     }

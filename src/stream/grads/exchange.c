@@ -142,12 +142,12 @@ void pith_exchange_observe(pith_exchange *x, bool on)
     if (x->means) memset(x->means, 0, x->n_values * sizeof *x->means);
 }
 
-double pith_exchange_bytes(const pith_exchange *x)
+double pith_exchange_bytes(const pith_exchange *x, double param)
 {
     double bytes = 0;
     for (size_t k = 0; k < x->n; k++) {
         const pith_layer *l = &x->layers[k];
-        pith_compressor c = {l->compressed ? x->compressor.kind : PITH_COMPRESS_DENSE, l->param};
+        pith_compressor c = {l->compressed ? x->compressor.kind : PITH_COMPRESS_DENSE, param > 0 ? param : l->param};
         bytes += pith_compressor_bytes(&c, l->rows, l->cols);
     }
     return bytes;

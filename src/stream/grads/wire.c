@@ -4,20 +4,23 @@
 void pith_wire_free(pith_group *group, pith_wire *wire)
 {
     pith_ctx *ctx = pith_group_ctx(group);
-    pith_free_each(ctx, wire->sums, pith_group_local(group));
-    pith_free_each(ctx, wire->bytes, pith_group_local(group));
+    size_t n = pith_group_local(group);
+    pith_free_each(ctx, wire->whole.x, n);
+    pith_free_each(ctx, wire->left.x, n);
+    pith_free_each(ctx, wire->right.x, n);
+    pith_free_each(ctx, wire->bytes, n);
     pith_free(ctx, wire->mine);
     *wire = (pith_wire){0};
 }
 
-static pith_status need_sums(pith_group *group, pith_wire *wire, size_t count)
+static pith_status need_sums(pith_group *group, pith_wire_sums *sums, size_t count)
 {
     size_t n = pith_group_local(group);
-    if (wire->sums && count <= wire->sums_room) return PITH_OK;
-    pith_free_each(pith_group_ctx(group), wire->sums, n);
-    wire->sums = pith_make_each(pith_group_ctx(group), n, count, sizeof(float));
-    wire->sums_room = wire->sums ? count : 0;
-    return wire->sums ? PITH_OK : PITH_E_MEMORY;
+    if (sums->x && count <= sums->room) return PITH_OK;
+    pith_free_each(pith_group_ctx(group), sums->x, n);
+    sums->x = pith_make_each(pith_group_ctx(group), n, count, sizeof(float));
+    sums->room = sums->x ? count : 0;
+    return sums->x ? PITH_OK : PITH_E_MEMORY;
 }
 
 static pith_status need_bytes(pith_group *group, pith_wire *wire, size_t len)
@@ -51,19 +54,19 @@ static pith_status send_whole(const wire_step *s)
     for (size_t k = 0; k < s->n; k++)
         if (goes(s, k, PITH_WAY_WHOLE)) count += s->items[k].channel->n;
     if (count == 0) return PITH_OK;
-    PITH_TRY(need_sums(s->group, s->wire, count));
+    PITH_TRY(need_sums(s->group, &s->wire->whole, count));
     for (size_t k = 0; k < s->n; k++) {
         const pith_channel *ch = s->items[k].channel;
         if (!goes(s, k, PITH_WAY_WHOLE)) continue;
-        for (size_t i = 0; i < s->n_local; i++) memcpy(s->wire->sums[i] + at, ch->d[i], ch->n * sizeof(float));
+        for (size_t i = 0; i < s->n_local; i++) memcpy(s->wire->whole.x[i] + at, ch->d[i], ch->n * sizeof(float));
         at += ch->n;
     }
-    PITH_TRY(pith_group_sum(s->group, s->wire->sums, count));
+    PITH_TRY(pith_group_sum(s->group, s->wire->whole.x, count));
     at = 0;
     for (size_t k = 0; k < s->n; k++) {
         size_t n = s->items[k].channel->n;
         if (!goes(s, k, PITH_WAY_WHOLE)) continue;
-        for (size_t j = 0; j < n; j++) s->items[k].mean[j] = s->wire->sums[0][at + j] / (float)s->size;
+        for (size_t j = 0; j < n; j++) s->items[k].mean[j] = s->wire->whole.x[0][at + j] / (float)s->size;
         at += n;
     }
     return PITH_OK;
@@ -72,50 +75,46 @@ static pith_status send_whole(const wire_step *s)
 /* P = M Q of all, summed and made orthogonal, is everybody's; Q = M^T P of all is summed; each worker's d is P Q_i^T. */
 static pith_status send_factors(const wire_step *s)
 {
-    size_t left = 0, right = 0, at = 0, at_q;
+    size_t n_left = 0, n_right = 0, at = 0, at_q = 0;
     for (size_t k = 0; k < s->n; k++) {
         const pith_channel *ch = s->items[k].channel;
         if (!goes(s, k, PITH_WAY_FACTORS)) continue;
-        left += ch->rows * pith_channel_rank(ch);
-        right += ch->cols * pith_channel_rank(ch);
+        n_left += ch->rows * pith_channel_rank(ch);
+        n_right += ch->cols * pith_channel_rank(ch);
     }
-    if (left == 0) return PITH_OK;
-    PITH_TRY(need_sums(s->group, s->wire, left + right));
+    if (n_left == 0) return PITH_OK;
+    PITH_TRY(need_sums(s->group, &s->wire->left, n_left));
+    PITH_TRY(need_sums(s->group, &s->wire->right, n_right));
+    float **left = s->wire->left.x, **right = s->wire->right.x;
     for (size_t k = 0; k < s->n; k++) {
         const pith_channel *ch = s->items[k].channel;
         if (!goes(s, k, PITH_WAY_FACTORS)) continue;
-        for (size_t i = 0; i < s->n_local; i++) pith_power_left(ch->d[i], ch->rows, ch->cols, ch->last_q, pith_channel_rank(ch), s->wire->sums[i] + at);
+        for (size_t i = 0; i < s->n_local; i++) pith_power_left(ch->d[i], ch->rows, ch->cols, ch->last_q, pith_channel_rank(ch), left[i] + at);
         at += ch->rows * pith_channel_rank(ch);
     }
-    PITH_TRY(pith_group_sum(s->group, s->wire->sums, left));
+    PITH_TRY(pith_group_sum(s->group, left, n_left));
     at = 0;
-    at_q = left;
     for (size_t k = 0; k < s->n; k++) {
         const pith_channel *ch = s->items[k].channel;
         if (!goes(s, k, PITH_WAY_FACTORS)) continue;
         size_t r = pith_channel_rank(ch);
-        float *p = s->wire->sums[0] + at;
+        float *p = left[0] + at;
         pith_orthonormal(p, ch->rows, r);
         for (size_t i = 0; i < s->n_local; i++) {
-            pith_power_right(ch->d[i], ch->rows, ch->cols, p, r, s->wire->sums[i] + at_q);
-            pith_power_product(p, s->wire->sums[i] + at_q, ch->rows, ch->cols, r, ch->d[i]);
+            pith_power_right(ch->d[i], ch->rows, ch->cols, p, r, right[i] + at_q);
+            pith_power_product(p, right[i] + at_q, ch->rows, ch->cols, r, ch->d[i]);
         }
         at += ch->rows * r;
         at_q += ch->cols * r;
     }
-    float **tails = s->wire->sums;
-    for (size_t i = 0; i < s->n_local; i++) tails[i] += left;
-    pith_status status = pith_group_sum(s->group, tails, right);
-    for (size_t i = 0; i < s->n_local; i++) tails[i] -= left;
-    PITH_TRY(status);
-    at = 0;
-    at_q = left;
+    PITH_TRY(pith_group_sum(s->group, right, n_right));
+    at = at_q = 0;
     for (size_t k = 0; k < s->n; k++) {
         const pith_channel *ch = s->items[k].channel;
         if (!goes(s, k, PITH_WAY_FACTORS)) continue;
         size_t r = pith_channel_rank(ch);
-        for (size_t j = 0; j < ch->cols * r; j++) ch->last_q[j] = s->wire->sums[0][at_q + j] / (float)s->size;
-        pith_power_product(s->wire->sums[0] + at, ch->last_q, ch->rows, ch->cols, r, s->items[k].mean);
+        for (size_t j = 0; j < ch->cols * r; j++) ch->last_q[j] = right[0][at_q + j] / (float)s->size;
+        pith_power_product(left[0] + at, ch->last_q, ch->rows, ch->cols, r, s->items[k].mean);
         at += ch->rows * r;
         at_q += ch->cols * r;
     }
