@@ -179,7 +179,7 @@ static void test_feedback(void **state)
         assert_true(compressors[c].kind == PITH_COMPRESS_DENSE || memcmp(a, b, sizeof a) != 0);
         /* nothing is lost: what was sent is what there was, less what each still keeps; feedback sends more of it than none */
         none.feedback = PITH_FEEDBACK_NONE;
-        ec.feedback = PITH_FEEDBACK_EC;
+        ec.feedback = PITH_FEEDBACK_EF;
         assert_ok(ctx, run(ctx, &none, a, NULL));
         assert_ok(ctx, run(ctx, &ec, b, NULL));
         static float total[ROWS * COLS], with[ROWS * COLS], without[ROWS * COLS], g[ROWS * COLS];
