@@ -16,7 +16,7 @@ static pith_status check_options(pith_ctx *ctx, const pith_train_options *o, con
 {
     size_t n_processes = o->group ? pith_group_size(o->group) : 1, n_parts = PITH_MAX(o->n_parts, 1u);
     if (n_parts % n_processes)
-        return pith_fail(ctx, PITH_E_ARGUMENT, "train: a step of %zu parts cannot be shared by %zu processes; make the parts (accumulate in a card) a multiple of that", n_parts, n_processes);
+        return pith_fail(ctx, PITH_E_ARGUMENT, "train: a step of %zu parts cannot be shared by %zu workers; make the parts (accumulate in a card) a multiple of that", n_parts, n_processes);
     if (n_roles < 1 || n_roles > PITH_TRAIN_MAX_ROLES) return pith_fail(ctx, PITH_E_ARGUMENT, "train: %zu roles; there are 1 to %d", n_roles, PITH_TRAIN_MAX_ROLES);
     for (size_t i = 0; i < n_roles; i++) {
         if (!roles[i].loss) return pith_fail(ctx, PITH_E_ARGUMENT, "train: role %zu has no loss", i);

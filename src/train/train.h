@@ -18,12 +18,12 @@
  * parameters, settings or identity) or a damaged one is an error; it is never overwritten in that case.
  *
  * Several processes.  With options.group each process takes its share of the step's parts; gradients are summed in the
- * order of the processes while the last backward pass goes on, and all take the same step.  Where each process has one
- * part, that is, bit for bit, what one process does with all of them.  Every process evaluates; the first one alone
- * writes files, tells observers and logs lines.  A process that fails ends the run of all at the next step, or, within
- * a step, when its program ends; what the checkpoint holds stays.
+ * order of the processes while the last backward pass goes on, and all take the same step: up to rounding that of one
+ * process with all parts.  Every process evaluates; the first one alone writes files, tells observers and logs lines.  A
+ * process that fails ends the run of all at the next step, or, within a step, when its program ends; what the checkpoint
+ * holds stays.
  *
- * The workers of a group may also be in this process, one after the other: the same bits as by processes.
+ * The workers of a group may also be in this process, one after the other: bit for bit what processes do.
  *
  * Compressed gradients.  With options.exchange each worker of the group sends its gradients compressed, after its last
  * backward pass (stream/grads/exchange.h).  A checkpoint then holds the errors that wait in each worker, and belongs to

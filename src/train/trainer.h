@@ -57,6 +57,8 @@ struct pith_trainer {
     bool lost;                        /* an exchange with the others failed half-way: no more of them */
     uint8_t *copies;                  /* [local][copy_bytes] of what is shared, where several workers are here; else NULL */
     size_t copy_bytes;
+    float *sums;                      /* [values of all parameters] of gradients of the workers here; NULL: they are exchanged, or one's */
+    bool *summed;                     /* [n_params] any of them had one */
     pith_sent sent;
     pith_train_history history;
     pith_train_point *points;         /* [cap_points], the history's */

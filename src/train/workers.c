@@ -1,8 +1,8 @@
 /* Several workers: their parts of a step, and what they tell each other.
  *
- * Without compression each worker sums its parts, and of processes a reducer sums these while the last backward pass goes on.
- * With it each worker's mean goes through an exchange, one for each role.  Workers are processes, or are here one after the
- * other: then each has its own copy of what is shared (pith_trainer_share), as if it had a process. */
+ * Without compression each worker sums its parts, and a reducer sums these over the processes while the last backward pass goes
+ * on.  With it each worker's mean goes through an exchange, one for each role.  Workers may also be here, one after the other:
+ * then each has its own copy of what is shared (pith_trainer_share) and its own sum of gradients, as if it had a process. */
 #include "train/trainer.h"
 
 /* ---- making ----------------------------------------------------------------------------------- */
@@ -43,6 +43,8 @@ void pith_trainer_part(pith_trainer *t)
     pith_reducer_free(t->reducer);
     for (size_t i = 0; i < t->history.n_roles; i++) pith_exchange_free(t->roles[i].exchange);
     pith_free(t->ctx, t->copies);
+    pith_free(t->ctx, t->sums);
+    pith_free(t->ctx, t->summed);
 }
 
 /* ---- beginning -------------------------------------------------------------------------------- */
@@ -67,14 +69,20 @@ static pith_status agree_on_start(pith_trainer *t)
     return PITH_OK;
 }
 
-/* Room for each worker's copy of what is shared. */
+/* Room for what each of several workers here has of its own. */
 static pith_status make_copies(pith_trainer *t)
 {
+    size_t n, n_values = 0, copy_bytes = 0;
     if (t->many || !t->set.group || pith_group_size(t->set.group) == 1 || t->copies) return PITH_OK;
-    t->copy_bytes = 0;
-    for (size_t i = 0; i < t->n_kept; i++) t->copy_bytes += t->kept[i].shared ? t->kept[i].n_bytes : 0;
-    t->copies = pith_calloc(t->ctx, pith_group_local(t->set.group), t->copy_bytes);
-    return t->copies ? PITH_OK : PITH_E_MEMORY;
+    pith_var *const *params = pith_tape_params(t->tape, &n);
+    for (size_t i = 0; i < n; i++) n_values += params[i]->count;
+    for (size_t i = 0; i < t->n_kept; i++) copy_bytes += t->kept[i].shared ? t->kept[i].n_bytes : 0;
+    if (!t->compresses && !t->sums && !(t->sums = pith_array(t->ctx, n_values, sizeof *t->sums))) return PITH_E_MEMORY;
+    if (!t->compresses && !t->summed && !(t->summed = pith_array(t->ctx, n, sizeof *t->summed))) return PITH_E_MEMORY;
+    t->copies = pith_calloc(t->ctx, pith_group_local(t->set.group), copy_bytes);
+    if (!t->copies) return PITH_E_MEMORY;
+    t->copy_bytes = copy_bytes;
+    return PITH_OK;
 }
 
 pith_status pith_trainer_begin_together(pith_trainer *t)
@@ -113,6 +121,34 @@ void pith_trainer_begin_step(pith_trainer *t)
     for (size_t w = 0; t->copies && w < pith_group_local(t->set.group); w++) copy_shared(t, w, true);
 }
 
+/* The gradients of worker w, who is here, are added to the sums in a reducer's order, and forgotten on the tape. */
+static void add_gradients(pith_trainer *t, size_t w)
+{
+    size_t n;
+    pith_var *const *params = pith_tape_params(t->tape, &n);
+    float *sum = t->sums;
+    for (size_t i = 0; i < n; sum += params[i++]->count) {
+        const float *g = params[i]->grad;
+        t->summed[i] = g || (w && t->summed[i]);
+        for (size_t k = 0; k < params[i]->count; k++) sum[k] = (w ? sum[k] : 0) + (g ? g[k] : 0);
+    }
+    pith_tape_zero_grad(t->tape);
+}
+
+static pith_status take_sums(pith_trainer *t)
+{
+    size_t n;
+    pith_var *const *params = pith_tape_params(t->tape, &n);
+    const float *sum = t->sums;
+    for (size_t i = 0; i < n; sum += params[i++]->count) {
+        if (!t->summed[i]) continue;
+        float *grad = pith_tape_own_grad(params[i]);
+        if (!grad) return PITH_E_MEMORY;
+        memcpy(grad, sum, params[i]->count * sizeof *grad);
+    }
+    return PITH_OK;
+}
+
 /* Parts of worker w of all, whose gradients are averaged over n_mean parts. */
 static pith_status pass_share(pith_trainer *t, pith_role_state *role, pith_train_at *at, size_t w, uint32_t share, uint32_t n_mean)
 {
@@ -134,10 +170,11 @@ static pith_status pass_workers(pith_trainer *t, pith_role_state *role, pith_tra
         copy_shared(t, w, false);
         PITH_TRY(pass_share(t, role, at, pith_group_first(group) + w, share, role->exchange ? share : at->n_parts));
         if (role->exchange) PITH_TRY(pith_exchange_take(role->exchange, w));
+        else if (t->sums) add_gradients(t, w);
         copy_shared(t, w, true);
     }
     if (role->exchange) return pith_exchange_step(role->exchange, at->step - role->set.first_step);
-    return t->reducer ? pith_reducer_finish(t->reducer) : PITH_OK;
+    return t->reducer ? pith_reducer_finish(t->reducer) : t->sums ? take_sums(t) : PITH_OK;
 }
 
 pith_status pith_trainer_gradients(pith_trainer *t, pith_role_state *role, pith_train_at *at)
