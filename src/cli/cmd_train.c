@@ -19,7 +19,7 @@ static const pith_arg options[] = {
     {"quick", 0, PITH_ARG_FLAG, NULL, offsetof(train_args, quick), .help = "the card's quick settings: seconds, to see that it works"},
     {"seed", 0, PITH_ARG_INT, "N", offsetof(train_args, seed), .fallback = "1", .min = 1, .max = 1e9, .help = "of everything random; beds of different seeds are kept beside each other"},
     {"compress", 0, PITH_ARG_TEXT, "HOW", offsetof(train_args, compress), .choices = PITH_COMPRESSOR_WORDS, .help = "how several workers send gradients, in place of what the card says: a share of the values, whole numbers of so many bits, a bit each, or factors of that rank"},
-    {"feedback", 0, PITH_ARG_TEXT, "HOW", offsetof(train_args, feedback), .choices = PITH_FEEDBACK_WORDS, .help = "what becomes of the errors that this makes: classic feedback (ef, what is used unless said, but of qsgd), or another"},
+    {"feedback", 0, PITH_ARG_TEXT, "HOW", offsetof(train_args, feedback), .choices = PITH_FEEDBACK_WORDS, .help = "what becomes of the errors that this makes: ef adds them to the next gradients, which is usual but for qsgd; ef21 and econtrol send differences"},
     {"workers", 0, PITH_ARG_INT, "N", offsetof(train_args, workers), .min = 1, .max = 1024, .help = "share each step as N processes would, in this one: the same network, and what each would send"},
     {"no-plot", 0, PITH_ARG_FLAG, NULL, offsetof(train_args, no_plot), .help = "lines instead of curves on a terminal"},
     {0},

@@ -51,9 +51,9 @@ static pith_status hash_of(pith_ctx *ctx, const pith_card *card, uint64_t seed, 
     uint64_t parts[7] = {pith_hash(card->text, card->text_len), pith_procedure_find(card->procedure->name)->code, pith_hash(PITH_VERSION, strlen(PITH_VERSION)), data, seed, card->quick, beds};
     *hash = pith_hash(parts, sizeof parts);
     if (pith_card_compresses(card)) {
-        char how[PITH_CHANNEL_TEXT];
-        pith_channel_tell(&card->train.channel, how);
-        uint64_t sent[3] = {*hash, card->workers, pith_hash(how, strlen(how))};
+        const pith_channel_options *c = &card->train.channel;
+        double how[4] = {c->compressor.kind, c->compressor.param, c->feedback, (double)c->eta};
+        uint64_t sent[3] = {*hash, card->workers, pith_hash(how, sizeof how)};
         *hash = pith_hash(sent, sizeof sent);
     }
     if (card->split) { /* sums of parts round otherwise, and batch norm sees other batches */

@@ -114,7 +114,7 @@ void pith_trainer_free(pith_trainer *t)
 {
     if (!t) return;
     pith_ctx *ctx = t->ctx;
-    pith_trainer_part(t);
+    pith_trainer_leave(t);
     for (size_t i = 0; i < t->history.n_roles; i++) {
         pith_optimizer_free(t->roles[i].optimizer);
         pith_free(ctx, t->roles[i].owned);

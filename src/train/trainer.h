@@ -76,8 +76,9 @@ pith_status pith_trainer_save(pith_trainer *trainer);
 /** Also removes what killed processes left half written beside it.  *found: false when there is no file.  On error the trainer is as before. */
 pith_status pith_trainer_load(pith_trainer *trainer, bool *found);
 /* workers.c */
+/** What the group's workers need to exchange gradients. */
 pith_status pith_trainer_join(pith_trainer *trainer);
-void pith_trainer_part(pith_trainer *trainer);
+void pith_trainer_leave(pith_trainer *trainer);
 /** Before the first step. */
 pith_status pith_trainer_begin_together(pith_trainer *trainer);
 /** All processes go on, or none. */

@@ -38,7 +38,7 @@ pith_status pith_trainer_join(pith_trainer *t)
     return PITH_OK;
 }
 
-void pith_trainer_part(pith_trainer *t)
+void pith_trainer_leave(pith_trainer *t)
 {
     pith_reducer_free(t->reducer);
     for (size_t i = 0; i < t->history.n_roles; i++) pith_exchange_free(t->roles[i].exchange);

@@ -28,7 +28,7 @@ typedef struct pith_channel_options {
 } pith_channel_options;
 
 /** Compressor, feedback, eta and dense_first from such words; the rest stays.  compress NULL: "none".  feedback NULL: "ef", but
- *  "none" where nothing is compressed, and of qsgd, whose errors have no mean.  econtrol alone has an eta of 0.1; ef21 and
+ *  "none" where nothing is compressed, and of qsgd, which is unbiased.  econtrol alone has an eta of 0.1; ef21 and
  *  econtrol begin with a dense step.  @return PITH_E_ARGUMENT with what is allowed */
 pith_status pith_channel_read(pith_ctx *ctx, const char *compress, const char *feedback, pith_channel_options *options);
 /** The same back: "topk:0.01 with ef". */
