@@ -41,8 +41,10 @@ static pith_status keep_buffers(pith_trainer *trainer, const pith_net *net)
     return PITH_OK;
 }
 
+/* Nothing is known where a run without compression was resumed at its end. */
 static void note_workers(pith_run *run, const pith_train_options *o, const pith_train_history *h)
 {
+    if (!(h->dense_bytes > 0)) return;
     run->workers = (pith_workers){.n = h->n_workers, .sent_bytes = h->sent_bytes, .dense_bytes = h->dense_bytes};
     pith_channel_tell(&o->exchange, run->workers.how);
 }

@@ -376,7 +376,7 @@ static void log_point(pith_trainer *t, const pith_train_point *p)
     }
     double left_s = t->state.seconds / (double)PITH_MAX(p->step, 1u) * (double)(t->set.n_steps - PITH_MIN(p->step, t->set.n_steps));
     char sent[80] = "";
-    if (h->n_workers) snprintf(sent, sizeof sent, ", sent %.4g kB a step, %.3g of dense", h->sent_bytes * 1e-3, h->sent_bytes / h->dense_bytes);
+    if (h->dense_bytes > 0) snprintf(sent, sizeof sent, ", sent %.4g kB a step, %.3g of dense", h->sent_bytes * 1e-3, h->sent_bytes / h->dense_bytes);
     pith_log(t->ctx, PITH_LOG_INFO, "step %llu of %llu: %s; %.4g %s/s%s, %.0f s left", (unsigned long long)p->step, (unsigned long long)t->set.n_steps, at ? text : "nothing noted", h->items_per_s, h->item_name, sent, left_s);
 }
 
@@ -509,6 +509,7 @@ pith_status pith_trainer_run(pith_trainer *t, pith_train_result *result)
     if (status == PITH_OK && t->set.checkpoint) status = save(t);
     else if (status == PITH_E_CANCELLED && t->set.checkpoint && !t->between && keep_going(t, save, "checkpoint") != PITH_OK) status = PITH_E_IO;
     keep_going(t, write_curves, "curves");
+    pith_trainer_tell_sent(t);
     if (status == PITH_OK) finish(t);
     r.n_steps = t->state.step;
     r.stopped_early = t->state.stopped_early;

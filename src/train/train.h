@@ -106,7 +106,7 @@ typedef struct pith_train_history {
     double items_per_s;                                     /* so far; steps where items are not counted */
     const char *item_name;                                  /* "images", "steps" */
     size_t n_workers;                                       /* that share the steps; 0: this process alone */
-    double sent_bytes, dense_bytes;                         /* of a worker and step, in the mean: for its gradients, and these as f32 */
+    double sent_bytes, dense_bytes;                         /* of a worker and step, in the mean: for its gradients, and these as f32; 0: none yet */
 } pith_train_history;
 
 typedef struct pith_train_options {

@@ -245,6 +245,9 @@ static void test_resumed(void **state)
             assert_int_equal(j.resumed_from, how == 3 ? 1 : 7);
             assert_true(j.hash == whole.hash);
             if (i) assert_true(j.sent == whole.sent && j.dense == whole.dense);
+            assert_run(&j); /* once more: all is done already */
+            assert_true(j.resumed_from == N_STEPS && j.hash == whole.hash);
+            if (i) assert_true(j.sent == whole.sent);
         }
     }
 }
