@@ -30,7 +30,7 @@ typedef struct bench {
 static pith_status measure(bench *b, size_t way)
 {
     pith_channel *channel;
-    PITH_TRY(pith_channel_new(b->group, b->rows, b->cols, &(pith_channel_options){.compressor = ways[way].compressor, .feedback = PITH_FEEDBACK_EC}, &channel));
+    PITH_TRY(pith_channel_new(b->group, b->rows, b->cols, &(pith_channel_options){.compressor = ways[way].compressor, .feedback = PITH_FEEDBACK_EF}, &channel));
     const float *g[] = {b->g};
     pith_status status = pith_channel_step(channel, 0, g, b->mean); /* buffers are made */
     double best = HUGE_VAL;

@@ -36,7 +36,7 @@ typedef struct pith_arg {
     size_t offset;           /* where in the command's arguments it is stored */
     const char *fallback;    /* the default, written as a user would; NULL: zero */
     double min, max;         /* INT, REAL, SIZE: the range allowed; both 0: any */
-    const char *choices;     /* CHOICE: "f16|f32|q8" */
+    const char *choices;     /* CHOICE: "f16|f32|q8"; TEXT: for help and completion alone, "none|topk:SHARE" */
     const char *help;        /* one or two sentences */
 } pith_arg;
 

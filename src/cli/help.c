@@ -240,6 +240,16 @@ static void bash_words(FILE *out, const pith_arg *options)
     }
 }
 
+/* "none topk econtrol" of "none|topk:SHARE|econtrol[:ETA]" */
+static void choice_words(FILE *out, const char *choices)
+{
+    for (const char *c = choices; *c;) {
+        fprintf(out, "%s%.*s", c == choices ? "" : " ", (int)strcspn(c, ":[|"), c);
+        c += strcspn(c, "|");
+        if (*c) c++;
+    }
+}
+
 /* "    --cache) …" : what follows an option */
 static void bash_values(FILE *out, const char *command, const pith_arg *options)
 {
@@ -250,9 +260,9 @@ static void bash_values(FILE *out, const char *command, const pith_arg *options)
         fputs(") ", out);
         if (o->type == PITH_ARG_FILE) {
             fputs("compopt -o default; COMPREPLY=();", out);
-        } else if (o->type == PITH_ARG_CHOICE) {
+        } else if (o->choices) {
             fputs("COMPREPLY=($(compgen -W '", out);
-            for (const char *s = o->choices; *s; s++) fputc(*s == '|' ? ' ' : *s, out);
+            choice_words(out, o->choices);
             fputs("' -- \"$cur\"));", out);
         } else {
             fputs("COMPREPLY=();", out);
@@ -314,9 +324,9 @@ static void zsh_options(FILE *out, const pith_arg *options)
                 fprintf(out, ":%s:", o->value);
                 if (o->type == PITH_ARG_FILE) {
                     fputs("_files", out);
-                } else if (o->type == PITH_ARG_CHOICE) {
+                } else if (o->choices) {
                     fputc('(', out);
-                    for (const char *s = o->choices; *s; s++) fputc(*s == '|' ? ' ' : *s, out);
+                    choice_words(out, o->choices);
                     fputc(')', out);
                 }
             }

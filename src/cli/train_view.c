@@ -24,6 +24,7 @@ static void print_line(FILE *out, const pith_train_history *h)
         if (!isnan(x)) fprintf(out, " %s %.4g,", pith_curves_name(h, i), x);
     }
     fprintf(out, " %s %s/s", pith_text_count(h->items_per_s).s, h->item_name);
+    if (h->dense_bytes > 0) fprintf(out, ", sent %s a step, %.3g of dense", pith_text_bytes((uint64_t)h->sent_bytes).s, h->sent_bytes / h->dense_bytes);
 }
 
 /* The first loss, and below it the first figure if there is one. */

@@ -50,6 +50,12 @@ static pith_status hash_of(pith_ctx *ctx, const pith_card *card, uint64_t seed, 
     }
     uint64_t parts[7] = {pith_hash(card->text, card->text_len), pith_procedure_find(card->procedure->name)->code, pith_hash(PITH_VERSION, strlen(PITH_VERSION)), data, seed, card->quick, beds};
     *hash = pith_hash(parts, sizeof parts);
+    if (pith_card_compresses(card)) {
+        const pith_channel_options *c = &card->train.channel;
+        double how[4] = {c->compressor.kind, c->compressor.param, c->feedback, (double)c->eta};
+        uint64_t sent[3] = {*hash, card->workers, pith_hash(how, sizeof how)};
+        *hash = pith_hash(sent, sizeof sent);
+    }
     if (card->split) { /* sums of parts round otherwise, and batch norm sees other batches */
         uint64_t split[2] = {*hash, card->split};
         *hash = pith_hash(split, sizeof split);
@@ -80,11 +86,22 @@ pith_status pith_bed_path(pith_ctx *ctx, const pith_card *card, uint64_t seed, c
 
 /* ---- bed.json --------------------------------------------------------------------------------- */
 
+static const char *const workers_keys[3] = {"n_workers", "sent_bytes_per_step", "dense_bytes_per_step"};
+
+static bool add_workers(cJSON *json, const pith_workers *w)
+{
+    const double values[3] = {(double)w->n, w->sent_bytes, w->dense_bytes};
+    bool ok = cJSON_AddStringToObject(json, "compress", w->how);
+    for (size_t i = 0; i < 3 && ok; i++) ok = cJSON_AddNumberToObject(json, workers_keys[i], values[i]);
+    return ok;
+}
+
 static cJSON *result_json(const pith_run *run, double seconds)
 {
     cJSON *json = cJSON_CreateObject(), *rows = cJSON_AddObjectToObject(json, "rows"), *notes = cJSON_AddArrayToObject(json, "notes");
     bool ok = rows && notes && cJSON_AddStringToObject(json, "card", run->card->id) && cJSON_AddNumberToObject(json, "seed", (double)run->seed) &&
               cJSON_AddBoolToObject(json, "quick", run->quick) && cJSON_AddNumberToObject(json, "seconds", seconds);
+    if (ok && run->workers.n) ok = add_workers(json, &run->workers);
     for (size_t i = 0; ok && i < run->n_values; i++) {
         const char *row = run->card->rows[run->values[i].row].name;
         cJSON *of_row = cJSON_GetObjectItemCaseSensitive(rows, row);
@@ -129,6 +146,25 @@ pith_status pith_bed_value(const pith_bed *bed, const char *row, const char *mea
     else status = pith_fail(bed->ctx, PITH_E_ARGUMENT, "%s: the bed '%s' measured no %s.%s", bed->folder, bed->card->id, row, measure);
     cJSON_Delete(json);
     return status;
+}
+
+pith_status pith_bed_workers(const pith_bed *bed, pith_workers *w)
+{
+    cJSON *json;
+    double values[3] = {0};
+    *w = (pith_workers){0};
+    PITH_TRY(read_result(bed, &json));
+    const cJSON *how = pith_json_get(json, "compress");
+    if (cJSON_IsString(how)) snprintf(w->how, sizeof w->how, "%s", how->valuestring);
+    for (size_t i = 0; i < 3; i++) {
+        const cJSON *v = pith_json_get(json, workers_keys[i]);
+        if (cJSON_IsNumber(v)) values[i] = v->valuedouble;
+    }
+    cJSON_Delete(json);
+    if (values[0] >= 2 && values[0] <= 65536) w->n = (size_t)values[0];
+    w->sent_bytes = values[1];
+    w->dense_bytes = values[2];
+    return PITH_OK;
 }
 
 pith_status pith_bed_net(const pith_bed *bed, pith_tape *tape, pith_net **net)

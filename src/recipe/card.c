@@ -80,6 +80,8 @@ static const pith_key train_keys[] = {
     {"clip", PITH_KEY_NUMBER, TRAIN(clip), .min = 0, .max = 1e6, .help = "length of all gradients together"},
     {"ema", PITH_KEY_NUMBER, TRAIN(ema), .min = 0, .max = 0.999999, .help = "decay of a moving average of the parameters"},
     {"patience", PITH_KEY_COUNT, TRAIN(patience), .min = 0, .max = 1e6, .help = "evaluations without gain before it stops"},
+    {"compress", PITH_KEY_TEXT, TRAIN(compress), .help = "how several workers send gradients: " PITH_COMPRESSOR_WORDS},
+    {"feedback", PITH_KEY_TEXT, TRAIN(feedback), .help = "of the errors that this makes: " PITH_FEEDBACK_WORDS},
     {0},
 };
 
@@ -169,15 +171,27 @@ static pith_status set_settings(pith_card *card, const written *w, const written
     return quick->settings ? pith_yaml_fill(card->arena, card->ctx, quick->settings, fields, true, quick_settings) : PITH_OK;
 }
 
+/* at: the map that was read last. */
+static pith_status read_channel(const pith_card *card, const pith_yaml *at, pith_card_train *t)
+{
+    if (pith_channel_read(card->ctx, t->compress, t->feedback, &t->channel) == PITH_OK) return PITH_OK;
+    char why[512];
+    snprintf(why, sizeof why, "%s", pith_error(card->ctx));
+    const pith_yaml *compress = pith_yaml_get(at, "compress"), *feedback = pith_yaml_get(at, "feedback");
+    return pith_yaml_fail(card->ctx, feedback ? feedback : compress ? compress : at, "%s", why);
+}
+
 static pith_status set_train(pith_card *card, const written *w, const written_quick *quick)
 {
     card->train = (pith_card_train){.optimizer = PITH_CARD_ADAMW, .accumulate = 1};
     card->has_train = w->train;
     if (w->train) PITH_TRY(pith_yaml_fill(card->arena, card->ctx, w->train, train_keys, false, &card->train));
+    if (w->train) PITH_TRY(read_channel(card, w->train, &card->train));
     if (!quick->train) return PITH_OK;
     if (!w->train) return pith_yaml_fail(card->ctx, quick->train, "'quick' changes 'train', and there is none");
-    pith_card_train unused = card->train;
-    return pith_yaml_fill(card->arena, card->ctx, quick->train, train_keys, true, card->quick ? &card->train : &unused);
+    pith_card_train unused = card->train, *train = card->quick ? &card->train : &unused;
+    PITH_TRY(pith_yaml_fill(card->arena, card->ctx, quick->train, train_keys, true, train));
+    return read_channel(card, quick->train, train);
 }
 
 static pith_status fill(pith_card *card)
@@ -274,14 +288,24 @@ static void scale_keys(const pith_key *fields, void *at, double factor)
 pith_status pith_card_share(pith_card *card, size_t n)
 {
     pith_card_train *t = &card->train;
+    card->workers = n;
     if (t->accumulate % n == 0) return PITH_OK;
-    if (t->batch % n) return pith_fail(card->ctx, PITH_E_ARGUMENT, "%s: a batch of %llu cannot be shared by %zu processes; make it, or accumulate, a multiple of that", card->file, (unsigned long long)t->batch, n);
-    pith_log(card->ctx, PITH_LOG_WARN, "%s: each batch of %llu is %zu parts of %llu, one a process; batch norm sees a part", card->id, (unsigned long long)t->batch, n, (unsigned long long)t->batch / n);
+    if (t->batch % n) return pith_fail(card->ctx, PITH_E_ARGUMENT, "%s: a batch of %llu cannot be shared by %zu workers; make it, or accumulate, a multiple of that", card->file, (unsigned long long)t->batch, n);
+    pith_log(card->ctx, PITH_LOG_WARN, "%s: each batch of %llu is %zu parts of %llu, one a worker; batch norm sees a part", card->id, (unsigned long long)t->batch, n, (unsigned long long)t->batch / n);
     t->batch /= n;
     t->accumulate *= n;
     card->split = n;
     return PITH_OK;
 }
+
+pith_status pith_card_compress(pith_card *card, const char *compress, const char *feedback)
+{
+    pith_card_train *t = &card->train;
+    if (!compress && !feedback) return PITH_OK;
+    return pith_channel_read(card->ctx, compress ? compress : t->compress, feedback, &t->channel);
+}
+
+bool pith_card_compresses(const pith_card *card) { return card->workers > 1 && card->train.channel.compressor.kind != PITH_COMPRESS_DENSE; }
 
 void pith_card_scale(pith_card *card, double factor)
 {

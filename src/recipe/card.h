@@ -5,6 +5,7 @@
 #define PITH_CARD_H
 
 #include "format/yaml.h"
+#include "stream/grads/channel.h"
 
 typedef struct pith_run pith_run;            /* recipe/run.h */
 typedef struct pith_claim pith_claim;        /* recipe/claim.h */
@@ -38,6 +39,8 @@ typedef struct pith_card_train {
     double ema;                    /* decay of a moving average; 0: none */
     uint64_t patience;             /* evaluations without gain before it stops; 0: never */
     bool nesterov;
+    const char *compress, *feedback; /* words of several workers, as written: PITH_COMPRESSOR_WORDS, PITH_FEEDBACK_WORDS; NULL */
+    pith_channel_options channel;  /* what they say, or pith_card_compress did */
 } pith_card_train;
 
 typedef struct pith_card_row {
@@ -70,6 +73,7 @@ typedef struct pith_card {
     pith_pair *measures;           /* "acc": "share of test images that are classified rightly" */
     pith_card_claim *claims;
     bool quick;                    /* `quick` was applied */
+    uint64_t workers;              /* of pith_card_share; 0: one */
     uint64_t split;                /* parts that each batch was split into by pith_card_share; 0: it was not */
     const char *file, *text;       /* where it came from, and its text [text_len] */
     size_t text_len;
@@ -89,9 +93,14 @@ void pith_card_free(pith_card *card); /* NULL is allowed */
 /** Scale what training costs: steps of `train` and settings that count steps, at least 1 each. */
 void pith_card_scale(pith_card *card, double factor);
 
-/** Make each step's parts a multiple of n processes: as they are where `accumulate` is one, else each batch in n parts.
+/** Make each step's parts a multiple of n workers: as they are where `accumulate` is one, else each batch in n parts.
  *  @return PITH_E_ARGUMENT when the batch cannot be split so */
 pith_status pith_card_share(pith_card *card, size_t n);
+/** How its workers compress gradients, in place of what the card says; NULL: as the card says, but a feedback belongs to its
+ *  compressor.  @return PITH_E_ARGUMENT with what is allowed */
+pith_status pith_card_compress(pith_card *card, const char *compress, const char *feedback);
+/** Whether there are several workers, and they compress gradients: then the result is theirs alone. */
+bool pith_card_compresses(const pith_card *card);
 
 /* Built-in cards, sorted by family, then id. */
 typedef struct pith_card_source {

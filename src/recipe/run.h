@@ -26,6 +26,13 @@ typedef struct pith_measurement {
     double value;
 } pith_measurement;
 
+/* Who shared a training, and what each sent for its gradients. */
+typedef struct pith_workers {
+    size_t n;                      /* 0: nobody */
+    double sent_bytes, dense_bytes; /* of a worker and step, in the mean: and its gradients as f32 */
+    char how[PITH_CHANNEL_TEXT];   /* "topk:0.01 with ef" */
+} pith_workers;
+
 struct pith_run {
     pith_ctx *ctx;
     const pith_card *card;         /* with quick settings and the budget already in it */
@@ -39,6 +46,7 @@ struct pith_run {
     char **notes;
     size_t n_notes;
     pith_group *group;             /* processes that share it, of which only the first writes files; NULL: this one alone */
+    pith_workers workers;          /* of pith_run_train */
     const pith_run *parent;        /* the run for which this bed is trained; NULL */
     void (*observe)(void *user, const pith_train_history *history); /* who looks on while it trains; NULL */
     void *observe_user;
@@ -73,7 +81,7 @@ pith_status pith_bed_open(pith_run *run, const char *id, pith_bed **bed);
 pith_status pith_bed_get(pith_ctx *ctx, const char *which, bool quick, uint64_t seed, pith_bed **bed);
 /** The same of a card that is loaded; takes it over, also on error. */
 pith_status pith_bed_of_card(pith_ctx *ctx, pith_card *card, uint64_t seed, pith_bed **bed);
-/** The same; `observe` (or NULL) sees how it trains, and the processes of `group` (NULL: this one alone) share the work: all
+/** The same; `observe` (or NULL) sees how it trains, and the workers of `group` (NULL: this process alone) share the work: all
  *  call this with the same card, of which pith_card_share made parts. */
 pith_status pith_bed_train(pith_ctx *ctx, pith_card *card, uint64_t seed, pith_group *group, void (*observe)(void *user, const pith_train_history *history), void *user, pith_bed **bed);
 void pith_bed_close(pith_bed *bed); /* NULL is allowed */
@@ -81,6 +89,8 @@ void pith_bed_close(pith_bed *bed); /* NULL is allowed */
 pith_status pith_bed_value(const pith_bed *bed, const char *row, const char *measure, double *value);
 /** Report all of that as the run's own rows and notes; the run is of the bed's card. */
 pith_status pith_bed_report(const pith_bed *bed, pith_run *run);
+/** What its workers sent; n 0: it was trained by one process. */
+pith_status pith_bed_workers(const pith_bed *bed, pith_workers *workers);
 /** The network it kept (pith_run_keep), its parameters on the tape. */
 pith_status pith_bed_net(const pith_bed *bed, pith_tape *tape, pith_net **net);
 /** Where a bed is or would be: ~/.cache/pith/beds/<id>-<hash of its card, its procedure's code, which data is there, the seed,

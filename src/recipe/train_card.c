@@ -12,7 +12,7 @@ pith_train_options pith_run_train_options(const pith_run *run)
     uint64_t identity[4] = {pith_hash(run->card->text, run->card->text_len), run->seed, run->quick, run->card->split};
     return (pith_train_options){.n_steps = t->steps, .n_parts = (uint32_t)t->accumulate, .patience = (uint32_t)t->patience,
                                 .identity = pith_hash(identity, sizeof identity), .n_items = (double)(t->batch * t->accumulate),
-                                .group = run->group, .observe = run->observe, .observe_user = run->observe_user};
+                                .group = run->group, .exchange = t->channel, .observe = run->observe, .observe_user = run->observe_user};
 }
 
 pith_train_role pith_run_train_role(const pith_run *run)
@@ -41,6 +41,14 @@ static pith_status keep_buffers(pith_trainer *trainer, const pith_net *net)
     return PITH_OK;
 }
 
+/* Nothing is known where a run without compression was resumed at its end. */
+static void note_workers(pith_run *run, const pith_train_options *o, const pith_train_history *h)
+{
+    if (!(h->dense_bytes > 0)) return;
+    run->workers = (pith_workers){.n = h->n_workers, .sent_bytes = h->sent_bytes, .dense_bytes = h->dense_bytes};
+    pith_channel_tell(&o->exchange, run->workers.how);
+}
+
 pith_status pith_run_train(pith_run *run, pith_tape *tape, pith_train_options *o, uint64_t evaluations, const pith_train_role *roles, size_t n_roles, pith_net *const *nets, size_t n_nets, pith_train_result *result)
 {
     pith_ctx *ctx = run->ctx;
@@ -54,6 +62,7 @@ pith_status pith_run_train(pith_run *run, pith_tape *tape, pith_train_options *o
     if (status == PITH_OK) status = pith_trainer_new(tape, o, roles, n_roles, &trainer);
     for (size_t i = 0; i < n_nets && status == PITH_OK; i++) status = keep_buffers(trainer, nets[i]);
     if (status == PITH_OK) status = pith_trainer_run(trainer, result);
+    if (status == PITH_OK) note_workers(run, o, pith_trainer_history(trainer));
     pith_trainer_free(trainer);
     pith_free(ctx, curves);
     pith_free(ctx, checkpoint);

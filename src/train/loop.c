@@ -16,7 +16,7 @@ static pith_status check_options(pith_ctx *ctx, const pith_train_options *o, con
 {
     size_t n_processes = o->group ? pith_group_size(o->group) : 1, n_parts = PITH_MAX(o->n_parts, 1u);
     if (n_parts % n_processes)
-        return pith_fail(ctx, PITH_E_ARGUMENT, "train: a step of %zu parts cannot be shared by %zu processes; make the parts (accumulate in a card) a multiple of that", n_parts, n_processes);
+        return pith_fail(ctx, PITH_E_ARGUMENT, "train: a step of %zu parts cannot be shared by %zu workers; make the parts (accumulate in a card) a multiple of that", n_parts, n_processes);
     if (n_roles < 1 || n_roles > PITH_TRAIN_MAX_ROLES) return pith_fail(ctx, PITH_E_ARGUMENT, "train: %zu roles; there are 1 to %d", n_roles, PITH_TRAIN_MAX_ROLES);
     for (size_t i = 0; i < n_roles; i++) {
         if (!roles[i].loss) return pith_fail(ctx, PITH_E_ARGUMENT, "train: role %zu has no loss", i);
@@ -85,8 +85,7 @@ static pith_status fill(pith_trainer *t, const pith_train_role *roles)
     t->needs_grad = pith_array(t->ctx, n, sizeof *t->needs_grad);
     if (!t->needs_grad) return PITH_E_MEMORY;
     for (size_t i = 0; i < t->history.n_roles; i++) PITH_TRY(make_role(t, i, &roles[i]));
-    if (o->group && pith_group_size(o->group) > 1) PITH_TRY(pith_reducer_new(o->group, t->tape, PITH_BUCKET_BYTES, &t->reducer));
-    return PITH_OK;
+    return pith_trainer_join(t);
 }
 
 pith_status pith_trainer_new(pith_tape *tape, const pith_train_options *options, const pith_train_role *roles, size_t n_roles, pith_trainer **out)
@@ -114,8 +113,8 @@ pith_status pith_trainer_new(pith_tape *tape, const pith_train_options *options,
 void pith_trainer_free(pith_trainer *t)
 {
     if (!t) return;
-    pith_reducer_free(t->reducer);
     pith_ctx *ctx = t->ctx;
+    pith_trainer_leave(t);
     for (size_t i = 0; i < t->history.n_roles; i++) {
         pith_optimizer_free(t->roles[i].optimizer);
         pith_free(ctx, t->roles[i].owned);
@@ -225,70 +224,9 @@ static pith_status outcome(pith_trainer *t, const pith_train_at *at)
     return pith_tape_status(t->tape);
 }
 
-/* ---- several processes ------------------------------------------------------------------------ */
-
 static bool leads(const pith_trainer *t) { return pith_group_leads(t->set.group); }
 
-/* What was noted within a step: each process's, added up in their order, to what was there before. */
-static pith_status share_notes(pith_trainer *t, const pith_loop_state *before)
-{
-    typedef struct notes {
-        mean loss[PITH_TRAIN_MAX_ROLES], term[PITH_TRAIN_MAX_NOTES];
-    } notes;
-    pith_loop_state *s = &t->state;
-    notes mine, one;
-    const pith_parcel *all;
-    memcpy(mine.loss, s->loss, sizeof mine.loss);
-    memcpy(mine.term, s->term, sizeof mine.term);
-    for (size_t i = 0; i < PITH_TRAIN_MAX_ROLES; i++) mine.loss[i] = (mean){s->loss[i].sum - before->loss[i].sum, s->loss[i].n - before->loss[i].n};
-    for (size_t i = 0; i < PITH_TRAIN_MAX_NOTES; i++) mine.term[i] = (mean){s->term[i].sum - before->term[i].sum, s->term[i].n - before->term[i].n};
-    PITH_TRY(pith_group_gather(t->set.group, &(pith_parcel){(const uint8_t *)&mine, sizeof mine}, &all));
-    memcpy(s->loss, before->loss, sizeof s->loss);
-    memcpy(s->term, before->term, sizeof s->term);
-    for (size_t w = 0; w < pith_group_size(t->set.group); w++) {
-        if (all[w].len != sizeof one) return pith_fail(t->ctx, PITH_E_IO, "train: process %zu runs another program", w);
-        memcpy(&one, all[w].data, sizeof one);
-        for (size_t i = 0; i < PITH_TRAIN_MAX_ROLES; i++) s->loss[i].sum += one.loss[i].sum, s->loss[i].n += one.loss[i].n;
-        for (size_t i = 0; i < PITH_TRAIN_MAX_NOTES; i++) s->term[i].sum += one.term[i].sum, s->term[i].n += one.term[i].n;
-    }
-    return PITH_OK;
-}
-
-static pith_status share_kept(pith_trainer *t)
-{
-    for (size_t i = 0; i < t->n_kept; i++) {
-        if (!t->kept[i].shared) continue;
-        float *x = t->kept[i].data;
-        size_t n = t->kept[i].n_bytes / sizeof *x;
-        PITH_TRY(pith_group_sum(t->set.group, &x, n));
-        for (size_t k = 0; k < n; k++) x[k] /= (float)pith_group_size(t->set.group);
-    }
-    return PITH_OK;
-}
-
-/* All processes begin with the same step and parameters, of the same run. */
-static pith_status agree_on_start(pith_trainer *t)
-{
-    if (!t->reducer) return PITH_OK;
-    size_t n;
-    pith_var *const *params = pith_tape_params(t->tape, &n);
-    uint64_t mine[3] = {pith_trainer_identity(t), t->state.step, 0}, other[3];
-    for (size_t i = 0; i < n; i++) {
-        uint64_t pair[2] = {mine[2], pith_hash(params[i]->data, params[i]->count * sizeof(float))};
-        mine[2] = pith_hash(pair, sizeof pair);
-    }
-    const pith_parcel *all;
-    PITH_TRY(pith_group_gather(t->set.group, &(pith_parcel){(const uint8_t *)mine, sizeof mine}, &all));
-    for (size_t w = 0; w < pith_group_size(t->set.group); w++) {
-        if (all[w].len == sizeof other) memcpy(other, all[w].data, sizeof other);
-        if (all[w].len == sizeof other && !memcmp(mine, other, sizeof mine)) continue;
-        return pith_fail(t->ctx, PITH_E_ARGUMENT, "train: process %zu starts from other parameters, settings or another step than this one; all need the same program, card, data and cache folder", w);
-    }
-    return PITH_OK;
-}
-
-/* Loss and gradients of one part of the batch. */
-static pith_status pass_part(pith_trainer *t, pith_role_state *role, pith_train_at *at)
+pith_status pith_trainer_pass(pith_trainer *t, pith_role_state *role, pith_train_at *at, uint32_t n_mean)
 {
     pith_tape *tape = t->tape;
     pith_tape_step(tape, (at->step * PITH_TRAIN_MAX_ROLES + at->role) * at->n_parts + at->part);
@@ -299,27 +237,14 @@ static pith_status pass_part(pith_trainer *t, pith_role_state *role, pith_train_
         t->state.loss[at->role].sum += (double)loss->data[0];
         t->state.loss[at->role].n++;
     }
-    return pith_backward(tape, at->n_parts > 1 ? pith_var_scale(loss, 1.0f / (float)at->n_parts) : loss, 0);
-}
-
-/* The parts of this process, and the gradients of all. */
-static pith_status pass_parts(pith_trainer *t, pith_role_state *role, pith_train_at *at)
-{
-    const pith_group *group = t->set.group;
-    uint32_t share = t->reducer ? at->n_parts / (uint32_t)pith_group_size(group) : at->n_parts, first = t->reducer ? share * (uint32_t)pith_group_first(group) : 0;
-    for (at->part = first; at->part < first + share; at->part++) {
-        if (t->reducer && at->part + 1 == first + share) pith_reducer_begin(t->reducer);
-        PITH_TRY(pass_part(t, role, at));
-    }
-    at->part = 0;
-    return t->reducer ? pith_reducer_finish(t->reducer) : PITH_OK;
+    return pith_backward(tape, n_mean > 1 ? pith_var_scale(loss, 1.0f / (float)n_mean) : loss, 0);
 }
 
 static pith_status turn(pith_trainer *t, size_t i_role)
 {
     pith_role_state *role = &t->roles[i_role];
     pith_train_at at = {.trainer = t, .step = t->state.step, .n_parts = t->set.n_parts, .role = i_role};
-    PITH_TRY(pass_parts(t, role, &at));
+    PITH_TRY(pith_trainer_gradients(t, role, &at));
     if (role->set.gradients) {
         PITH_TRY(role->set.gradients(t->set.user, t->tape, &at));
         PITH_TRY(outcome(t, &at));
@@ -339,14 +264,14 @@ static pith_status one_step(pith_trainer *t)
     pith_status status = PITH_OK;
     pith_loop_state before = t->state;
     t->between = true;
+    pith_trainer_begin_step(t);
     for (size_t i = 0; i < t->history.n_roles && status == PITH_OK; i++) {
         if (t->state.step < t->roles[i].set.first_step) continue;
         own(t, &t->roles[i]);
         status = turn(t, i);
         disown(t);
     }
-    if (t->reducer && status == PITH_OK) status = share_notes(t, &before);
-    if (t->reducer && status == PITH_OK) status = share_kept(t);
+    if (status == PITH_OK) status = pith_trainer_end_step(t, &before);
     t->state.seconds += pith_now_s() - begin;
     if (status != PITH_OK) {
         pith_tape_zero_grad(t->tape);
@@ -450,7 +375,9 @@ static void log_point(pith_trainer *t, const pith_train_point *p)
         at += (size_t)snprintf(text + at, sizeof text - at, "%s%s %.5g", at ? ", " : "", role ? h->role[k] : term ? h->term[k] : h->figure[k], x);
     }
     double left_s = t->state.seconds / (double)PITH_MAX(p->step, 1u) * (double)(t->set.n_steps - PITH_MIN(p->step, t->set.n_steps));
-    pith_log(t->ctx, PITH_LOG_INFO, "step %llu of %llu: %s; %.4g %s/s, %.0f s left", (unsigned long long)p->step, (unsigned long long)t->set.n_steps, at ? text : "nothing noted", h->items_per_s, h->item_name, left_s);
+    char sent[80] = "";
+    if (h->dense_bytes > 0) snprintf(sent, sizeof sent, ", sent %.4g kB a step, %.3g of dense", h->sent_bytes * 1e-3, h->sent_bytes / h->dense_bytes);
+    pith_log(t->ctx, PITH_LOG_INFO, "step %llu of %llu: %s; %.4g %s/s%s, %.0f s left", (unsigned long long)p->step, (unsigned long long)t->set.n_steps, at ? text : "nothing noted", h->items_per_s, h->item_name, sent, left_s);
 }
 
 static pith_status add_point(pith_trainer *t, bool evaluated)
@@ -468,6 +395,7 @@ static pith_status add_point(pith_trainer *t, bool evaluated)
     t->history.n_points++;
     t->history.items_per_s = s->seconds > 0 ? (t->set.n_items > 0 ? t->set.n_items : 1) * (double)s->step / s->seconds : 0;
     if (!leads(t)) return PITH_OK;
+    pith_trainer_tell_sent(t);
     log_point(t, p);
     if (t->set.observe) t->set.observe(t->set.observe_user, &t->history);
     return PITH_OK;
@@ -490,18 +418,23 @@ static pith_status settle(pith_trainer *t)
 
 /* A checkpoint or picture on the way that cannot be written is not worth the run: the one before it stays, the next
  * may fit.  An error's sentence that is already there stays, too. */
-static void keep_going(pith_trainer *t, pith_status (*write)(pith_trainer *), const char *what)
+static pith_status keep_going(pith_trainer *t, pith_status (*write)(pith_trainer *), const char *what)
 {
     char sentence[1024];
     snprintf(sentence, sizeof sentence, "%s", pith_error(t->ctx));
-    if (!leads(t) || write(t) == PITH_OK) return;
+    pith_status status = write(t);
+    if (status == PITH_OK || t->lost) return status;
     pith_log(t->ctx, PITH_LOG_WARN, "%s of step %llu not written, the last one stays: %s", what, (unsigned long long)t->state.step, pith_error(t->ctx));
     pith_fail(t->ctx, PITH_OK, "%s", sentence);
+    return PITH_OK;
 }
+
+/* Of which processes: the first, and where they compress gradients all. */
+static pith_status save(pith_trainer *t) { return leads(t) || t->compresses ? pith_trainer_save(t) : PITH_OK; }
 
 static pith_status write_curves(pith_trainer *t)
 {
-    return t->set.curves && t->history.n_points ? pith_curves_write(t->ctx, &t->history, t->set.curves) : PITH_OK;
+    return t->set.curves && t->history.n_points && leads(t) ? pith_curves_write(t->ctx, &t->history, t->set.curves) : PITH_OK;
 }
 
 static pith_status prepare(pith_trainer *t, pith_train_result *result)
@@ -536,17 +469,19 @@ static pith_status loop(pith_trainer *t)
     double saved_s = pith_now_s();
     uint64_t saved = s->step;
     for (;;) {
-        if (s->settled < s->step) PITH_TRY(settle(t));
-        if (s->step >= o->n_steps || s->stopped_early) return PITH_OK;
+        pith_status go_on = s->settled < s->step ? settle(t) : PITH_OK;
+        bool over = s->step >= o->n_steps || s->stopped_early;
+        if (go_on == PITH_OK) go_on = pith_progress(t->ctx, "train", s->step, o->n_steps);
+        PITH_TRY(pith_trainer_agree(t, go_on));
+        if (over) return PITH_OK;
         bool due = (o->checkpoint_every && s->step % o->checkpoint_every == 0) || (o->checkpoint_seconds > 0 && pith_now_s() - saved_s >= o->checkpoint_seconds);
+        PITH_TRY(pith_trainer_decide(t, &due));
         if (due && s->step > saved) {
-            keep_going(t, pith_trainer_save, "checkpoint");
-            keep_going(t, write_curves, "curves");
+            PITH_TRY(keep_going(t, save, "checkpoint"));
+            PITH_TRY(keep_going(t, write_curves, "curves"));
             saved_s = pith_now_s();
             saved = s->step;
         }
-        pith_status go_on = pith_progress(t->ctx, "train", s->step, o->n_steps);
-        PITH_TRY(t->reducer ? pith_group_agree(o->group, go_on) : go_on);
         PITH_TRY(one_step(t));
     }
 }
@@ -565,15 +500,16 @@ pith_status pith_trainer_run(pith_trainer *t, pith_train_result *result)
     if (t->finished) return pith_fail(t->ctx, PITH_E_ARGUMENT, "train: the trainer has run to its end; make a new one to train on");
     PITH_TRY(prepare(t, &r));
     if (t->between) return pith_fail(t->ctx, PITH_E_ARGUMENT, "train: the last run failed within step %llu and has no checkpoint to go on from; make a new trainer", (unsigned long long)t->state.step);
-    PITH_TRY(agree_on_start(t));
+    PITH_TRY(pith_trainer_begin_together(t));
     pith_tape_zero_grad(t->tape);
     uint64_t before = t->state.step;
     double seconds = t->state.seconds;
     pith_status status = loop(t);
-    if (status == PITH_OK) status = pith_progress(t->ctx, "train", t->set.n_steps, t->set.n_steps);
-    if (status == PITH_OK && t->set.checkpoint && leads(t)) status = pith_trainer_save(t);
-    else if (status == PITH_E_CANCELLED && t->set.checkpoint && !t->between) keep_going(t, pith_trainer_save, "checkpoint");
+    if (status == PITH_OK) status = pith_trainer_agree(t, pith_progress(t->ctx, "train", t->set.n_steps, t->set.n_steps));
+    if (status == PITH_OK && t->set.checkpoint) status = save(t);
+    else if (status == PITH_E_CANCELLED && t->set.checkpoint && !t->between && keep_going(t, save, "checkpoint") != PITH_OK) status = PITH_E_IO;
     keep_going(t, write_curves, "curves");
+    pith_trainer_tell_sent(t);
     if (status == PITH_OK) finish(t);
     r.n_steps = t->state.step;
     r.stopped_early = t->state.stopped_early;

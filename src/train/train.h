@@ -18,17 +18,23 @@
  * parameters, settings or identity) or a damaged one is an error; it is never overwritten in that case.
  *
  * Several processes.  With options.group each process takes its share of the step's parts; gradients are summed in the
- * order of the processes while the last backward pass goes on, and all take the same step.  Where each process has one
- * part, that is, bit for bit, what one process does with all of them.  Every process evaluates; the first one alone
- * writes files, tells observers and logs lines.  A process that fails ends the run of all at the next step, or, within
- * a step, when its program ends; what the checkpoint holds stays.
+ * order of the processes while the last backward pass goes on, and all take the same step: up to rounding that of one
+ * process with all parts.  Every process evaluates; the first one alone writes files, tells observers and logs lines.  A
+ * process that fails ends the run of all at the next step, or, within a step, when its program ends; what the checkpoint
+ * holds stays.
+ *
+ * The workers of a group may also be in this process, one after the other: bit for bit what processes do.
+ *
+ * Compressed gradients.  With options.exchange each worker of the group sends its gradients compressed, after its last
+ * backward pass (stream/grads/exchange.h).  A checkpoint then holds the errors that wait in each worker, and belongs to
+ * runs of as many workers that send in the same way.
  *
  * Same bits on any number of threads, as the tape. */
 #ifndef PITH_TRAIN_H
 #define PITH_TRAIN_H
 
 #include "grad/grad.h"
-#include "stream/grads/group.h"
+#include "stream/grads/channel.h"
 
 #define PITH_TRAIN_MAX_ROLES 4
 #define PITH_TRAIN_MAX_NOTES 16     /* names of loss terms; as many of evaluated figures */
@@ -99,6 +105,8 @@ typedef struct pith_train_history {
     uint64_t n_steps;                                       /* of the whole run */
     double items_per_s;                                     /* so far; steps where items are not counted */
     const char *item_name;                                  /* "images", "steps" */
+    size_t n_workers;                                       /* that share the steps; 0: this process alone */
+    double sent_bytes, dense_bytes;                         /* of a worker and step, in the mean: for its gradients, and these as f32; 0: none yet */
 } pith_train_history;
 
 typedef struct pith_train_options {
@@ -123,7 +131,8 @@ typedef struct pith_train_options {
     uint32_t patience;              /* evaluations in a row without a better one before the run stops; 0: never */
     bool restore_best;              /* end with the parameters (and kept state) of the best evaluation */
 
-    pith_group *group;              /* of processes, of which n_parts is a multiple; must stay; NULL: this one alone */
+    pith_group *group;              /* of workers, of whose number n_parts is a multiple; must stay; NULL: this process alone */
+    pith_channel_options exchange;  /* how they compress gradients; zeros: not at all.  Its seed and tensor are not used */
     void (*observe)(void *user, const pith_train_history *history);             /* each new point; NULL: none */
     void *observe_user;
     void *user;                     /* of all other functions here and in the roles */

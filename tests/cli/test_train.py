@@ -114,6 +114,60 @@ class Train(unittest.TestCase):
         self.assertEqual(stopped["rows"], whole["rows"])
         self.assertEqual(pathlib.Path(stopped["folder"], "net.safetensors").read_bytes(), pathlib.Path(whole["folder"], "net.safetensors").read_bytes())
 
+    def test_workers(self):
+        """Compressed gradients of workers in one process: told, kept apart, and the same after a kill."""
+        write_card(150)
+        words = (CARD, "--workers", 4, "--compress", "topk:0.05")
+        whole = json.loads(train("workers", *words, "--json").stdout)
+        self.assertEqual((whole["n_workers"], whole["compress"]), (4, "topk:0.05 with ef"))
+        self.assertEqual(whole["sent_bytes_per_step"] / whole["dense_bytes_per_step"], whole["sent_of_dense"])
+        self.assertTrue(0.05 < whole["sent_of_dense"] < 0.2, whole)
+        self.assertIn("4 workers, each sent", train("workers", *words).stdout)
+        other = json.loads(train("workers", *words, "--json", "--feedback", "ef21").stdout)
+        self.assertNotEqual(other["folder"], whole["folder"])
+        process = subprocess.Popen([PITH, "train", *map(str, words), "-v"], env=environment("killed"), stderr=subprocess.PIPE, text=True)
+        for line in process.stderr:
+            if "step 40 of 150" in line:
+                self.assertRegex(line, r"sent [0-9.]+ kB a step, 0\.[0-9]+ of dense")
+                process.send_signal(signal.SIGINT)
+                break
+        rest = process.stderr.read()
+        process.stderr.close()
+        self.assertEqual(process.wait(60), 130, rest)
+        part, = pathlib.Path(FOLDER.name, "killed", "pith", "beds").glob("*.part")
+        self.assertTrue((part / "checkpoint").exists())
+        again = train("killed", *words, "-v", "--json")
+        self.assertIn("goes on from step", again.stderr)
+        again = json.loads(again.stdout)
+        self.assertEqual(pathlib.Path(again.pop("folder"), "net.safetensors").read_bytes(), pathlib.Path(whole.pop("folder"), "net.safetensors").read_bytes())
+        self.assertEqual(again, whole)
+
+    def test_compress_words(self):
+        write_card(4)
+        for words, told in ((("--compress", "topk"), "topk:SHARE"), (("--compress", "zip"), "none, topk:SHARE, randk:SHARE, qsgd:BITS, sign or powersgd:RANK"),
+                            (("--compress", "sign", "--feedback", "x"), "none, ef, ef21 or econtrol[:ETA]"), (("--feedback", "ef"), "nothing to feed back"),
+                            (("--compress", "qsgd:99"), "2 to 16 bits")):
+            r = train("words", CARD, *words)
+            self.assertEqual(r.returncode, 2, r.stderr)
+            self.assertIn(told, r.stderr)
+        alone = train("words", CARD, "--compress", "sign", "--json")
+        self.assertIn("nobody to send gradients to", alone.stderr)
+        self.assertNotIn("n_workers", json.loads(alone.stdout))
+        self.assertEqual(json.loads(train("words", CARD, "--json").stdout)["folder"], json.loads(alone.stdout)["folder"])
+        # the card's own words
+        CARD.write_text(CARD.read_text().replace("  batch: 8\n", "  batch: 8\n  compress: qsgd:5\n  feedback: ef\n"))
+        self.assertEqual(json.loads(train("words", CARD, "--json", "--workers", 2).stdout)["compress"], "qsgd:5 with ef")
+        self.assertEqual(json.loads(train("words", CARD, "--json", "--workers", 2, "--compress", "sign").stdout)["compress"], "sign with ef")
+        self.assertEqual(json.loads(train("words", CARD, "--json", "--workers", 2, "--feedback", "ef21").stdout)["compress"], "qsgd:5 with ef21")
+        CARD.write_text(CARD.read_text().replace("qsgd:5", "qsgd"))
+        r = train("words", CARD)
+        self.assertEqual(r.returncode, 1)
+        self.assertRegex(r.stderr, r"tiny\.yaml:[0-9]+:[0-9]+: .*qsgd:BITS")
+        help = subprocess.run([PITH, "train", "--help"], capture_output=True, text=True).stdout
+        self.assertIn("powersgd:RANK", help)
+        for shell in "bash", "zsh":
+            self.assertIn("none topk randk qsgd sign powersgd", subprocess.run([PITH, "help", "--completion", shell], capture_output=True, text=True).stdout)
+
     def test_view(self):
         """On a terminal: curves of dots, drawn again in place."""
         write_card(25)

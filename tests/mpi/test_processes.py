@@ -1,7 +1,8 @@
 """Several processes train as one: the same losses, and what a kill leaves.
 
-usage: test_processes.py TRAIN_PROCESSES EXCHANGE_PROCESSES [unittest arguments]      exits 77 (skipped) without mpirun
+usage: test_processes.py TRAIN_PROCESSES EXCHANGE_PROCESSES PITH [unittest arguments]      exits 77 (skipped) without mpirun
 """
+import json
 import os
 import pathlib
 import re
@@ -11,7 +12,7 @@ import sys
 import tempfile
 import unittest
 
-PROGRAM, EXCHANGE = map(os.path.abspath, sys.argv[1:3])
+PROGRAM, EXCHANGE, PITH = map(os.path.abspath, sys.argv[1:4])
 MPIRUN = shutil.which("mpirun")
 # one machine: no network is looked for
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("OMPI_")} | {
@@ -19,8 +20,26 @@ ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("OMPI_")}
     "OMPI_MCA_mpi_yield_when_idle": "1", "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 
 
-def train(n, parts, steps, checkpoint="", *die):
-    command = ([MPIRUN, "-n", str(n)] if n > 1 else []) + [PROGRAM, *map(str, (parts, steps, checkpoint, *die))]
+CARD = """
+id: tiny
+family: beds
+kind: bed
+title: A tiny network
+line: a test
+mechanism: none
+stream: weights
+data: [factors]
+minutes: 0.1
+procedure: classifier
+settings: {net: resnet20, net_settings: '{"width": 4, "blocks": 1}', images: [factors], n_images: 64, n_test: 32, evaluations: 2}
+train: {rate: 0.01, steps: 12, batch: 8}
+rows: {bed: the trained network}
+measures: {acc: share that is right, loss: nats, parameters: values}
+"""
+
+
+def train(n, parts, steps, checkpoint="", *die, compress="none", workers=1):
+    command = ([MPIRUN, "-n", str(n)] if n > 1 else []) + [PROGRAM, *map(str, (parts, steps, checkpoint, compress, workers, *die))]
     return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=150)
 
 
@@ -64,6 +83,46 @@ class Processes(unittest.TestCase):
             self.assertTrue(path.exists())
             self.assertEqual(figures(train(2, 2, 20, path))[:2], figures(train(1, 2, 20))[:2])
 
+    def test_compressed(self):
+        """Processes and workers simulated by one: the same losses and weights, also after a kill."""
+        with tempfile.TemporaryDirectory() as folder:
+            for way in ("none", "topk:0.1", "powersgd:2"):
+                with self.subTest(way):
+                    path = pathlib.Path(folder, way)
+                    whole = figures(train(1, 6, 20, compress=way, workers=3))[:2]
+                    self.assertEqual(figures(train(3, 6, 20, compress=way))[:2], whole)
+                    r = train(3, 6, 20, path, 2, 11, compress=way)
+                    self.assertNotEqual(r.returncode, 0)
+                    self.assertIn("rank 2", r.stderr)
+                    self.assertIn("signal 9", r.stderr)
+                    copy = path.read_bytes()
+                    self.assertEqual(figures(train(3, 6, 20, path, compress=way))[:2], whole)
+                    path.write_bytes(copy)
+                    self.assertEqual(figures(train(1, 6, 20, path, compress=way, workers=3))[:2], whole)
+            path.write_bytes(copy)
+            r = train(2, 6, 20, path, compress="powersgd:2")
+            self.assertNotEqual(r.returncode, 0)
+            self.assertIn("was made by 3 workers that send powersgd:2 with ef, and this run has 2 workers", r.stderr)
+            self.assertEqual(path.read_bytes(), copy)
+
+    def test_program(self):
+        """pith train: by two processes, and the same two in one."""
+        with tempfile.TemporaryDirectory() as folder:
+            card = pathlib.Path(folder, "tiny.yaml")
+            card.write_text(CARD)
+            results, words = [], [PITH, "train", str(card), "-t", "1", "--json", "--compress", "topk:0.1"]
+            for name, command in ("processes", [MPIRUN, "-n", "2", *words]), ("here", [*words, "--workers", "2"]):
+                r = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT | {"XDG_CACHE_HOME": str(pathlib.Path(folder, name)), "PITH_DATA": ""}, timeout=150)
+                self.assertEqual(r.returncode, 0, r.stderr)
+                results.append(json.loads(r.stdout))
+                results[-1]["net"] = pathlib.Path(results[-1].pop("folder"), "net.safetensors").read_bytes()
+            self.assertEqual(*results)
+            self.assertEqual((results[0]["n_workers"], results[0]["compress"]), (2, "topk:0.1 with ef"))
+            self.assertLess(results[0]["sent_of_dense"], 0.3)
+            r = subprocess.run([MPIRUN, "-n", "2", *words, "--workers", "3"], capture_output=True, text=True, env=ENVIRONMENT, timeout=150)
+            self.assertNotEqual(r.returncode, 0)
+            self.assertIn("mpirun started 2 processes", r.stderr)
+
     def test_exchange(self):
         for way in ("dense", "top_k", "random_k", "qsgd", "sign", "power"):
             with self.subTest(way):
@@ -76,10 +135,10 @@ class Processes(unittest.TestCase):
     def test_wrong_parts(self):
         r = train(2, 3, 20)
         self.assertNotEqual(r.returncode, 0)
-        self.assertIn("cannot be shared by 2 processes", r.stderr)
+        self.assertIn("cannot be shared by 2 workers", r.stderr)
 
 
 if __name__ == "__main__":
     if not MPIRUN:
         sys.exit(77)
-    unittest.main(argv=[sys.argv[0], *sys.argv[3:]])
+    unittest.main(argv=[sys.argv[0], *sys.argv[4:]])

@@ -1,8 +1,8 @@
 /* A small run shared by the processes that mpirun started: what test_processes.py compares.
  *
- * usage: train_processes PARTS STEPS CHECKPOINT [DIE_RANK DIE_STEP]
+ * usage: train_processes PARTS STEPS CHECKPOINT COMPRESS WORKERS [DIE_RANK DIE_STEP]
  *
- * The first process prints a line "losses <sum of the log's> hash <of the parameters> early <buckets sent within the
+ * COMPRESS as in cards.  Without mpirun, WORKERS above 1 are simulated.  The first process prints a line "losses <sum of the log's> hash <of the parameters> early <buckets sent within the
  * backward pass, of how many>".  Process DIE_RANK kills itself in step DIE_STEP. */
 #include <math.h>
 #include <signal.h>
@@ -37,10 +37,10 @@ static pith_var *loss(void *user, pith_tape *tape, pith_train_at *at)
     return pith_train_term(at, "mse", pith_var_mse(pith_var_linear(h, t->w2, NULL), pith_tape_input(tape, t->y, PITH_DIMS(n, 1))));
 }
 
-static pith_status run(task *t, pith_ctx *ctx, uint32_t n_parts, uint64_t n_steps, const char *checkpoint)
+static pith_status run(task *t, pith_ctx *ctx, uint32_t n_parts, uint64_t n_steps, const char *checkpoint, const char *compress)
 {
     pith_tape *tape;
-    pith_trainer *trainer;
+    pith_trainer *trainer = NULL;
     PITH_TRY(pith_tape_new(ctx, 5, &tape));
     t->w1 = pith_tape_param(tape, "w1", PITH_DIMS(HIDDEN, IN));
     t->b1 = pith_tape_param(tape, "b1", PITH_DIMS(HIDDEN));
@@ -51,7 +51,8 @@ static pith_status run(task *t, pith_ctx *ctx, uint32_t n_parts, uint64_t n_step
     for (size_t i = 0; i < t->w2->count; i++) t->w2->data[i] = 0.2f * pith_rng_normal(&rng);
     pith_train_options o = {.n_steps = n_steps, .n_parts = n_parts, .log_every = 1, .checkpoint = checkpoint, .checkpoint_every = checkpoint ? 2 : 0, .group = t->group, .user = t};
     pith_train_role role = {.optimizer = {.kind = PITH_ADAMW, .clip_norm = 1}, .schedule = {.rate = 0.01f}, .loss = loss};
-    pith_status status = pith_trainer_new(tape, &o, &role, 1, &trainer);
+    pith_status status = pith_channel_read(ctx, compress, NULL, &o.exchange);
+    if (status == PITH_OK) status = pith_trainer_new(tape, &o, &role, 1, &trainer);
     if (status == PITH_OK) status = pith_trainer_share(trainer, "mean", t->mean, HIDDEN);
     if (status == PITH_OK) {
         status = pith_trainer_run(trainer, NULL);
@@ -71,8 +72,8 @@ extern pith_mpi_close_fn pith_mpi_close;
 
 int main(int argc, char **argv)
 {
-    if (argc < 4) return 2;
-    task t = {.die_rank = argc > 5 ? atol(argv[4]) : -1, .die_step = argc > 5 ? atol(argv[5]) : -1};
+    if (argc < 6) return 2;
+    task t = {.die_rank = argc > 7 ? atol(argv[6]) : -1, .die_step = argc > 7 ? atol(argv[7]) : -1};
     pith_options options = {.n_threads = 1, .log_level = PITH_LOG_ERROR};
     pith_ctx *ctx;
     pith_transport transport;
@@ -81,7 +82,8 @@ int main(int argc, char **argv)
     if (pith_ctx_new(&options, &ctx) != PITH_OK) return 1;
     pith_status status = PITH_OK;
     if (many) status = pith_mpi_open(&transport, text, sizeof text) ? pith_group_over(ctx, &transport, &t.group) : PITH_E_IO;
-    if (status == PITH_OK) status = run(&t, ctx, (uint32_t)atol(argv[1]), (uint64_t)atol(argv[2]), *argv[3] ? argv[3] : NULL);
+    else if (atol(argv[5]) > 1) status = pith_group_new(ctx, (size_t)atol(argv[5]), &t.group);
+    if (status == PITH_OK) status = run(&t, ctx, (uint32_t)atol(argv[1]), (uint64_t)atol(argv[2]), *argv[3] ? argv[3] : NULL, argv[4]);
     if (status != PITH_OK) fprintf(stderr, "%s%s\n", text, pith_error(ctx));
     pith_group_free(t.group);
     pith_ctx_free(ctx);

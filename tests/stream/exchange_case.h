@@ -78,7 +78,7 @@ static inline pith_status case_exchange(pith_ctx *ctx, pith_group *group, pith_c
     pith_exchange *x = NULL;
     pith_adapt *adapt = NULL;
     pith_optimizer *optimizer = NULL;
-    pith_channel_options o = {.compressor = compressor, .feedback = PITH_FEEDBACK_EC, .seed = 5};
+    pith_channel_options o = {.compressor = compressor, .feedback = PITH_FEEDBACK_EF, .seed = 5};
     pith_adapt_options a = {.usual = compressor.param, .spread = true, .alpha = 1, .n_buckets = 1000, .seed = 1};
     bool adapts = compressor.kind != PITH_COMPRESS_DENSE && compressor.kind != PITH_COMPRESS_SIGN;
     *r = (case_result){0};

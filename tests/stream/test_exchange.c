@@ -114,7 +114,7 @@ static void test_traffic(void **state)
         pith_exchange *x;
         assert_ok(ctx, pith_group_new(ctx, 3, &group));
         assert_ok(ctx, case_net_new(ctx, &n));
-        assert_ok(ctx, pith_exchange_new(group, n.tape, &(pith_channel_options){.compressor = compressors[c], .feedback = PITH_FEEDBACK_EC}, &x));
+        assert_ok(ctx, pith_exchange_new(group, n.tape, &(pith_channel_options){.compressor = compressors[c], .feedback = PITH_FEEDBACK_EF}, &x));
         for (size_t i = 0; i < 3; i++) {
             assert_ok(ctx, case_pass(&n, 0, i));
             assert_ok(ctx, pith_exchange_take(x, i));
@@ -149,7 +149,7 @@ static void bench_new(pith_ctx *ctx, bench *b)
     b->low = pith_tape_param(b->tape, "low", PITH_DIMS(80, 60));
     b->high = pith_tape_param(b->tape, "high", PITH_DIMS(40, 40));
     assert_ok(ctx, pith_group_new(ctx, 2, &b->group));
-    assert_ok(ctx, pith_exchange_new(b->group, b->tape, &(pith_channel_options){.compressor = {PITH_COMPRESS_POWER, 4}, .feedback = PITH_FEEDBACK_EC}, &b->x));
+    assert_ok(ctx, pith_exchange_new(b->group, b->tape, &(pith_channel_options){.compressor = {PITH_COMPRESS_POWER, 4}, .feedback = PITH_FEEDBACK_EF}, &b->x));
 }
 
 /* Worker 0's gradients, observed; `scale` of the second. */

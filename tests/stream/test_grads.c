@@ -179,7 +179,7 @@ static void test_feedback(void **state)
         assert_true(compressors[c].kind == PITH_COMPRESS_DENSE || memcmp(a, b, sizeof a) != 0);
         /* nothing is lost: what was sent is what there was, less what each still keeps; feedback sends more of it than none */
         none.feedback = PITH_FEEDBACK_NONE;
-        ec.feedback = PITH_FEEDBACK_EC;
+        ec.feedback = PITH_FEEDBACK_EF;
         assert_ok(ctx, run(ctx, &none, a, NULL));
         assert_ok(ctx, run(ctx, &ec, b, NULL));
         static float total[ROWS * COLS], with[ROWS * COLS], without[ROWS * COLS], g[ROWS * COLS];
@@ -288,11 +288,57 @@ static void test_arguments(void **state)
     pith_ctx_free(ctx);
 }
 
+/* What people write, and what is told them when it is nothing. */
+static void test_words(void **state)
+{
+    (void)state;
+    pith_options quiet = {.n_threads = 1, .log_level = PITH_LOG_ERROR};
+    pith_ctx *ctx;
+    assert_int_equal(pith_ctx_new(&quiet, &ctx), PITH_OK);
+    static const struct {
+        const char *compress, *feedback, *told;
+        pith_compressor compressor;
+        pith_feedback how;
+        float eta;
+        bool dense_first;
+    } good[] = {
+        {NULL, NULL, "none", {PITH_COMPRESS_DENSE, 0}, PITH_FEEDBACK_NONE, 0, false},
+        {"none", "none", "none", {PITH_COMPRESS_DENSE, 0}, PITH_FEEDBACK_NONE, 0, false},
+        {"topk:0.01", NULL, "topk:0.01 with ef", {PITH_COMPRESS_TOP_K, 0.01}, PITH_FEEDBACK_EF, 0, false},
+        {"randk:1e-3", "ef21", "randk:0.001 with ef21", {PITH_COMPRESS_RANDOM_K, 1e-3}, PITH_FEEDBACK_EF21, 0, true},
+        {"qsgd:4", NULL, "qsgd:4 without feedback", {PITH_COMPRESS_QSGD, 4}, PITH_FEEDBACK_NONE, 0, false},
+        {"sign", "econtrol", "sign with econtrol:0.1", {PITH_COMPRESS_SIGN, 0}, PITH_FEEDBACK_ECONTROL, 0.1f, true},
+        {"powersgd:4", "econtrol:0.5", "powersgd:4 with econtrol:0.5", {PITH_COMPRESS_POWER, 4}, PITH_FEEDBACK_ECONTROL, 0.5f, true},
+    };
+    for (size_t i = 0; i < PITH_COUNT(good); i++) {
+        pith_channel_options o = {.seed = 7, .tensor = 8};
+        char text[PITH_CHANNEL_TEXT];
+        assert_ok(ctx, pith_channel_read(ctx, good[i].compress, good[i].feedback, &o));
+        assert_true(o.compressor.kind == good[i].compressor.kind && o.compressor.param == good[i].compressor.param && o.feedback == good[i].how);
+        assert_true(o.eta == good[i].eta && o.dense_first == good[i].dense_first && o.seed == 7 && o.tensor == 8);
+        pith_channel_tell(&o, text);
+        assert_string_equal(text, good[i].told);
+    }
+    static const char *const bad[][3] = {
+        {"top", NULL, "none, topk:SHARE, randk:SHARE, qsgd:BITS, sign or powersgd:RANK"}, {"", NULL, "none, topk:SHARE"}, {"topk", NULL, "topk:SHARE"},
+        {"topk:", NULL, "topk:SHARE"}, {"topk:0.1%", NULL, "topk:SHARE"}, {"topk:nan", NULL, "topk:SHARE"}, {"topk:0", NULL, "above 0 and at most 1"},
+        {"topk:1.5", NULL, "above 0 and at most 1"}, {"qsgd:1", NULL, "2 to 16 bits"}, {"powersgd:0.5", NULL, "rank 1 to"}, {"sign:1", NULL, "without a number"},
+        {"none:1", NULL, "without a number"}, {"sign", "ec", "none, ef, ef21 or econtrol[:ETA]"}, {"sign", "ef:1", "without a number"}, {"sign", "econtrol:-1", "0 to 10"},
+        {"sign", "econtrol:", "econtrol[:ETA]"}, {NULL, "ef", "nothing to feed back"},
+    };
+    for (size_t i = 0; i < PITH_COUNT(bad); i++) {
+        pith_channel_options o = {0};
+        assert_int_equal(pith_channel_read(ctx, bad[i][0], bad[i][1], &o), PITH_E_ARGUMENT);
+        if (!strstr(pith_error(ctx), bad[i][2])) fail_msg("%s", pith_error(ctx));
+    }
+    pith_ctx_free(ctx);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rice), cmocka_unit_test(test_messages), cmocka_unit_test(test_noise), cmocka_unit_test(test_unbiased), cmocka_unit_test(test_feedback),
-        cmocka_unit_test(test_traffic), cmocka_unit_test(test_factors), cmocka_unit_test(test_no_memory), cmocka_unit_test(test_arguments),
+        cmocka_unit_test(test_traffic), cmocka_unit_test(test_factors), cmocka_unit_test(test_no_memory), cmocka_unit_test(test_arguments), cmocka_unit_test(test_words),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -270,8 +270,8 @@ static pith_status find_method(const pith_run *run, const char *name, size_t len
     static const struct {
         const char *name;
         pith_feedback feedback;
-    } known[] = {{"dense", PITH_FEEDBACK_NONE}, {"none", PITH_FEEDBACK_NONE}, {"ec", PITH_FEEDBACK_EC}, {"ef21", PITH_FEEDBACK_EF21}, {"econtrol", PITH_FEEDBACK_ECONTROL},
-                 {"ideal", PITH_FEEDBACK_EC}, {"batch", PITH_FEEDBACK_EF21}};
+    } known[] = {{"dense", PITH_FEEDBACK_NONE}, {"none", PITH_FEEDBACK_NONE}, {"ec", PITH_FEEDBACK_EF}, {"ef21", PITH_FEEDBACK_EF21}, {"econtrol", PITH_FEEDBACK_ECONTROL},
+                 {"ideal", PITH_FEEDBACK_EF}, {"batch", PITH_FEEDBACK_EF21}};
     const settings *s = run->card->settings;
     *m = (method){.compressor = {PITH_COMPRESS_TOP_K, s->share}, .batch = 1};
     *all_etas = len == strlen("econtrol") && !strncmp(name, "econtrol", len);

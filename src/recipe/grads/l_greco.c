@@ -245,7 +245,7 @@ static pith_status run_row(row *r)
     pith_way way = {.before = before, .user = r};
     if (r->compressor >= 0) {
         r->param = params[r->compressor];
-        way.channel = (pith_channel_options){.compressor = {kinds[r->compressor], r->param}, .feedback = PITH_FEEDBACK_EC};
+        way.channel = (pith_channel_options){.compressor = {kinds[r->compressor], r->param}, .feedback = PITH_FEEDBACK_EF};
     }
     pith_way_result result;
     pith_status status = pith_problem_train(w->problems[r->problem], &way, &result);

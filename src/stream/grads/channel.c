@@ -50,7 +50,7 @@ pith_status pith_channel_new(pith_group *group, size_t rows, size_t cols, const 
     pith_channel *ch = pith_calloc(ctx, 1, sizeof *ch);
     if (!ch) return PITH_E_MEMORY;
     *ch = (pith_channel){.group = group, .o = *options, .rows = rows, .cols = cols, .n = n, .n_local = pith_group_local(group)};
-    bool has_h = options->feedback >= PITH_FEEDBACK_EF21, has_e = options->feedback == PITH_FEEDBACK_EC || options->feedback == PITH_FEEDBACK_ECONTROL;
+    bool has_h = options->feedback >= PITH_FEEDBACK_EF21, has_e = options->feedback == PITH_FEEDBACK_EF || options->feedback == PITH_FEEDBACK_ECONTROL;
     ch->d = pith_make_each(ctx, ch->n_local, n, sizeof(float));
     ch->work = pith_calloc(ctx, n, sizeof *ch->work);
     ch->scratch = pith_calloc(ctx, n, sizeof *ch->scratch);
@@ -109,7 +109,7 @@ void pith_channel_prepare(const pith_channel *ch, const float *const *all)
         case PITH_FEEDBACK_NONE:
             for (size_t k = 0; k < ch->n; k++) d[k] = g[k];
             break;
-        case PITH_FEEDBACK_EC:
+        case PITH_FEEDBACK_EF:
             for (size_t k = 0; k < ch->n; k++) d[k] = e[k] + g[k];
             break;
         case PITH_FEEDBACK_EF21:
@@ -151,6 +151,14 @@ pith_status pith_channel_decode(pith_channel *ch, uint64_t step, size_t w, const
 pith_status pith_channel_step(pith_channel *ch, uint64_t step, const float *const *g, float *mean)
 {
     return pith_wire_step(ch->group, &ch->wire, &(pith_wire_item){ch, g, mean}, 1, step);
+}
+
+pith_status pith_channel_visit(const pith_channel *ch, pith_channel_visit_fn *visit, void *user)
+{
+    if (ch->e) PITH_TRY(visit(user, ch->e, ch->n, true));
+    if (ch->h) PITH_TRY(visit(user, ch->h, ch->n, true));
+    if (ch->h) PITH_TRY(visit(user, &ch->mean_h, ch->n, false));
+    return ch->last_q ? visit(user, &ch->last_q, ch->cols * pith_channel_rank(ch), false) : PITH_OK;
 }
 
 /* ---- errors of other parameters --------------------------------------------------------------- */

@@ -19,7 +19,8 @@ struct pith_exchange {
     pith_wire wire;
 };
 
-static pith_status add_layer(pith_exchange *x, size_t i, pith_var *var, const pith_channel_options *options, size_t at)
+/* number: of the parameter on the tape */
+static pith_status add_layer(pith_exchange *x, size_t i, pith_var *var, size_t number, const pith_channel_options *options, size_t at)
 {
     bool matrix = var->n_dims >= 2 && var->dims[0] > 0;
     pith_layer *l = &x->layers[i];
@@ -28,17 +29,18 @@ static pith_status add_layer(pith_exchange *x, size_t i, pith_var *var, const pi
     if (!l->compressed) o.compressor = (pith_compressor){PITH_COMPRESS_DENSE, 0};
     l->param = o.compressor.param;
     l->mean = x->means ? x->means + at : NULL;
-    o.tensor = i;
+    o.tensor = number;
     for (size_t w = 0; w < x->n_local; w++) x->lists[i * x->n_local + w] = x->g[w] + at;
     PITH_TRY(pith_channel_new(x->group, l->rows, l->cols, &o, &l->channel));
     x->items[i] = (pith_wire_item){l->channel, x->lists + i * x->n_local, x->step + at};
     return PITH_OK;
 }
 
-static pith_status fill(pith_exchange *x, const pith_channel_options *options)
+static pith_status fill(pith_exchange *x, pith_var *const *params, const pith_channel_options *options)
 {
     pith_ctx *ctx = pith_group_ctx(x->group);
-    pith_var *const *params = pith_tape_params(x->tape, &x->n);
+    size_t n_all, number = 0;
+    pith_var *const *all = pith_tape_params(x->tape, &n_all);
     for (size_t i = 0; i < x->n; i++) x->n_values += params[i]->count;
     x->layers = pith_calloc(ctx, x->n, sizeof *x->layers);
     x->items = pith_calloc(ctx, x->n, sizeof *x->items);
@@ -47,16 +49,27 @@ static pith_status fill(pith_exchange *x, const pith_channel_options *options)
     x->step = pith_calloc(ctx, x->n_values, sizeof *x->step);
     if (!x->layers || !x->items || !x->g || !x->lists || !x->step) return PITH_E_MEMORY;
     if (pith_group_leads(x->group) && !(x->means = pith_calloc(ctx, x->n_values, sizeof *x->means))) return PITH_E_MEMORY;
-    for (size_t i = 0, at = 0; i < x->n; at += params[i++]->count) PITH_TRY(add_layer(x, i, params[i], options, at));
+    for (size_t i = 0, at = 0; i < x->n; at += params[i++]->count, number++) {
+        while (number < n_all && all[number] != params[i]) number++;
+        if (number == n_all) return pith_fail(ctx, PITH_E_ARGUMENT, "parameter %zu of %zu to be sent is not on the tape, or not in its order", i, x->n);
+        PITH_TRY(add_layer(x, i, params[i], number, options, at));
+    }
     return PITH_OK;
 }
 
 pith_status pith_exchange_new(pith_group *group, pith_tape *tape, const pith_channel_options *options, pith_exchange **out)
 {
+    size_t n;
+    pith_var *const *params = pith_tape_params(tape, &n);
+    return pith_exchange_new_for(group, tape, params, n, options, out);
+}
+
+pith_status pith_exchange_new_for(pith_group *group, pith_tape *tape, pith_var *const *params, size_t n, const pith_channel_options *options, pith_exchange **out)
+{
     pith_exchange *x = pith_calloc(pith_group_ctx(group), 1, sizeof *x);
     if (!x) return PITH_E_MEMORY;
-    *x = (pith_exchange){.group = group, .tape = tape, .compressor = options->compressor, .n_local = pith_group_local(group)};
-    pith_status status = fill(x, options);
+    *x = (pith_exchange){.group = group, .tape = tape, .compressor = options->compressor, .n = n, .n_local = pith_group_local(group)};
+    pith_status status = fill(x, params, options);
     if (status == PITH_OK) *out = x;
     else pith_exchange_free(x);
     return status;
@@ -140,6 +153,12 @@ void pith_exchange_observe(pith_exchange *x, bool on)
     if (!on) return;
     x->n_observed = 0;
     if (x->means) memset(x->means, 0, x->n_values * sizeof *x->means);
+}
+
+pith_status pith_exchange_visit(const pith_exchange *x, pith_channel_visit_fn *visit, void *user)
+{
+    for (size_t k = 0; k < x->n; k++) PITH_TRY(pith_channel_visit(x->layers[k].channel, visit, user));
+    return PITH_OK;
 }
 
 double pith_exchange_bytes(const pith_exchange *x, double param)

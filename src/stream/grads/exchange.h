@@ -30,10 +30,12 @@ typedef struct pith_exchange pith_exchange;
 /** For the parameters that the tape has now, the same in all processes.  options->tensor is not used.  Free it before both.
  *  @return PITH_E_ARGUMENT, PITH_E_LIMIT, PITH_E_MEMORY */
 pith_status pith_exchange_new(pith_group *group, pith_tape *tape, const pith_channel_options *options, pith_exchange **exchange);
+/** The same for some of them, in the order of the tape. */
+pith_status pith_exchange_new_for(pith_group *group, pith_tape *tape, pith_var *const *params, size_t n, const pith_channel_options *options, pith_exchange **exchange);
 void pith_exchange_free(pith_exchange *exchange); /* NULL is allowed */
 pith_group *pith_exchange_group(const pith_exchange *exchange);
 const pith_compressor *pith_exchange_compressor(const pith_exchange *exchange);
-/** The tensors, in the order of the tape's parameters. */
+/** Its tensors, in the order of the tape's parameters. */
 const pith_layer *pith_exchange_layers(const pith_exchange *exchange, size_t *n);
 /** The gradients on the tape (none: zeros) become those of worker i of those here, and are forgotten on the tape. */
 pith_status pith_exchange_take(pith_exchange *exchange, size_t i);
@@ -49,5 +51,7 @@ void pith_exchange_observe(pith_exchange *exchange, bool on);
 /** Bytes a worker sends in a step by pith_compressor_bytes, were `param` that of all compressed layers (0: each layer's own,
  *  as now); messages' lengths left out. */
 double pith_exchange_bytes(const pith_exchange *exchange, double param);
+/** pith_channel_visit of each tensor in turn. */
+pith_status pith_exchange_visit(const pith_exchange *exchange, pith_channel_visit_fn *visit, void *user);
 
 #endif
