@@ -373,52 +373,52 @@ static void test_y4m_heads(void **state)
     pith_ctx_free(ctx);
 }
 
-/* Each allocation fails once. */
+typedef struct inputs {
+    written sound;
+    char path[32]; /* of a Y4M file */
+} inputs;
+
+static pith_status read_sound(pith_ctx *ctx, const void *user)
+{
+    const inputs *in = user;
+    pith_sound s;
+    pith_status status = pith_sound_read(ctx, "file", in->sound.bytes, (size_t)in->sound.len, &s);
+    pith_sound_free(ctx, &s);
+    return status;
+}
+
+static pith_status open_video(pith_ctx *ctx, const void *user)
+{
+    const inputs *in = user;
+    pith_video *v;
+    pith_status status = pith_video_open(ctx, in->path, &v);
+    pith_video_close(v);
+    return status;
+}
+
+static pith_status write_frame(pith_ctx *ctx, const void *user)
+{
+    const inputs *in = user;
+    pith_y4m_writer writer;
+    uint8_t rgb[6] = {0};
+    PITH_TRY(pith_y4m_write_begin(ctx, in->path, &(pith_y4m_format){.width = 2, .height = 1}, &writer));
+    pith_status status = pith_y4m_write(&writer, rgb), end = pith_y4m_write_end(&writer, status == PITH_OK);
+    return status == PITH_OK ? end : status;
+}
+
 static void test_memory(void **state)
 {
     (void)state;
-    static written w;
+    static inputs in = {.path = "/tmp/pith-media-XXXXXX"};
     static int16_t tone[TONE * 2];
-    write_tone(&w, SF_FORMAT_FLAC | SF_FORMAT_PCM_16, tone);
-    char path[] = "/tmp/pith-media-XXXXXX";
-    int fd = mkstemp(path);
+    write_tone(&in.sound, SF_FORMAT_FLAC | SF_FORMAT_PCM_16, tone);
+    int fd = mkstemp(in.path);
     static const char y4m[] = "YUV4MPEG2 W2 H1 Cmono\nFRAME\nab";
     assert_int_equal(write(fd, y4m, sizeof y4m - 1), sizeof y4m - 1);
     close(fd);
-    for (int what = 0; what < 3; what++)
-        for (long fail_at = 1, passed = 0; !passed; fail_at++) {
-            test_faults faults = {0};
-            pith_options o = {.n_threads = 1, .realloc = test_faulty_realloc, .realloc_user = &faults};
-            pith_ctx *ctx;
-            assert_int_equal(pith_ctx_new(&o, &ctx), PITH_OK);
-            long held = faults.held;
-            faults.calls = 0, faults.fail_at = fail_at;
-            pith_status status;
-            if (what == 0) {
-                pith_sound s;
-                status = pith_sound_read(ctx, "file", w.bytes, (size_t)w.len, &s);
-                pith_sound_free(ctx, &s);
-            } else if (what == 1) {
-                pith_video *v;
-                status = pith_video_open(ctx, path, &v);
-                pith_video_close(v);
-            } else {
-                pith_y4m_writer writer;
-                uint8_t rgb[6] = {0};
-                status = pith_y4m_write_begin(ctx, path, &(pith_y4m_format){.width = 2, .height = 1}, &writer);
-                if (status == PITH_OK) {
-                    status = pith_y4m_write(&writer, rgb);
-                    pith_status end = pith_y4m_write_end(&writer, status == PITH_OK);
-                    if (status == PITH_OK) status = end;
-                }
-            }
-            assert_true(status == PITH_OK || status == PITH_E_MEMORY);
-            passed = status == PITH_OK;
-            assert_true(!passed || fail_at > 1);
-            assert_int_equal(faults.held, held);
-            pith_ctx_free(ctx);
-        }
-    remove(path);
+    static test_life *const lives[] = {read_sound, open_video, write_frame};
+    for (size_t i = 0; i < PITH_COUNT(lives); i++) assert_true(test_every_fault(lives[i], &in) >= 1);
+    remove(in.path);
 }
 
 int main(void)

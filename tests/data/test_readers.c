@@ -445,9 +445,15 @@ static void test_archives(void **state)
 
 /* ---- memory ----------------------------------------------------------------------------------- */
 
+typedef struct inputs {
+    uint8_t *png, *jpeg, *tar;
+    size_t png_len, jpeg_len, tar_len;
+} inputs;
+
 /* Every reader once, stopped by the failure. */
-static pith_status read_all(pith_ctx *ctx, const uint8_t *png, size_t png_len, const uint8_t *jpeg, size_t jpeg_len, const uint8_t *tar, size_t tar_len)
+static pith_status read_each(pith_ctx *ctx, const void *user)
 {
+    const inputs *in = user;
     static const uint8_t idx[] = {0, 0, 8, 1, 0, 0, 0, 1, 5};
     static const uint8_t record[3073] = {1};
     pith_values a = {0}, b = {0};
@@ -464,14 +470,14 @@ static pith_status read_all(pith_ctx *ctx, const uint8_t *png, size_t png_len, c
     pith_values_free(ctx, &a);
     pith_values_free(ctx, &b);
     for (int k = 0; k < 2 && status == PITH_OK; k++) {
-        status = pith_image_read(ctx, "file", k ? jpeg : png, k ? jpeg_len : png_len, &image);
+        status = pith_image_read(ctx, "file", k ? in->jpeg : in->png, k ? in->jpeg_len : in->png_len, &image);
         pith_image_free(ctx, &image);
     }
     if (status == PITH_OK) status = pith_csv_next(&csv, &cells, &n);
     pith_csv_end(&csv);
     if (status == PITH_OK) status = pith_text_clean(&text, "word", 4);
     pith_free(ctx, text.text);
-    if (status == PITH_OK) status = pith_archive_each(ctx, "file", tar, tar_len, &(pith_archive_visitor){.file = note, .user = &seen});
+    if (status == PITH_OK) status = pith_archive_each(ctx, "file", in->tar, in->tar_len, &(pith_archive_visitor){.file = note, .user = &seen});
     return status;
 }
 
@@ -481,24 +487,12 @@ static void test_memory(void **state)
     uint8_t rgb[WIDTH * HEIGHT * 3], tar[20000];
     make_pixels(rgb);
     static const char *const names[] = {"a", NULL}, *const contents[] = {"first"};
-    size_t png_len, jpeg_len, tar_len = make_archive(tar, sizeof tar, false, names, contents);
-    uint8_t *png = make_png(rgb, PNG_FORMAT_RGB, &png_len), *jpeg = make_jpeg(rgb, &jpeg_len);
-    for (long fail_at = 0, passed = 0; !passed; fail_at++) {
-        test_faults faults = {0};
-        pith_ctx *ctx = NULL;
-        assert_int_equal(pith_ctx_new(&(pith_options){.n_threads = 1, .realloc = test_faulty_realloc, .realloc_user = &faults}, &ctx), PITH_OK);
-        long held = faults.held;
-        faults.calls = 0;
-        faults.fail_at = fail_at + 1;
-        pith_status status = read_all(ctx, png, png_len, jpeg, jpeg_len, tar, tar_len);
-        assert_true(status == PITH_OK || status == PITH_E_MEMORY);
-        assert_int_equal(faults.held, held);
-        passed = status == PITH_OK;
-        if (passed) assert_true(fail_at >= 10);
-        pith_ctx_free(ctx);
-    }
-    free(png);
-    free(jpeg);
+    inputs in = {.tar = tar, .tar_len = make_archive(tar, sizeof tar, false, names, contents)};
+    in.png = make_png(rgb, PNG_FORMAT_RGB, &in.png_len);
+    in.jpeg = make_jpeg(rgb, &in.jpeg_len);
+    assert_true(test_every_fault(read_each, &in) >= 10);
+    free(in.png);
+    free(in.jpeg);
 }
 
 int main(void)

@@ -1067,6 +1067,15 @@ static void test_cancelled_and_limits(void **state)
     pith_ctx_free(ctx);
 }
 
+static pith_status open_one(pith_ctx *ctx, const void *name)
+{
+    pith_dataset *ds = NULL;
+    pith_status status = pith_dataset_open(ctx, name, "train", &(pith_dataset_options){.n = 1, .frames = 2}, &ds);
+    assert_true((status == PITH_OK) == (ds != NULL));
+    pith_dataset_free(ds);
+    return status;
+}
+
 static void test_memory(void **state)
 {
     (void)state;
@@ -1092,22 +1101,7 @@ static void test_memory(void **state)
     snprintf(films, sizeof films, "videos:%s/films", folder);
     const char *const names[] = {"scenes32", "factors", "clips32", "recall", "reber", "assoc", "adding", "fashion", "photos", "text", mine, voices, films, "pages"};
     for (size_t k = 0; k < PITH_COUNT(names) - (info.state != PITH_DATA_THERE); k++) /* without its typefaces, not the last */
-        for (long fail_at = 1, passed = 0; !passed; fail_at++) {
-            test_faults faults = {0};
-            pith_ctx *ctx = NULL;
-            assert_int_equal(pith_ctx_new(&(pith_options){.n_threads = 1, .realloc = test_faulty_realloc, .realloc_user = &faults}, &ctx), PITH_OK);
-            long held = faults.held;
-            faults.calls = 0;
-            faults.fail_at = fail_at;
-            pith_dataset *ds = NULL;
-            pith_status status = pith_dataset_open(ctx, names[k], "train", &(pith_dataset_options){.n = 1, .frames = 2}, &ds);
-            if (status != PITH_OK && status != PITH_E_MEMORY) fail_msg("%s, allocation %ld: %s", names[k], fail_at, pith_error(ctx));
-            passed = status == PITH_OK;
-            assert_true(passed == (ds != NULL) && (!passed || fail_at > 3));
-            pith_dataset_free(ds);
-            assert_int_equal(faults.held, held);
-            pith_ctx_free(ctx);
-        }
+        assert_true(test_every_fault_with(open_one, names[k], &(test_fault_options){.name = names[k]}) >= 3);
 }
 
 /* Items of a set, in any order and more than once. */

@@ -445,25 +445,19 @@ static void tokenizers_come_along(void **state)
     empty_folder();
 }
 
+static pith_status open_and_close(pith_ctx *ctx, const void *user)
+{
+    (void)user;
+    pith_model_file *file;
+    PITH_TRY(pith_model_file_open(ctx, folder, &file));
+    pith_model_file_close(ctx, file);
+    return PITH_OK;
+}
+
 static void survives_lack_of_memory(void **state)
 {
     make_whole_folder(*state);
-    pith_status status = PITH_E_MEMORY;
-    long n = 0;
-    for (long fail_at = 1; status != PITH_OK; fail_at++, n++) {
-        test_faults faults = {0};
-        pith_options o = {.n_threads = 1, .realloc = test_faulty_realloc, .realloc_user = &faults};
-        pith_ctx *ctx;
-        pith_model_file *file = NULL;
-        assert_int_equal(pith_ctx_new(&o, &ctx), PITH_OK);
-        faults.fail_at = faults.calls + fail_at;
-        status = pith_model_file_open(ctx, folder, &file);
-        if (status == PITH_OK) pith_model_file_close(ctx, file);
-        else assert_int_equal(status, PITH_E_MEMORY);
-        pith_ctx_free(ctx);
-        assert_int_equal(faults.held, 0);
-    }
-    assert_in_range(n, 10, 1000);
+    assert_in_range(test_every_fault(open_and_close, NULL), 10, 500);
     empty_folder();
 }
 

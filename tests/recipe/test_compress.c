@@ -365,55 +365,41 @@ static void damage_costs_quality_only(void **state)
     free(data);
 }
 
-static void reading_without_memory(const char *path)
+static pith_status open_and_load(pith_ctx *ctx, const void *path)
 {
-    /* every allocation in turn, in growing steps once they are many */
-    for (long fail_at = 1, done = 0; !done; fail_at += 1 + fail_at / 16) {
-        test_faults f = {.fail_at = fail_at};
-        pith_options o = {.n_threads = 1, .realloc = test_faulty_realloc, .realloc_user = &f};
-        pith_ctx *ctx;
-        if (pith_ctx_new(&o, &ctx) != PITH_OK) continue;
-        pith_weights *w = NULL;
-        pith_llama *m = NULL;
-        pith_status status = pith_weights_open(ctx, path, NULL, &w);
-        if (status == PITH_OK) status = pith_llama_new(ctx, w, &m);
-        pith_weights_free(ctx, w);
-        pith_llama_free(ctx, m);
-        done = f.calls < fail_at;
-        if (!done) assert_int_not_equal(status, PITH_OK);
-        pith_ctx_free(ctx);
-        assert_int_equal(f.held, 0);
-    }
+    pith_weights *w = NULL;
+    pith_llama *m = NULL;
+    pith_status status = pith_weights_open(ctx, path, NULL, &w);
+    if (status == PITH_OK) status = pith_llama_new(ctx, w, &m);
+    pith_weights_free(ctx, w);
+    pith_llama_free(ctx, m);
+    return status;
+}
+
+static const pith_compress_options always_exact = {.no_measure = true, .exact = PITH_EXACT_ALWAYS};
+
+static pith_status compress_exactly(pith_ctx *ctx, const void *user)
+{
+    (void)user;
+    pith_compress_result r;
+    return pith_compress(ctx, model_path, other_path, &always_exact, &r);
 }
 
 static void running_out_of_memory_leaks_nothing(void **state)
 {
     (void)state;
-    pith_ctx *ready = test_ctx(2);
+    pith_ctx *ctx = test_ctx(2);
     tiny_model tiny = tiny_model_default();
-    pith_compress_options exact = {.no_measure = true, .exact = PITH_EXACT_ALWAYS};
     pith_compress_result made;
-    reading_without_memory(pith_path);
+    test_every_fault_with(open_and_load, pith_path, &(test_fault_options){.name = "read", .sparse = 16});
     tiny.settings.n_ctx = 64;
     tiny.dtype = PITH_Q4_0;
-    assert_ok(ready, tiny_model_write(ready, &tiny, model_path));
-    assert_ok(ready, pith_compress(ready, model_path, other_path, &exact, &made));
+    assert_ok(ctx, tiny_model_write(ctx, &tiny, model_path));
+    assert_ok(ctx, pith_compress(ctx, model_path, other_path, &always_exact, &made));
     assert_true(made.exact_bytes > 0);
-    reading_without_memory(other_path);
-    pith_ctx_free(ready);
-    /* writing: some of them */
-    for (long fail_at = 40; fail_at < 4000; fail_at = fail_at * 3 / 2) {
-        test_faults f = {.fail_at = fail_at};
-        pith_options o = {.n_threads = 1, .realloc = test_faulty_realloc, .realloc_user = &f};
-        pith_compress_options co = exact;
-        pith_compress_result r;
-        pith_ctx *ctx;
-        if (pith_ctx_new(&o, &ctx) != PITH_OK) continue;
-        pith_status status = pith_compress(ctx, model_path, other_path, &co, &r);
-        if (f.calls >= fail_at) assert_int_not_equal(status, PITH_OK);
-        pith_ctx_free(ctx);
-        assert_int_equal(f.held, 0);
-    }
+    test_every_fault_with(open_and_load, other_path, &(test_fault_options){.name = "read exact", .sparse = 16});
+    pith_ctx_free(ctx);
+    test_every_fault_with(compress_exactly, NULL, &(test_fault_options){.name = "write", .sparse = 2});
 }
 
 static void a_plan_lists_every_tensor(void **state)
