@@ -4,11 +4,10 @@
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "test.h"
+#include "files.h"
 
 static char folder[64], target[128];
 
@@ -35,28 +34,14 @@ static int n_files(void)
 static int tear_down(void **state)
 {
     (void)state;
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    return system(command);
-}
-
-static void write_file(const char *path, const char *text)
-{
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    fputs(text, f);
-    fclose(f);
+    return test_remove_folder(folder);
 }
 
 static void assert_file(const char *path, const char *text)
 {
-    char got[256] = "";
-    FILE *f = fopen(path, "rb");
-    assert_non_null(f);
-    size_t n = fread(got, 1, sizeof got - 1, f);
-    got[n] = 0;
-    fclose(f);
+    char *got = test_read_file(path, NULL);
     assert_string_equal(got, text);
+    free(got);
 }
 
 static void test_map(void **state)
@@ -67,12 +52,12 @@ static void test_map(void **state)
     assert_int_equal(pith_map_open(ctx, target, &map), PITH_E_IO);
     assert_non_null(strstr(pith_error(ctx), target));
     assert_int_equal(pith_map_open(ctx, folder, &map), PITH_E_IO);
-    write_file(target, "");
+    test_write_text(target, "");
     assert_ok(ctx, pith_map_open(ctx, target, &map));
     assert_null(map.data);
     assert_int_equal(map.len, 0);
     pith_map_close(ctx, &map);
-    write_file(target, "hello");
+    test_write_text(target, "hello");
     assert_ok(ctx, pith_map_open(ctx, target, &map));
     assert_int_equal(map.len, 5);
     assert_memory_equal(map.data, "hello", 5);
@@ -139,7 +124,7 @@ static void test_out(void **state)
     (void)state;
     pith_ctx *ctx = test_ctx(1);
     pith_out *out = NULL;
-    write_file(target, "old");
+    test_write_text(target, "old");
     assert_int_equal(chmod(target, 0640), 0);
     assert_ok(ctx, pith_out_open(ctx, target, &out));
     assert_ok(ctx, pith_out_write(out, "0123456789", 10));
@@ -196,7 +181,7 @@ static void test_discard(void **state)
     (void)state;
     pith_ctx *ctx = test_ctx(1);
     pith_out *out = NULL;
-    write_file(target, "old");
+    test_write_text(target, "old");
     assert_ok(ctx, pith_out_open(ctx, target, &out));
     assert_ok(ctx, pith_out_write(out, "new", 3));
     pith_out_discard(out);
@@ -219,7 +204,7 @@ static void test_special_targets(void **state)
     pith_out *out = NULL;
     char link_path[256];
     snprintf(link_path, sizeof link_path, "%s/link", folder);
-    write_file(target, "old");
+    test_write_text(target, "old");
     assert_int_equal(symlink(target, link_path), 0);
     assert_ok(ctx, pith_out_open(ctx, link_path, &out));
     assert_ok(ctx, pith_out_write(out, "new", 3));
@@ -252,7 +237,7 @@ static void test_disk_full(void **state)
     assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
     small = old;
     small.rlim_cur = 100000;
-    write_file(target, "old");
+    test_write_text(target, "old");
     signal(SIGXFSZ, SIG_IGN);
     static const uint8_t data[400000];
     for (int late = 0; late < 2; late++) { /* the error comes at a write, or only when closing */
@@ -275,7 +260,7 @@ static void test_no_permission(void **state)
 {
     (void)state;
     pith_ctx *ctx = test_ctx(1);
-    write_file(target, "old");
+    test_write_text(target, "old");
     assert_int_equal(chmod(folder, 0555), 0);
     bool root = geteuid() == 0; /* to whom permissions do not apply */
     if (root) assert_int_equal(seteuid(65534), 0);
@@ -301,7 +286,7 @@ static void stop_writer(int number)
 {
     int ready[2];
     assert_int_equal(pipe(ready), 0);
-    write_file(target, "old");
+    test_write_text(target, "old");
     pid_t child = fork();
     if (child == 0) {
         pith_ctx *ctx = NULL;
@@ -347,7 +332,7 @@ static pith_status map_and_replace(pith_ctx *ctx, const void *user)
 static void test_faults_of_files(void **state)
 {
     (void)state;
-    write_file(target, "old");
+    test_write_text(target, "old");
     assert_true(test_every_fault(map_and_replace, NULL) >= 4);
 }
 

@@ -1,25 +1,12 @@
 /* Sound and Y4M: what the readers make of good files, and that no damaged one passes or harms. */
-#include "test.h"
+#include "files.h"
 
 #include <math.h>
 #include <sndfile.h>
 #include <unistd.h>
 
 #include "data/media.h"
-
-static void assert_says(pith_ctx *ctx, const char *part)
-{
-    if (strncmp(pith_error(ctx), "file", 4) != 0 || !strstr(pith_error(ctx), part)) fail_msg("\"%s\" does not say \"%s\"", pith_error(ctx), part);
-}
-
-/* A copy of exactly its size, so that a sanitizer sees reads beyond the end. */
-static uint8_t *exact(const void *bytes, size_t len)
-{
-    uint8_t *copy = malloc(len ? len : 1);
-    assert_non_null(copy);
-    memcpy(copy, bytes, len);
-    return copy;
-}
+#include "says.h"
 
 /* ---- sound ------------------------------------------------------------------------------------ */
 
@@ -59,13 +46,13 @@ static void test_wav(void **state)
     pith_sound_free(ctx, &s);
 
     for (size_t cut = 0; cut < len; cut++) { /* no shorter one is taken for whole */
-        uint8_t *copy = exact(file, cut);
+        uint8_t *copy = test_exact_copy(file, cut);
         assert_int_not_equal(pith_sound_read(ctx, "file", copy, cut, &s), PITH_OK);
         assert_says(ctx, "offset");
         assert_null(s.data);
         free(copy);
     }
-    uint8_t *piped = exact(file, len); /* lengths that were never filled in */
+    uint8_t *piped = test_exact_copy(file, len); /* lengths that were never filled in */
     pith_put32(piped + 4, 0xFFFFFFFF);
     pith_put32(piped + 52, 0xFFFFFFFF);
     assert_ok(ctx, pith_sound_read(ctx, "file", piped, len, &s));
@@ -163,7 +150,7 @@ static void test_flac_and_ogg(void **state)
     for (size_t i = 0; i < TONE * 2; i++) assert_true(s.data[i % 2 * TONE + i / 2] == (float)tone[i] / 32768);
     pith_sound_free(ctx, &s);
     for (size_t cut = 0; cut < len; cut += 1 + len / 97) {
-        uint8_t *copy = exact(w.bytes, cut);
+        uint8_t *copy = test_exact_copy(w.bytes, cut);
         assert_int_not_equal(pith_sound_read(ctx, "file", copy, cut, &s), PITH_OK);
         assert_says(ctx, "");
         free(copy);
@@ -189,7 +176,7 @@ static void test_flac_and_ogg(void **state)
     pith_sound_free(ctx, &s);
     len = (size_t)w.len;
     for (size_t cut = 0; cut < len; cut += 1 + len / 97) {
-        uint8_t *copy = exact(w.bytes, cut);
+        uint8_t *copy = test_exact_copy(w.bytes, cut);
         assert_int_not_equal(pith_sound_read(ctx, "file", copy, cut, &s), PITH_OK);
         assert_says(ctx, "offset");
         free(copy);
@@ -313,7 +300,7 @@ static void test_y4m(void **state)
         assert_false(got);
         pith_video_close(v);
         for (size_t cut = 0; cut < map.len; cut++) { /* a file that ends early is told, with its place; one that ends after a frame is whole */
-            uint8_t *copy = exact(map.data, cut);
+            uint8_t *copy = test_exact_copy(map.data, cut);
             pith_status status = pith_y4m_begin(ctx, "file", copy, cut, &y);
             frame = copy;
             while (status == PITH_OK && frame) status = pith_y4m_next(&y, &frame);
@@ -356,7 +343,7 @@ static void test_y4m_heads(void **state)
     };
     for (size_t i = 0; i < PITH_COUNT(heads); i++) {
         pith_y4m y;
-        uint8_t *copy = exact(heads[i].head, strlen(heads[i].head));
+        uint8_t *copy = test_exact_copy(heads[i].head, strlen(heads[i].head));
         assert_int_equal(pith_y4m_begin(ctx, "file", copy, strlen(heads[i].head), &y), heads[i].status);
         if (heads[i].status != PITH_OK) assert_says(ctx, heads[i].says);
         else assert_true(y.format.width == 4 && y.format.height == 2 && y.format.rate_den == 1);

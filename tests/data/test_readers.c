@@ -1,5 +1,5 @@
 /* Readers: what they make of good files, and that no damaged one passes or harms. */
-#include "test.h"
+#include "files.h"
 
 #include <archive.h>
 #include <archive_entry.h>
@@ -7,21 +7,7 @@
 #include <png.h>
 
 #include "data/readers.h"
-
-/* The sentence names the file and has `part` in it. */
-static void assert_says(pith_ctx *ctx, const char *part)
-{
-    if (strncmp(pith_error(ctx), "file", 4) != 0 || !strstr(pith_error(ctx), part)) fail_msg("\"%s\" does not say \"%s\"", pith_error(ctx), part);
-}
-
-/* A copy of exactly its size, so that a sanitizer sees reads beyond the end. */
-static uint8_t *exact(const void *bytes, size_t len)
-{
-    uint8_t *copy = malloc(len ? len : 1);
-    assert_non_null(copy);
-    memcpy(copy, bytes, len);
-    return copy;
-}
+#include "says.h"
 
 /* ---- arrays ----------------------------------------------------------------------------------- */
 
@@ -53,7 +39,7 @@ static void test_idx(void **state)
     pith_values_free(ctx, &v);
 
     for (size_t len = 0; len < sizeof images; len++) {
-        uint8_t *cut = exact(images, len);
+        uint8_t *cut = test_exact_copy(images, len);
         assert_int_not_equal(pith_idx_read(ctx, "file", cut, len, &v), PITH_OK);
         assert_says(ctx, "");
         free(cut);
@@ -97,7 +83,7 @@ static void test_npy(void **state)
     assert_memory_equal(v.data, floats, sizeof floats);
     pith_values_free(ctx, &v);
     for (size_t cut = 0; cut < len; cut++) {
-        uint8_t *copy = exact(file, cut);
+        uint8_t *copy = test_exact_copy(file, cut);
         assert_int_not_equal(pith_npy_read(ctx, "file", copy, cut, &v), PITH_OK);
         assert_says(ctx, "");
         free(copy);
@@ -133,7 +119,7 @@ static void test_npy(void **state)
     };
     for (size_t i = 0; i < PITH_COUNT(bad); i++) {
         len = make_npy(file, 1, bad[i].dictionary, floats, 4);
-        uint8_t *copy = exact(file, len);
+        uint8_t *copy = test_exact_copy(file, len);
         assert_int_equal(pith_npy_read(ctx, "file", copy, len, &v), bad[i].status);
         assert_says(ctx, bad[i].says);
         free(copy);
@@ -233,7 +219,7 @@ static void test_images(void **state)
             for (int ch = 0; ch < 3; ch++) assert_true(abs(image.data[ch * WIDTH * HEIGHT + i] - rgb[3 * i + ch]) <= 6 * kind);
         pith_image_free(ctx, &image);
         for (size_t cut = 0; cut + 13 < len; cut++) { /* a PNG's last chunk has no data, a JPEG's end mark two bytes */
-            uint8_t *copy = exact(file, cut);
+            uint8_t *copy = test_exact_copy(file, cut);
             if (pith_image_read(ctx, "file", copy, cut, &image) == PITH_OK) fail_msg("%zu of %zu bytes are taken for a whole image", cut, len);
             assert_says(ctx, "");
             assert_null(image.data);
@@ -364,7 +350,7 @@ static void test_clean(void **state)
     };
     for (size_t i = 0; i < PITH_COUNT(cases); i++) {
         pith_text_buffer b = {.ctx = ctx};
-        char *copy = (char *)exact(cases[i].text, strlen(cases[i].text));
+        char *copy = test_exact_copy(cases[i].text, strlen(cases[i].text));
         assert_ok(ctx, pith_text_clean(&b, copy, strlen(cases[i].text)));
         assert_int_equal(b.len, strlen(cases[i].clean));
         assert_memory_equal(b.text ? b.text : "", cases[i].clean, b.len);

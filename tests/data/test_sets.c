@@ -1,14 +1,12 @@
 /* Every set of the table: what is made is a function of the seed and is what it says; what is read is checked. */
-#include "test.h"
+#include "files.h"
 
 #include <archive.h>
 #include <archive_entry.h>
 #include <ctype.h>
-#include <ftw.h>
 #include <limits.h>
 #include <math.h>
 #include <png.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "data/data.h"
@@ -33,10 +31,7 @@ static void write_file(const char *name, const void *bytes, size_t len)
     char path[256];
     snprintf(path, sizeof path, "%s/%s", folder, name);
     make_folder_of(path);
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(bytes, 1, len, f), len);
-    assert_int_equal(fclose(f), 0);
+    test_write_file(path, bytes, len);
 }
 
 static void remove_file(const char *name)
@@ -76,15 +71,9 @@ static void write_png(const char *name, size_t width, size_t height, uint8_t sha
     free(file);
 }
 
-static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-    (void)st, (void)flag, (void)ftw;
-    return remove(path);
-}
-
 static void empty_folder(void)
 {
-    nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    assert_int_equal(test_remove_folder(folder), 0);
     mkdir(folder, 0777);
 }
 
@@ -1149,8 +1138,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     (void)state;
-    nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
-    return 0;
+    return test_remove_folder(folder);
 }
 
 int main(void)

@@ -132,7 +132,7 @@ static void make_valid(maker *m, places *at, uint32_t version)
 
 static pith_status open_bytes(pith_ctx *ctx, const uint8_t *p, size_t n)
 {
-    uint8_t *copy = exact_copy(p, n);
+    uint8_t *copy = test_exact_copy(p, n);
     pith_model_file *file = NULL;
     pith_status status = pith_gguf_open_memory(ctx, "made.gguf", copy, n, &file);
     if (status == PITH_OK) pith_model_file_close(ctx, file);

@@ -1,9 +1,9 @@
 /* The beds of images, quick: each trained on what the one before left, the same on one thread and on two, and whole or not at
  * all when memory ends. */
 #include <math.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "files.h"
 #include "recipe/cards.h"
 #include "recipe/scenes.h"
 
@@ -28,10 +28,7 @@ static int make_root(void **state)
 static int remove_root(void **state)
 {
     (void)state;
-    pith_ctx *ctx = test_ctx(1);
-    pith_status status = pith_folder_remove(ctx, root);
-    pith_ctx_free(ctx);
-    return status != PITH_OK;
+    return test_remove_folder(root);
 }
 
 /* ---- attributes ------------------------------------------------------------------------------- */

@@ -1,8 +1,8 @@
 /* Weights of a file: what is there, what is not, and how long the file stays open. */
 #include <unistd.h>
 
+#include "files.h"
 #include "stream/weights/weights.h"
-#include "test.h"
 #include "tiny_model.h"
 
 static char path[] = "/tmp/pith_test_weights_XXXXXX";
@@ -77,10 +77,7 @@ static void test_refused(void **state)
     pith_weights *w = NULL;
     assert_int_not_equal(pith_weights_open(ctx, "/nowhere/model.gguf", NULL, &w), PITH_OK);
     assert_non_null(strstr(pith_error(ctx), "/nowhere/model.gguf"));
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    fputs("neither this nor that", f);
-    fclose(f);
+    test_write_text(path, "neither this nor that");
     assert_int_not_equal(pith_weights_open(ctx, path, NULL, &w), PITH_OK);
     assert_null(w);
     pith_weights_free(ctx, NULL);
