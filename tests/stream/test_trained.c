@@ -79,11 +79,6 @@ static void dense_of(const bed *b, unsigned which, double *w)
     }
 }
 
-static void assert_near(double found, double expected, double error)
-{
-    if (!(fabs(found - expected) <= error)) fail_msg("%.9g, not %.9g", found, expected);
-}
-
 static void test_values(void **state)
 {
     (void)state;
