@@ -54,10 +54,10 @@ static inline void *test_faulty_realloc(void *user, void *ptr, size_t size)
 typedef pith_status test_life(pith_ctx *ctx, const void *user);
 
 typedef struct test_fault_options {
-    const char *name;     /* said when it fails; NULL: nothing */
-    int n_threads;        /* 0: one */
-    long sparse;          /* for lives of many allocations: n: up to the n-th every one fails in turn, then steps grow by 1/n; 0: every one */
-    bool can_do_without;  /* a run may end well although an allocation failed, because that memory only made it faster */
+    const char *name;    /* in what is said when it fails; NULL: "life" */
+    int n_threads;       /* 0: one */
+    long sparse;         /* where there are many: each up to the n-th fails, from there on steps grow by 1/n; 0: each */
+    bool can_do_without; /* a run may end well although an allocation failed: that memory was for speed, or for what may be left out */
 } test_fault_options;
 
 /* Run `life` with each of its allocations failing in turn, the context's own among them, and at last with none.  A run with a
