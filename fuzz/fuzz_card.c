@@ -1,12 +1,8 @@
 /* A card, and the judgement of its claims, on any bytes. */
 #include <math.h>
-#include <stdlib.h>
 
+#include "fuzz.h"
 #include "recipe/claim.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
-
-static void require(bool true_always) { if (!true_always) abort(); }
 
 static void judge_all(pith_ctx *ctx, const pith_card *card)
 {
@@ -28,9 +24,7 @@ static void judge_all(pith_ctx *ctx, const pith_card *card)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     if (len == 0) return 0;
-    pith_options options = {.n_threads = 1, .memory_limit = (size_t)8 << 20 | len * 64};
-    pith_ctx *ctx;
-    require(pith_ctx_new(&options, &ctx) == PITH_OK);
+    pith_ctx *ctx = fuzz_ctx((size_t)8 << 20 | len * 64);
     size_t held = pith_memory_used(ctx);
     pith_card *card;
     pith_status status = pith_card_parse(ctx, "fuzz", (const char *)data + 1, len - 1, data[0] & 1, &card);

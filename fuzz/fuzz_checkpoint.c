@@ -1,14 +1,10 @@
 /* A training run goes on from a checkpoint that was tampered with.  The input is edits of a whole one: each an offset (2 bytes) and a
  * byte: below 128, its low bits + 1 bytes follow that are written there; from 128 on, the file ends at the offset, and what it
  * lacks there is zeros.  Bit 0 of the first byte: length and checksum in the head are made to fit, so that all of it is read. */
-#include <stdlib.h>
 #include <unistd.h>
 
+#include "fuzz.h"
 #include "train/trainer.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
-
-static void require(bool always) { if (!always) abort(); }
 
 enum { HEAD = 32, N_STEPS = 4, MOST = 1 << 16 };
 

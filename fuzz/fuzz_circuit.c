@@ -1,13 +1,9 @@
 /* Circuits and their files of images from any bytes, with right checksums.  The input's first byte chooses:
  *   even  a circuit: what is accepted gives tables that are whole
  *   odd   images of a small circuit that is always the same: an error, or images that are written to a file that is read back */
-#include <stdlib.h>
 
+#include "fuzz.h"
 #include "stream/codec/circuit.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
-
-static void require(bool true_always) { if (!true_always) abort(); }
 
 static void fuzz_circuit(pith_ctx *ctx, uint8_t *file, size_t len)
 {
@@ -58,12 +54,8 @@ static void fuzz_images(pith_ctx *ctx, uint8_t *file, size_t len)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     if (!len) return 0;
-    pith_options options = {.n_threads = 1, .memory_limit = 64 << 20};
-    pith_ctx *ctx = NULL;
-    require(pith_ctx_new(&options, &ctx) == PITH_OK);
-    uint8_t *file = malloc(len); /* of its exact size */
-    require(file != NULL);
-    memcpy(file, data + 1, len - 1);
+    pith_ctx *ctx = fuzz_ctx(64 << 20);
+    uint8_t *file = fuzz_copy(data + 1, len - 1);
     if (data[0] % 2) fuzz_images(ctx, file, len - 1);
     else fuzz_circuit(ctx, file, len - 1);
     free(file);

@@ -1,20 +1,14 @@
 /* config.json of a model folder, any bytes: settings that pass the check can be worked with. */
 #include <math.h>
-#include <stdlib.h>
 
 #include "format/safetensors.h"
 #include "format/settings.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
-
-static void require(bool true_always) { if (!true_always) abort(); }
+#include "fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
-    pith_options options = {.n_threads = 1, .memory_limit = (size_t)4 << 20 | len * 64};
-    pith_ctx *ctx;
+    pith_ctx *ctx = fuzz_ctx((size_t)4 << 20 | len * 64);
     pith_model_file *file;
-    require(pith_ctx_new(&options, &ctx) == PITH_OK);
     require(pith_model_file_new(ctx, "fuzz", &file) == PITH_OK);
     pith_status status = pith_hf_config_parse(ctx, "config.json", (const char *)data, len, file);
     require(status == PITH_OK || pith_error(ctx)[0]);

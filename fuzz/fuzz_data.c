@@ -1,11 +1,7 @@
 /* Readers of data files on any bytes; the first byte chooses one. */
-#include <stdlib.h>
 
 #include "data/readers.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
-
-static void require(bool true_always) { if (!true_always) abort(); }
+#include "fuzz.h"
 
 /* What was accepted is there to its end. */
 static void use_values(const pith_values *v)
@@ -60,9 +56,7 @@ static pith_status clean(pith_ctx *ctx, const char *text, size_t len)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     if (len == 0) return 0;
-    pith_options options = {.n_threads = 1, .memory_limit = (size_t)4 << 20 | len * 64};
-    pith_ctx *ctx;
-    require(pith_ctx_new(&options, &ctx) == PITH_OK);
+    pith_ctx *ctx = fuzz_ctx((size_t)4 << 20 | len * 64);
     size_t held = pith_memory_used(ctx);
     int reader = data[0];
     const uint8_t *bytes = ++data;

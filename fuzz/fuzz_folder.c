@@ -1,15 +1,11 @@
 /* Model folders: an index, its parts, config.json and the tokenizer's files, in a folder in memory.  The input is a list of files,
  * each  0xFF, a byte, its text.  The byte's low bits choose one of `names`.  A .safetensors file's text is its JSON header, behind
  * two bytes: how many bytes of data follow it; with bit 7 it is the whole file instead. */
-#include <stdlib.h>
 #include <unistd.h>
 
 #include "format/safetensors.h"
 #include "format/settings.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
-
-static void require(bool always) { if (!always) abort(); }
+#include "fuzz.h"
 
 static const char *const names[] = {"config.json", "model.safetensors.index.json", "model.safetensors", "a.safetensors", "b.safetensors",
                                     "model-00001-of-00002.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"};
@@ -99,12 +95,10 @@ static uint64_t walk(const pith_model_file *file, size_t total)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
-    pith_options options = {.n_threads = 1, .memory_limit = (size_t)8 << 20 | len * 64};
-    pith_ctx *ctx;
+    pith_ctx *ctx = fuzz_ctx((size_t)8 << 20 | len * 64);
     pith_model_file *file = NULL;
     if (!place) make_folder();
     size_t total = put_all(data, len);
-    require(pith_ctx_new(&options, &ctx) == PITH_OK);
     pith_status status = pith_model_file_open(ctx, place, &file);
     require(status != PITH_E_MEMORY);
     require((status == PITH_OK) == (file != NULL) && (file || strstr(pith_error(ctx), place)));

@@ -1,12 +1,8 @@
 /* The GGUF reader on any bytes: no harm, no memory beyond a multiple of the file, and what is accepted
  * can be walked through to its end. */
-#include <stdlib.h>
 
 #include "format/gguf.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
-
-static void require(bool true_always) { if (!true_always) abort(); }
+#include "fuzz.h"
 
 static uint64_t touch(pith_str s) { return s.len ? pith_hash(s.s, s.len) : 0; }
 
@@ -34,10 +30,8 @@ static uint64_t walk(const pith_model_file *file)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
-    pith_options options = {.n_threads = 1, .memory_limit = (size_t)4 << 20 | len * 64};
-    pith_ctx *ctx;
+    pith_ctx *ctx = fuzz_ctx((size_t)4 << 20 | len * 64);
     pith_model_file *file = NULL;
-    require(pith_ctx_new(&options, &ctx) == PITH_OK);
     pith_status status = pith_gguf_open_memory(ctx, "fuzz", data, len, &file);
     require(status != PITH_E_MEMORY); /* the limit above is generous: only a lie exceeds it */
     require((status == PITH_OK) == (file != NULL) && (file || pith_error(ctx)[0]));

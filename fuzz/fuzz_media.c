@@ -1,12 +1,8 @@
 /* Sound and Y4M on any bytes.  The first byte chooses: bit 0 Y4M, else sound; bit 1: the length in a WAV's head is made to fit. */
 #include <math.h>
-#include <stdlib.h>
 
 #include "data/media.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
-
-static void require(bool always) { if (!always) abort(); }
+#include "fuzz.h"
 
 static pith_status read_y4m(pith_ctx *ctx, const uint8_t *bytes, size_t len)
 {
@@ -44,13 +40,9 @@ static pith_status read_sound(pith_ctx *ctx, const uint8_t *bytes, size_t len)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     if (len == 0) return 0;
-    pith_options options = {.n_threads = 1, .memory_limit = (size_t)4 << 20 | len * 64};
-    pith_ctx *ctx;
-    require(pith_ctx_new(&options, &ctx) == PITH_OK);
+    pith_ctx *ctx = fuzz_ctx((size_t)4 << 20 | len * 64);
     size_t held = pith_memory_used(ctx), n = len - 1;
-    uint8_t *bytes = malloc(n ? n : 1); /* of exactly its size */
-    require(bytes != NULL);
-    memcpy(bytes, data + 1, n);
+    uint8_t *bytes = fuzz_copy(data + 1, n);
     if (data[0] & 2 && n >= 8) pith_put32(bytes + 4, (uint32_t)(n - 8));
     pith_status status = data[0] & 1 ? read_y4m(ctx, bytes, n) : read_sound(ctx, bytes, n);
     require(status == PITH_OK || pith_error(ctx)[0]);

@@ -1,17 +1,13 @@
 /* The .pith reader and the unit decoder on any bytes.  Checksums are put right first, or nothing would get
  * past them: what is tested is a file made by an enemy, not by chance. */
-#include <stdlib.h>
 
 #include "format/pith_file.h"
+#include "fuzz.h"
 #include "stage/quantize/embedded.h"
 #include "stream/weights/decode.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
-
 #define SECTION 40
 #define MOST_GROUPS 4096 /* a unit that is decoded here: larger ones take long and show nothing more */
-
-static void require(bool true_always) { if (!true_always) abort(); }
 
 static void put_checksums_right(uint8_t *p, size_t len)
 {
@@ -56,13 +52,11 @@ static void decode(const pith_reader *r, const pith_models *models, const pith_p
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
-    pith_options options = {.n_threads = 1, .memory_limit = (size_t)64 << 20};
-    pith_ctx *ctx = NULL;
+    pith_ctx *ctx = fuzz_ctx((size_t)64 << 20);
     pith_reader r;
-    uint8_t *copy = malloc(len + 1);
+    uint8_t *copy = fuzz_copy(data, len);
     pith_models *models = malloc(sizeof *models);
-    require(copy && models && pith_ctx_new(&options, &ctx) == PITH_OK);
-    memcpy(copy, data, len);
+    require(models != NULL);
     put_checksums_right(copy, len);
     if (pith_reader_open_memory(ctx, copy, len, &r) == PITH_OK) {
         require(r.manifest.n_units == 0 || r.manifest.n_tensors > 0);

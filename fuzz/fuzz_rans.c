@@ -2,16 +2,12 @@
  *   odd   models and a stream as a file would hold them: no instruction set reads outside, all say the same, and
  *         what is accepted is written back to the same bytes
  *   even  elements: what is fitted and written to them is read back */
-#include <stdlib.h>
 
+#include "fuzz.h"
 #include "stage/code/rans.h"
 
 #define MAX_N 5000
 #define MAX_SEGMENTS 4
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
-
-static void require(bool true_always) { if (!true_always) abort(); }
 
 /* Asked once: in a virtual machine each answer of the processor is slow. */
 static pith_isa best_isa(void)
@@ -20,9 +16,7 @@ static pith_isa best_isa(void)
     static bool known;
     if (known) return isa;
     known = true;
-    pith_options options = {.n_threads = 1};
-    pith_ctx *ctx = NULL;
-    require(pith_ctx_new(&options, &ctx) == PITH_OK);
+    pith_ctx *ctx = fuzz_ctx(0);
     isa = pith_ctx_cpu(ctx)->isa;
     pith_ctx_free(ctx);
     return isa;

@@ -1,18 +1,12 @@
 /* The safetensors reader on any bytes: no harm, and what is accepted can be read to its end. */
-#include <stdlib.h>
 
 #include "format/safetensors.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
-
-static void require(bool true_always) { if (!true_always) abort(); }
+#include "fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
-    pith_options options = {.n_threads = 1, .memory_limit = (size_t)4 << 20 | len * 64};
-    pith_ctx *ctx;
+    pith_ctx *ctx = fuzz_ctx((size_t)4 << 20 | len * 64);
     pith_model_file *file = NULL;
-    require(pith_ctx_new(&options, &ctx) == PITH_OK);
     pith_status status = pith_safetensors_open_memory(ctx, "fuzz", data, len, &file);
     require(status != PITH_E_MEMORY);
     require((status == PITH_OK) == (file != NULL) && (file || pith_error(ctx)[0]));

@@ -2,14 +2,10 @@
  *   0x7B {   the input is a tokenizer.json; what is accepted must tokenize any text, itself to begin with
  *   else     the rest is text for a small vocabulary of the kind that the byte's low bits say; byte-level ids must
  *            decode to the same bytes; or, with bit 7, a chat template, and with bit 5 what follows a NUL is said */
-#include <stdlib.h>
 
 #include "format/hf_tokenizer.h"
+#include "fuzz.h"
 #include "text/tokenizer.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
-
-static void require(bool always) { if (!always) abort(); }
 
 static void use(pith_ctx *ctx, const pith_tokenizer *tok, const char *text, size_t len, bool same)
 {
@@ -108,11 +104,8 @@ static void use_small(pith_ctx *ctx, uint8_t choice, const char *text, size_t le
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
-    /* a vocabulary may have 65536 ids that no token has */
-    pith_options options = {.n_threads = 1, .memory_limit = ((size_t)16 << 20) + len * 256};
-    pith_ctx *ctx = NULL;
     if (!len) return 0;
-    require(pith_ctx_new(&options, &ctx) == PITH_OK);
+    pith_ctx *ctx = fuzz_ctx(((size_t)16 << 20) + len * 256); /* a vocabulary may have 65536 ids that no token has */
     if (data[0] == '{') read_json(ctx, (const char *)data, len);
     else use_small(ctx, data[0], (const char *)data + 1, len - 1);
     pith_ctx_free(ctx);

@@ -50,22 +50,41 @@ static inline void *test_faulty_realloc(void *user, void *ptr, size_t size)
     return realloc(ptr, size);
 }
 
-/* Run `life` with each of its allocations failing in turn, the context's own among them, and at last with none: then it must
- * succeed, before that it must end in PITH_E_MEMORY, and always give back what it took. */
-typedef pith_status test_life(pith_ctx *ctx, void *user);
-static inline void test_every_fault(test_life *life, void *user)
+/* What is to survive a lack of memory: it makes, uses and gives back all that it needs, on its error paths as well. */
+typedef pith_status test_life(pith_ctx *ctx, const void *user);
+
+typedef struct test_fault_options {
+    const char *name;    /* in what is said when it fails; NULL: "life" */
+    int n_threads;       /* 0: one */
+    long sparse;         /* where there are many: each up to the n-th fails, from there on steps grow by 1/n; 0: each */
+    bool can_do_without; /* a run may end well although an allocation failed: that memory was for speed, or for what may be left out */
+} test_fault_options;
+
+/* Run `life` with each of its allocations failing in turn, the context's own among them, and at last with none.  A run with a
+ * failure must end in PITH_E_MEMORY and say so, the last one in PITH_OK, and each must give back what it took.  Returns how many
+ * allocations the life made in the last run, those of the context not counted. */
+static inline long test_every_fault_with(test_life *life, const void *user, const test_fault_options *o)
 {
-    for (long at = 1;; at++) {
+    const char *name = o->name ? o->name : "life";
+    for (long at = 1;; at += 1 + (o->sparse ? at / o->sparse : 0)) {
         test_faults f = {.fail_at = at};
-        pith_options options = {.n_threads = 1, .log_level = PITH_LOG_ERROR, .realloc = test_faulty_realloc, .realloc_user = &f};
+        pith_options options = {.n_threads = o->n_threads ? o->n_threads : 1, .log_level = PITH_LOG_ERROR, .realloc = test_faulty_realloc, .realloc_user = &f};
         pith_ctx *ctx = NULL;
         pith_status status = pith_ctx_new(&options, &ctx);
-        if (status == PITH_OK) status = life(ctx, user);
-        if (status != PITH_OK && status != PITH_E_MEMORY) fail_msg("allocation %ld: %s: %s", at, pith_status_text(status), pith_error(ctx));
-        if (ctx) pith_ctx_free(ctx);
-        if (f.held) fail_msg("allocation %ld: %ld held", at, f.held);
-        if (status == PITH_OK) break;
+        assert_true((status == PITH_OK) == (ctx != NULL));
+        long n_own = f.calls;
+        if (ctx) status = life(ctx, user);
+        bool failed = f.calls >= at;
+        bool fine = status == (failed ? PITH_E_MEMORY : PITH_OK) || (status == PITH_OK && o->can_do_without);
+        if (!fine) fail_msg("%s, allocation %ld%s: %s: %s", name, at, failed ? "" : " not reached", pith_status_text(status), ctx ? pith_error(ctx) : "");
+        if (ctx && status != PITH_OK && !pith_error(ctx)[0]) fail_msg("%s, allocation %ld: no sentence", name, at);
+        if (ctx && pith_arena_mark(pith_scratch(ctx)).used) fail_msg("%s, allocation %ld: scratch memory was not given back", name, at);
+        pith_ctx_free(ctx);
+        if (f.held) fail_msg("%s, allocation %ld: %ld held", name, at, f.held);
+        if (!failed) return f.calls - n_own;
     }
 }
+
+static inline long test_every_fault(test_life *life, const void *user) { return test_every_fault_with(life, user, &(test_fault_options){0}); }
 
 #endif

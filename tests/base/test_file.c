@@ -4,11 +4,10 @@
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "test.h"
+#include "files.h"
 
 static char folder[64], target[128];
 
@@ -35,28 +34,14 @@ static int n_files(void)
 static int tear_down(void **state)
 {
     (void)state;
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    return system(command);
-}
-
-static void write_file(const char *path, const char *text)
-{
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    fputs(text, f);
-    fclose(f);
+    return test_remove_folder(folder);
 }
 
 static void assert_file(const char *path, const char *text)
 {
-    char got[256] = "";
-    FILE *f = fopen(path, "rb");
-    assert_non_null(f);
-    size_t n = fread(got, 1, sizeof got - 1, f);
-    got[n] = 0;
-    fclose(f);
+    char *got = test_read_file(path, NULL);
     assert_string_equal(got, text);
+    free(got);
 }
 
 static void test_map(void **state)
@@ -67,12 +52,12 @@ static void test_map(void **state)
     assert_int_equal(pith_map_open(ctx, target, &map), PITH_E_IO);
     assert_non_null(strstr(pith_error(ctx), target));
     assert_int_equal(pith_map_open(ctx, folder, &map), PITH_E_IO);
-    write_file(target, "");
+    test_write_text(target, "");
     assert_ok(ctx, pith_map_open(ctx, target, &map));
     assert_null(map.data);
     assert_int_equal(map.len, 0);
     pith_map_close(ctx, &map);
-    write_file(target, "hello");
+    test_write_text(target, "hello");
     assert_ok(ctx, pith_map_open(ctx, target, &map));
     assert_int_equal(map.len, 5);
     assert_memory_equal(map.data, "hello", 5);
@@ -139,7 +124,7 @@ static void test_out(void **state)
     (void)state;
     pith_ctx *ctx = test_ctx(1);
     pith_out *out = NULL;
-    write_file(target, "old");
+    test_write_text(target, "old");
     assert_int_equal(chmod(target, 0640), 0);
     assert_ok(ctx, pith_out_open(ctx, target, &out));
     assert_ok(ctx, pith_out_write(out, "0123456789", 10));
@@ -196,7 +181,7 @@ static void test_discard(void **state)
     (void)state;
     pith_ctx *ctx = test_ctx(1);
     pith_out *out = NULL;
-    write_file(target, "old");
+    test_write_text(target, "old");
     assert_ok(ctx, pith_out_open(ctx, target, &out));
     assert_ok(ctx, pith_out_write(out, "new", 3));
     pith_out_discard(out);
@@ -219,7 +204,7 @@ static void test_special_targets(void **state)
     pith_out *out = NULL;
     char link_path[256];
     snprintf(link_path, sizeof link_path, "%s/link", folder);
-    write_file(target, "old");
+    test_write_text(target, "old");
     assert_int_equal(symlink(target, link_path), 0);
     assert_ok(ctx, pith_out_open(ctx, link_path, &out));
     assert_ok(ctx, pith_out_write(out, "new", 3));
@@ -252,7 +237,7 @@ static void test_disk_full(void **state)
     assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
     small = old;
     small.rlim_cur = 100000;
-    write_file(target, "old");
+    test_write_text(target, "old");
     signal(SIGXFSZ, SIG_IGN);
     static const uint8_t data[400000];
     for (int late = 0; late < 2; late++) { /* the error comes at a write, or only when closing */
@@ -275,7 +260,7 @@ static void test_no_permission(void **state)
 {
     (void)state;
     pith_ctx *ctx = test_ctx(1);
-    write_file(target, "old");
+    test_write_text(target, "old");
     assert_int_equal(chmod(folder, 0555), 0);
     bool root = geteuid() == 0; /* to whom permissions do not apply */
     if (root) assert_int_equal(seteuid(65534), 0);
@@ -301,7 +286,7 @@ static void stop_writer(int number)
 {
     int ready[2];
     assert_int_equal(pipe(ready), 0);
-    write_file(target, "old");
+    test_write_text(target, "old");
     pid_t child = fork();
     if (child == 0) {
         pith_ctx *ctx = NULL;
@@ -327,33 +312,28 @@ static void stop_writer(int number)
 static void test_killed(void **state) { (void)state; stop_writer(SIGKILL); }
 static void test_terminated(void **state) { (void)state; stop_writer(SIGTERM); }
 
+/* `target` is there, with "old": an error leaves it so, and no other file beside it. */
+static pith_status map_and_replace(pith_ctx *ctx, const void *user)
+{
+    (void)user;
+    pith_map map;
+    pith_out *out;
+    pith_status status = pith_map_open(ctx, target, &map);
+    if (status == PITH_OK) {
+        status = pith_out_open(ctx, target, &out);
+        if (status == PITH_OK) status = pith_out_close(out);
+        pith_map_close(ctx, &map);
+    }
+    assert_int_equal(n_files(), 1);
+    if (status != PITH_OK) assert_file(target, "old");
+    return status;
+}
+
 static void test_faults_of_files(void **state)
 {
     (void)state;
-    write_file(target, "old");
-    for (long fail_at = 1;; fail_at++) {
-        test_faults faults = {0};
-        pith_ctx *ctx = NULL;
-        assert_int_equal(pith_ctx_new(&(pith_options){.n_threads = 1, .realloc = test_faulty_realloc, .realloc_user = &faults}, &ctx), PITH_OK);
-        faults.fail_at = faults.calls + fail_at;
-        pith_map map = {0};
-        pith_out *out = NULL;
-        pith_status status = pith_map_open(ctx, target, &map);
-        if (status == PITH_OK) {
-            status = pith_out_open(ctx, target, &out);
-            if (status == PITH_OK) status = pith_out_close(out);
-            pith_map_close(ctx, &map);
-        }
-        pith_ctx_free(ctx);
-        assert_int_equal(faults.held, 0);
-        assert_int_equal(n_files(), 1);
-        if (status == PITH_OK) {
-            assert_true(fail_at > 4);
-            return;
-        }
-        assert_int_equal(status, PITH_E_MEMORY);
-        assert_file(target, "old");
-    }
+    test_write_text(target, "old");
+    assert_true(test_every_fault(map_and_replace, NULL) >= 4);
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)

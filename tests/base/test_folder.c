@@ -1,8 +1,7 @@
 /* Folders and the cache. */
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include "test.h"
+#include "files.h"
 
 static char root[] = "/tmp/pith-folder-XXXXXX";
 
@@ -24,13 +23,6 @@ static bool is_there(const char *path)
     return lstat(path, &st) == 0;
 }
 
-static void touch(const char *path)
-{
-    FILE *f = fopen(path, "w");
-    assert_non_null(f);
-    fclose(f);
-}
-
 static void test_make_and_remove(void **state)
 {
     (void)state;
@@ -39,12 +31,12 @@ static void test_make_and_remove(void **state)
     char *link = pith_format(ctx, "%s/a/link", root), *kept = pith_format(ctx, "%s/kept", root), *kept_file = pith_format(ctx, "%s/kept/file", root);
     assert_ok(ctx, pith_folder_make(ctx, deep));
     assert_ok(ctx, pith_folder_make(ctx, deep)); /* there already */
-    touch(file);
+    test_write_text(file, "");
     assert_int_equal(pith_folder_make(ctx, file), PITH_E_IO);
     assert_non_null(strstr(pith_error(ctx), "a file of this name is in the way"));
     /* what a link points to stays */
     assert_ok(ctx, pith_folder_make(ctx, kept));
-    touch(kept_file);
+    test_write_text(kept_file, "");
     assert_int_equal(symlink(kept, link), 0);
     assert_ok(ctx, pith_folder_remove(ctx, top));
     assert_false(is_there(top));

@@ -151,24 +151,19 @@ static void test_arena(void **state)
     pith_ctx_free(ctx);
 }
 
+static pith_status take_twice(pith_ctx *ctx, const void *user)
+{
+    (void)user;
+    pith_arena *arena = pith_arena_new(ctx);
+    bool done = arena && pith_arena_take(arena, 10) && pith_arena_take(arena, (size_t)1 << 20);
+    pith_arena_free(arena);
+    return done ? PITH_OK : PITH_E_MEMORY;
+}
+
 static void test_arena_faults(void **state)
 {
     (void)state;
-    for (long fail_at = 1;; fail_at++) {
-        test_faults faults = {0};
-        pith_ctx *ctx = NULL;
-        assert_int_equal(pith_ctx_new(&(pith_options){.n_threads = 1, .realloc = test_faulty_realloc, .realloc_user = &faults}, &ctx), PITH_OK);
-        faults.fail_at = faults.calls + fail_at;
-        pith_arena *arena = pith_arena_new(ctx);
-        bool done = arena && pith_arena_take(arena, 10) && pith_arena_take(arena, (size_t)1 << 20);
-        pith_arena_free(arena);
-        pith_ctx_free(ctx);
-        assert_int_equal(faults.held, 0);
-        if (done) {
-            assert_int_equal(fail_at, 6); /* arena, then two blocks of two allocations each */
-            return;
-        }
-    }
+    assert_int_equal(test_every_fault(take_twice, NULL), 5); /* arena, then two blocks of two allocations each */
 }
 
 /* ---- log and progress ------------------------------------------------------------------------- */

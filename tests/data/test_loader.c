@@ -237,6 +237,17 @@ static void test_moments(void **state)
     assert_true(fabsf(mean[0] - 0.5f) < 1e-6f && fabsf(std[0] - 0.5f) < 1e-6f && fabsf(mean[1] - 0.2f) < 1e-6f && std[1] < 1e-4f);
 }
 
+static pith_status make_loader(pith_ctx *ctx, const void *user)
+{
+    (void)user;
+    tiny t;
+    pith_loader *l;
+    tiny_fill(&t, ctx);
+    PITH_TRY(pith_loader_new(ctx, &t.ds, &(pith_loader_options){.batch = 2}, &l));
+    pith_loader_free(l);
+    return PITH_OK;
+}
+
 static void test_errors(void **state)
 {
     (void)state;
@@ -250,20 +261,7 @@ static void test_errors(void **state)
     assert_int_equal(pith_loader_new(ctx, &t.ds, &(pith_loader_options){.batch = SIZE_MAX / 4}, &l), PITH_E_MEMORY);
     assert_null(l);
     pith_ctx_free(ctx);
-    for (long fail_at = 1, passed = 0; !passed; fail_at++) {
-        test_faults faults = {0};
-        assert_int_equal(pith_ctx_new(&(pith_options){.n_threads = 1, .realloc = test_faulty_realloc, .realloc_user = &faults}, &ctx), PITH_OK);
-        long held = faults.held;
-        faults.calls = 0;
-        faults.fail_at = fail_at;
-        tiny_fill(&t, ctx);
-        pith_status status = pith_loader_new(ctx, &t.ds, &(pith_loader_options){.batch = 2}, &l);
-        passed = status == PITH_OK;
-        assert_true(passed ? fail_at == 8 : status == PITH_E_MEMORY); /* the loader, and three arrays a slot */
-        if (passed) pith_loader_free(l);
-        assert_int_equal(faults.held, held);
-        pith_ctx_free(ctx);
-    }
+    assert_int_equal(test_every_fault(make_loader, NULL), 7); /* the loader, and three arrays a slot */
 }
 
 int main(void)

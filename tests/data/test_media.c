@@ -1,25 +1,12 @@
 /* Sound and Y4M: what the readers make of good files, and that no damaged one passes or harms. */
-#include "test.h"
+#include "files.h"
 
 #include <math.h>
 #include <sndfile.h>
 #include <unistd.h>
 
 #include "data/media.h"
-
-static void assert_says(pith_ctx *ctx, const char *part)
-{
-    if (strncmp(pith_error(ctx), "file", 4) != 0 || !strstr(pith_error(ctx), part)) fail_msg("\"%s\" does not say \"%s\"", pith_error(ctx), part);
-}
-
-/* A copy of exactly its size, so that a sanitizer sees reads beyond the end. */
-static uint8_t *exact(const void *bytes, size_t len)
-{
-    uint8_t *copy = malloc(len ? len : 1);
-    assert_non_null(copy);
-    memcpy(copy, bytes, len);
-    return copy;
-}
+#include "says.h"
 
 /* ---- sound ------------------------------------------------------------------------------------ */
 
@@ -59,13 +46,13 @@ static void test_wav(void **state)
     pith_sound_free(ctx, &s);
 
     for (size_t cut = 0; cut < len; cut++) { /* no shorter one is taken for whole */
-        uint8_t *copy = exact(file, cut);
+        uint8_t *copy = test_exact_copy(file, cut);
         assert_int_not_equal(pith_sound_read(ctx, "file", copy, cut, &s), PITH_OK);
         assert_says(ctx, "offset");
         assert_null(s.data);
         free(copy);
     }
-    uint8_t *piped = exact(file, len); /* lengths that were never filled in */
+    uint8_t *piped = test_exact_copy(file, len); /* lengths that were never filled in */
     pith_put32(piped + 4, 0xFFFFFFFF);
     pith_put32(piped + 52, 0xFFFFFFFF);
     assert_ok(ctx, pith_sound_read(ctx, "file", piped, len, &s));
@@ -163,7 +150,7 @@ static void test_flac_and_ogg(void **state)
     for (size_t i = 0; i < TONE * 2; i++) assert_true(s.data[i % 2 * TONE + i / 2] == (float)tone[i] / 32768);
     pith_sound_free(ctx, &s);
     for (size_t cut = 0; cut < len; cut += 1 + len / 97) {
-        uint8_t *copy = exact(w.bytes, cut);
+        uint8_t *copy = test_exact_copy(w.bytes, cut);
         assert_int_not_equal(pith_sound_read(ctx, "file", copy, cut, &s), PITH_OK);
         assert_says(ctx, "");
         free(copy);
@@ -189,7 +176,7 @@ static void test_flac_and_ogg(void **state)
     pith_sound_free(ctx, &s);
     len = (size_t)w.len;
     for (size_t cut = 0; cut < len; cut += 1 + len / 97) {
-        uint8_t *copy = exact(w.bytes, cut);
+        uint8_t *copy = test_exact_copy(w.bytes, cut);
         assert_int_not_equal(pith_sound_read(ctx, "file", copy, cut, &s), PITH_OK);
         assert_says(ctx, "offset");
         free(copy);
@@ -313,7 +300,7 @@ static void test_y4m(void **state)
         assert_false(got);
         pith_video_close(v);
         for (size_t cut = 0; cut < map.len; cut++) { /* a file that ends early is told, with its place; one that ends after a frame is whole */
-            uint8_t *copy = exact(map.data, cut);
+            uint8_t *copy = test_exact_copy(map.data, cut);
             pith_status status = pith_y4m_begin(ctx, "file", copy, cut, &y);
             frame = copy;
             while (status == PITH_OK && frame) status = pith_y4m_next(&y, &frame);
@@ -356,7 +343,7 @@ static void test_y4m_heads(void **state)
     };
     for (size_t i = 0; i < PITH_COUNT(heads); i++) {
         pith_y4m y;
-        uint8_t *copy = exact(heads[i].head, strlen(heads[i].head));
+        uint8_t *copy = test_exact_copy(heads[i].head, strlen(heads[i].head));
         assert_int_equal(pith_y4m_begin(ctx, "file", copy, strlen(heads[i].head), &y), heads[i].status);
         if (heads[i].status != PITH_OK) assert_says(ctx, heads[i].says);
         else assert_true(y.format.width == 4 && y.format.height == 2 && y.format.rate_den == 1);
@@ -373,52 +360,52 @@ static void test_y4m_heads(void **state)
     pith_ctx_free(ctx);
 }
 
-/* Each allocation fails once. */
+typedef struct inputs {
+    written sound;
+    char path[32]; /* of a Y4M file */
+} inputs;
+
+static pith_status read_sound(pith_ctx *ctx, const void *user)
+{
+    const inputs *in = user;
+    pith_sound s;
+    pith_status status = pith_sound_read(ctx, "file", in->sound.bytes, (size_t)in->sound.len, &s);
+    pith_sound_free(ctx, &s);
+    return status;
+}
+
+static pith_status open_video(pith_ctx *ctx, const void *user)
+{
+    const inputs *in = user;
+    pith_video *v;
+    pith_status status = pith_video_open(ctx, in->path, &v);
+    pith_video_close(v);
+    return status;
+}
+
+static pith_status write_frame(pith_ctx *ctx, const void *user)
+{
+    const inputs *in = user;
+    pith_y4m_writer writer;
+    uint8_t rgb[6] = {0};
+    PITH_TRY(pith_y4m_write_begin(ctx, in->path, &(pith_y4m_format){.width = 2, .height = 1}, &writer));
+    pith_status status = pith_y4m_write(&writer, rgb), end = pith_y4m_write_end(&writer, status == PITH_OK);
+    return status == PITH_OK ? end : status;
+}
+
 static void test_memory(void **state)
 {
     (void)state;
-    static written w;
+    static inputs in = {.path = "/tmp/pith-media-XXXXXX"};
     static int16_t tone[TONE * 2];
-    write_tone(&w, SF_FORMAT_FLAC | SF_FORMAT_PCM_16, tone);
-    char path[] = "/tmp/pith-media-XXXXXX";
-    int fd = mkstemp(path);
+    write_tone(&in.sound, SF_FORMAT_FLAC | SF_FORMAT_PCM_16, tone);
+    int fd = mkstemp(in.path);
     static const char y4m[] = "YUV4MPEG2 W2 H1 Cmono\nFRAME\nab";
     assert_int_equal(write(fd, y4m, sizeof y4m - 1), sizeof y4m - 1);
     close(fd);
-    for (int what = 0; what < 3; what++)
-        for (long fail_at = 1, passed = 0; !passed; fail_at++) {
-            test_faults faults = {0};
-            pith_options o = {.n_threads = 1, .realloc = test_faulty_realloc, .realloc_user = &faults};
-            pith_ctx *ctx;
-            assert_int_equal(pith_ctx_new(&o, &ctx), PITH_OK);
-            long held = faults.held;
-            faults.calls = 0, faults.fail_at = fail_at;
-            pith_status status;
-            if (what == 0) {
-                pith_sound s;
-                status = pith_sound_read(ctx, "file", w.bytes, (size_t)w.len, &s);
-                pith_sound_free(ctx, &s);
-            } else if (what == 1) {
-                pith_video *v;
-                status = pith_video_open(ctx, path, &v);
-                pith_video_close(v);
-            } else {
-                pith_y4m_writer writer;
-                uint8_t rgb[6] = {0};
-                status = pith_y4m_write_begin(ctx, path, &(pith_y4m_format){.width = 2, .height = 1}, &writer);
-                if (status == PITH_OK) {
-                    status = pith_y4m_write(&writer, rgb);
-                    pith_status end = pith_y4m_write_end(&writer, status == PITH_OK);
-                    if (status == PITH_OK) status = end;
-                }
-            }
-            assert_true(status == PITH_OK || status == PITH_E_MEMORY);
-            passed = status == PITH_OK;
-            assert_true(!passed || fail_at > 1);
-            assert_int_equal(faults.held, held);
-            pith_ctx_free(ctx);
-        }
-    remove(path);
+    static test_life *const lives[] = {read_sound, open_video, write_frame};
+    for (size_t i = 0; i < PITH_COUNT(lives); i++) assert_true(test_every_fault(lives[i], &in) >= 1);
+    remove(in.path);
 }
 
 int main(void)

@@ -1,5 +1,5 @@
 /* Readers: what they make of good files, and that no damaged one passes or harms. */
-#include "test.h"
+#include "files.h"
 
 #include <archive.h>
 #include <archive_entry.h>
@@ -7,21 +7,7 @@
 #include <png.h>
 
 #include "data/readers.h"
-
-/* The sentence names the file and has `part` in it. */
-static void assert_says(pith_ctx *ctx, const char *part)
-{
-    if (strncmp(pith_error(ctx), "file", 4) != 0 || !strstr(pith_error(ctx), part)) fail_msg("\"%s\" does not say \"%s\"", pith_error(ctx), part);
-}
-
-/* A copy of exactly its size, so that a sanitizer sees reads beyond the end. */
-static uint8_t *exact(const void *bytes, size_t len)
-{
-    uint8_t *copy = malloc(len ? len : 1);
-    assert_non_null(copy);
-    memcpy(copy, bytes, len);
-    return copy;
-}
+#include "says.h"
 
 /* ---- arrays ----------------------------------------------------------------------------------- */
 
@@ -53,7 +39,7 @@ static void test_idx(void **state)
     pith_values_free(ctx, &v);
 
     for (size_t len = 0; len < sizeof images; len++) {
-        uint8_t *cut = exact(images, len);
+        uint8_t *cut = test_exact_copy(images, len);
         assert_int_not_equal(pith_idx_read(ctx, "file", cut, len, &v), PITH_OK);
         assert_says(ctx, "");
         free(cut);
@@ -97,7 +83,7 @@ static void test_npy(void **state)
     assert_memory_equal(v.data, floats, sizeof floats);
     pith_values_free(ctx, &v);
     for (size_t cut = 0; cut < len; cut++) {
-        uint8_t *copy = exact(file, cut);
+        uint8_t *copy = test_exact_copy(file, cut);
         assert_int_not_equal(pith_npy_read(ctx, "file", copy, cut, &v), PITH_OK);
         assert_says(ctx, "");
         free(copy);
@@ -133,7 +119,7 @@ static void test_npy(void **state)
     };
     for (size_t i = 0; i < PITH_COUNT(bad); i++) {
         len = make_npy(file, 1, bad[i].dictionary, floats, 4);
-        uint8_t *copy = exact(file, len);
+        uint8_t *copy = test_exact_copy(file, len);
         assert_int_equal(pith_npy_read(ctx, "file", copy, len, &v), bad[i].status);
         assert_says(ctx, bad[i].says);
         free(copy);
@@ -233,7 +219,7 @@ static void test_images(void **state)
             for (int ch = 0; ch < 3; ch++) assert_true(abs(image.data[ch * WIDTH * HEIGHT + i] - rgb[3 * i + ch]) <= 6 * kind);
         pith_image_free(ctx, &image);
         for (size_t cut = 0; cut + 13 < len; cut++) { /* a PNG's last chunk has no data, a JPEG's end mark two bytes */
-            uint8_t *copy = exact(file, cut);
+            uint8_t *copy = test_exact_copy(file, cut);
             if (pith_image_read(ctx, "file", copy, cut, &image) == PITH_OK) fail_msg("%zu of %zu bytes are taken for a whole image", cut, len);
             assert_says(ctx, "");
             assert_null(image.data);
@@ -364,7 +350,7 @@ static void test_clean(void **state)
     };
     for (size_t i = 0; i < PITH_COUNT(cases); i++) {
         pith_text_buffer b = {.ctx = ctx};
-        char *copy = (char *)exact(cases[i].text, strlen(cases[i].text));
+        char *copy = test_exact_copy(cases[i].text, strlen(cases[i].text));
         assert_ok(ctx, pith_text_clean(&b, copy, strlen(cases[i].text)));
         assert_int_equal(b.len, strlen(cases[i].clean));
         assert_memory_equal(b.text ? b.text : "", cases[i].clean, b.len);
@@ -445,9 +431,15 @@ static void test_archives(void **state)
 
 /* ---- memory ----------------------------------------------------------------------------------- */
 
+typedef struct inputs {
+    uint8_t *png, *jpeg, *tar;
+    size_t png_len, jpeg_len, tar_len;
+} inputs;
+
 /* Every reader once, stopped by the failure. */
-static pith_status read_all(pith_ctx *ctx, const uint8_t *png, size_t png_len, const uint8_t *jpeg, size_t jpeg_len, const uint8_t *tar, size_t tar_len)
+static pith_status read_each(pith_ctx *ctx, const void *user)
 {
+    const inputs *in = user;
     static const uint8_t idx[] = {0, 0, 8, 1, 0, 0, 0, 1, 5};
     static const uint8_t record[3073] = {1};
     pith_values a = {0}, b = {0};
@@ -464,14 +456,14 @@ static pith_status read_all(pith_ctx *ctx, const uint8_t *png, size_t png_len, c
     pith_values_free(ctx, &a);
     pith_values_free(ctx, &b);
     for (int k = 0; k < 2 && status == PITH_OK; k++) {
-        status = pith_image_read(ctx, "file", k ? jpeg : png, k ? jpeg_len : png_len, &image);
+        status = pith_image_read(ctx, "file", k ? in->jpeg : in->png, k ? in->jpeg_len : in->png_len, &image);
         pith_image_free(ctx, &image);
     }
     if (status == PITH_OK) status = pith_csv_next(&csv, &cells, &n);
     pith_csv_end(&csv);
     if (status == PITH_OK) status = pith_text_clean(&text, "word", 4);
     pith_free(ctx, text.text);
-    if (status == PITH_OK) status = pith_archive_each(ctx, "file", tar, tar_len, &(pith_archive_visitor){.file = note, .user = &seen});
+    if (status == PITH_OK) status = pith_archive_each(ctx, "file", in->tar, in->tar_len, &(pith_archive_visitor){.file = note, .user = &seen});
     return status;
 }
 
@@ -481,24 +473,12 @@ static void test_memory(void **state)
     uint8_t rgb[WIDTH * HEIGHT * 3], tar[20000];
     make_pixels(rgb);
     static const char *const names[] = {"a", NULL}, *const contents[] = {"first"};
-    size_t png_len, jpeg_len, tar_len = make_archive(tar, sizeof tar, false, names, contents);
-    uint8_t *png = make_png(rgb, PNG_FORMAT_RGB, &png_len), *jpeg = make_jpeg(rgb, &jpeg_len);
-    for (long fail_at = 0, passed = 0; !passed; fail_at++) {
-        test_faults faults = {0};
-        pith_ctx *ctx = NULL;
-        assert_int_equal(pith_ctx_new(&(pith_options){.n_threads = 1, .realloc = test_faulty_realloc, .realloc_user = &faults}, &ctx), PITH_OK);
-        long held = faults.held;
-        faults.calls = 0;
-        faults.fail_at = fail_at + 1;
-        pith_status status = read_all(ctx, png, png_len, jpeg, jpeg_len, tar, tar_len);
-        assert_true(status == PITH_OK || status == PITH_E_MEMORY);
-        assert_int_equal(faults.held, held);
-        passed = status == PITH_OK;
-        if (passed) assert_true(fail_at >= 10);
-        pith_ctx_free(ctx);
-    }
-    free(png);
-    free(jpeg);
+    inputs in = {.tar = tar, .tar_len = make_archive(tar, sizeof tar, false, names, contents)};
+    in.png = make_png(rgb, PNG_FORMAT_RGB, &in.png_len);
+    in.jpeg = make_jpeg(rgb, &in.jpeg_len);
+    assert_true(test_every_fault(read_each, &in) >= 10);
+    free(in.png);
+    free(in.jpeg);
 }
 
 int main(void)

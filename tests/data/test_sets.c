@@ -1,14 +1,12 @@
 /* Every set of the table: what is made is a function of the seed and is what it says; what is read is checked. */
-#include "test.h"
+#include "files.h"
 
 #include <archive.h>
 #include <archive_entry.h>
 #include <ctype.h>
-#include <ftw.h>
 #include <limits.h>
 #include <math.h>
 #include <png.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "data/data.h"
@@ -33,10 +31,7 @@ static void write_file(const char *name, const void *bytes, size_t len)
     char path[256];
     snprintf(path, sizeof path, "%s/%s", folder, name);
     make_folder_of(path);
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(bytes, 1, len, f), len);
-    assert_int_equal(fclose(f), 0);
+    test_write_file(path, bytes, len);
 }
 
 static void remove_file(const char *name)
@@ -76,15 +71,9 @@ static void write_png(const char *name, size_t width, size_t height, uint8_t sha
     free(file);
 }
 
-static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-    (void)st, (void)flag, (void)ftw;
-    return remove(path);
-}
-
 static void empty_folder(void)
 {
-    nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    assert_int_equal(test_remove_folder(folder), 0);
     mkdir(folder, 0777);
 }
 
@@ -1134,6 +1123,15 @@ static void test_cancelled_and_limits(void **state)
     pith_ctx_free(ctx);
 }
 
+static pith_status open_one(pith_ctx *ctx, const void *name)
+{
+    pith_dataset *ds = NULL;
+    pith_status status = pith_dataset_open(ctx, name, "train", &(pith_dataset_options){.n = 1, .frames = 2}, &ds);
+    assert_true((status == PITH_OK) == (ds != NULL));
+    pith_dataset_free(ds);
+    return status;
+}
+
 static void test_memory(void **state)
 {
     (void)state;
@@ -1159,22 +1157,7 @@ static void test_memory(void **state)
     snprintf(films, sizeof films, "videos:%s/films", folder);
     const char *const names[] = {"scenes32", "factors", "clips32", "recall", "reber", "assoc", "adding", "fashion", "photos", "text", mine, voices, films, "pages"};
     for (size_t k = 0; k < PITH_COUNT(names) - (info.state != PITH_DATA_THERE); k++) /* without its typefaces, not the last */
-        for (long fail_at = 1, passed = 0; !passed; fail_at++) {
-            test_faults faults = {0};
-            pith_ctx *ctx = NULL;
-            assert_int_equal(pith_ctx_new(&(pith_options){.n_threads = 1, .realloc = test_faulty_realloc, .realloc_user = &faults}, &ctx), PITH_OK);
-            long held = faults.held;
-            faults.calls = 0;
-            faults.fail_at = fail_at;
-            pith_dataset *ds = NULL;
-            pith_status status = pith_dataset_open(ctx, names[k], "train", &(pith_dataset_options){.n = 1, .frames = 2}, &ds);
-            if (status != PITH_OK && status != PITH_E_MEMORY) fail_msg("%s, allocation %ld: %s", names[k], fail_at, pith_error(ctx));
-            passed = status == PITH_OK;
-            assert_true(passed == (ds != NULL) && (!passed || fail_at > 3));
-            pith_dataset_free(ds);
-            assert_int_equal(faults.held, held);
-            pith_ctx_free(ctx);
-        }
+        assert_true(test_every_fault_with(open_one, names[k], &(test_fault_options){.name = names[k]}) >= 3);
 }
 
 /* Items of a set, in any order and more than once. */
@@ -1222,8 +1205,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     (void)state;
-    nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
-    return 0;
+    return test_remove_folder(folder);
 }
 
 int main(void)

@@ -1,7 +1,6 @@
 /* Video through FFmpeg, against the Y4M it was made from by the ffmpeg program.  Skipped where that or its libraries are missing. */
-#include "test.h"
+#include "files.h"
 
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "data/media.h"
@@ -113,24 +112,6 @@ static pith_status read_all(pith_ctx *ctx, const char *path, int *n)
     return status;
 }
 
-static size_t slurp(const char *path, uint8_t *bytes, size_t cap)
-{
-    FILE *f = fopen(path, "rb");
-    assert_non_null(f);
-    size_t n = fread(bytes, 1, cap, f);
-    assert_true(n < cap);
-    fclose(f);
-    return n;
-}
-
-static void spill(const char *path, const void *bytes, size_t len)
-{
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(bytes, 1, len, f), len);
-    assert_int_equal(fclose(f), 0);
-}
-
 static void hear(void *user, pith_log_level level, const char *line)
 {
     *(bool *)user |= level == PITH_LOG_WARN && strstr(line, "is it cut off?");
@@ -140,21 +121,22 @@ static void test_damage(void **state)
 {
     (void)state;
     pith_ctx *ctx = test_ctx(1);
-    static uint8_t bytes[1 << 19];
     int n;
     write_film(ctx, PITH_Y4M_420);
     assert_true(encode("-c:v libx264 -g 5 -crf 12", "whole.mkv"));
     assert_true(encode("-c:v mpeg4 -q:v 2 -movflags +faststart", "whole.mp4"));
-    size_t len = slurp(path_of("whole.mkv"), bytes, sizeof bytes);
+    size_t len;
+    uint8_t *bytes = test_read_file(path_of("whole.mkv"), &len);
     int n_refused = 0;
     for (int k = 0; k < 20; k++) { /* a run of bytes of the pictures; what a decoder patches over is told, too */
         size_t at = len / 4 + (size_t)k * len / 32;
         for (size_t i = 0; i < 12; i++) bytes[at + i] ^= 0xA5;
-        spill(path_of("damaged.mkv"), bytes, len);
+        test_write_file(path_of("damaged.mkv"), bytes, len);
         for (size_t i = 0; i < 12; i++) bytes[at + i] ^= 0xA5;
         pith_status status = read_all(ctx, path_of("damaged.mkv"), &n);
         if (status != PITH_OK && strstr(pith_error(ctx), "frame")) n_refused++;
     }
+    free(bytes);
     assert_int_equal(n_refused, 20);
     pith_ctx_free(ctx);
     static const char *const names[] = {"whole.mkv", "whole.mp4"};
@@ -164,27 +146,37 @@ static void test_damage(void **state)
         assert_int_equal(pith_ctx_new(&o, &ctx), PITH_OK);
         assert_int_equal(read_all(ctx, path_of(names[k]), &n), PITH_OK);
         assert_true(n == FRAMES && !warned);
-        len = slurp(path_of(names[k]), bytes, sizeof bytes);
-        spill(path_of("cut"), bytes, len * 2 / 3);
+        bytes = test_read_file(path_of(names[k]), &len);
+        test_write_file(path_of("cut"), bytes, len * 2 / 3);
+        free(bytes);
         pith_status status = read_all(ctx, path_of("cut"), &n);
         assert_true(n < FRAMES && (status == PITH_E_CORRUPT || warned));
         pith_ctx_free(ctx);
     }
     ctx = test_ctx(1);
-    spill(path_of("text"), "this is no video at all, whatever one may think of it", 53);
+    test_write_text(path_of("text"), "this is no video at all, whatever one may think of it");
     assert_int_equal(read_all(ctx, path_of("text"), &n), PITH_E_FORMAT);
-    spill(path_of("empty"), "", 0);
+    test_write_text(path_of("empty"), "");
     assert_int_not_equal(read_all(ctx, path_of("empty"), &n), PITH_OK);
     /* A playlist may not open what it names. */
     char list[256];
     snprintf(list, sizeof list, "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n%s\n#EXT-X-ENDLIST\n", path_of("whole.mkv"));
-    spill(path_of("list.m3u8"), list, strlen(list));
+    test_write_text(path_of("list.m3u8"), list);
     assert_int_not_equal(read_all(ctx, path_of("list.m3u8"), &n), PITH_OK);
     snprintf(list, sizeof list, "ffconcat version 1.0\nfile %s\n", path_of("whole.mkv"));
-    spill(path_of("list"), list, strlen(list));
+    test_write_text(path_of("list"), list);
     assert_int_not_equal(read_all(ctx, path_of("list"), &n), PITH_OK);
     assert_int_equal(read_all(ctx, path_of("nothing"), &n), PITH_E_IO);
     pith_ctx_free(ctx);
+}
+
+static pith_status read_small(pith_ctx *ctx, const void *user)
+{
+    (void)user;
+    int n;
+    PITH_TRY(read_all(ctx, path_of("small.avi"), &n));
+    assert_int_equal(n, FRAMES);
+    return PITH_OK;
 }
 
 static void test_memory(void **state)
@@ -194,20 +186,7 @@ static void test_memory(void **state)
     write_film(ctx, PITH_Y4M_420);
     assert_true(encode("-c:v mpeg4", "small.avi"));
     pith_ctx_free(ctx);
-    for (long fail_at = 1, passed = 0; !passed; fail_at++) {
-        test_faults faults = {0};
-        pith_options o = {.n_threads = 1, .realloc = test_faulty_realloc, .realloc_user = &faults};
-        assert_int_equal(pith_ctx_new(&o, &ctx), PITH_OK);
-        long held = faults.held;
-        int n;
-        faults.calls = 0, faults.fail_at = fail_at;
-        pith_status status = read_all(ctx, path_of("small.avi"), &n);
-        assert_true(status == PITH_OK || status == PITH_E_MEMORY);
-        passed = status == PITH_OK;
-        assert_true(!passed || (fail_at > 3 && n == FRAMES));
-        assert_int_equal(faults.held, held);
-        pith_ctx_free(ctx);
-    }
+    assert_true(test_every_fault(read_small, NULL) >= 3);
 }
 
 static int set_up(void **state)
@@ -219,9 +198,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     (void)state;
-    char command[128];
-    snprintf(command, sizeof command, "rm -r %s", folder);
-    return system(command) == 0 ? 0 : -1;
+    return test_remove_folder(folder);
 }
 
 int main(void)

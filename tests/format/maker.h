@@ -2,7 +2,7 @@
 #ifndef PITH_MAKER_H
 #define PITH_MAKER_H
 
-#include "../test.h"
+#include "files.h"
 
 typedef struct maker {
     uint8_t *p;
@@ -45,15 +45,6 @@ static inline void make_free(maker *m)
 {
     free(m->p);
     *m = (maker){0};
-}
-
-/* A copy that ends where the allocation ends, so that the sanitizer sees a read beyond it. */
-static inline uint8_t *exact_copy(const void *p, size_t n)
-{
-    uint8_t *copy = malloc(n ? n : 1);
-    assert_non_null(copy);
-    memcpy(copy, p, n);
-    return copy;
 }
 
 #endif

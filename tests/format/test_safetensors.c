@@ -20,7 +20,7 @@ static void make_file(maker *m, const char *header, size_t n_data)
 
 static pith_status open_bytes(pith_ctx *ctx, const uint8_t *p, size_t n)
 {
-    uint8_t *copy = exact_copy(p, n);
+    uint8_t *copy = test_exact_copy(p, n);
     pith_model_file *file = NULL;
     pith_status status = pith_safetensors_open_memory(ctx, "made.safetensors", copy, n, &file);
     if (status == PITH_OK) pith_model_file_close(ctx, file);
@@ -176,13 +176,7 @@ static const char *in_folder(const char *name)
     return path;
 }
 
-static void put_file(const char *name, const char *text)
-{
-    FILE *f = fopen(in_folder(name), "w");
-    assert_non_null(f);
-    fputs(text, f);
-    fclose(f);
-}
+static void put_file(const char *name, const char *text) { test_write_text(in_folder(name), text); }
 
 static void empty_folder(void)
 {
@@ -369,10 +363,7 @@ static void many_parts_take_little_memory(void **state)
         snprintf(header, sizeof header, "{\"t%d\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}", i);
         snprintf(name, sizeof name, "p%d.safetensors", i);
         make_file(&m, header, 1);
-        FILE *f = fopen(in_folder(name), "w");
-        assert_non_null(f);
-        assert_int_equal(fwrite(m.p, 1, m.n, f), m.n);
-        fclose(f);
+        test_write_file(in_folder(name), m.p, m.n);
         make_free(&m);
         end += sprintf(end, "%s\"t%d\":\"%s\"", i ? "," : "", i, name);
     }
@@ -445,25 +436,19 @@ static void tokenizers_come_along(void **state)
     empty_folder();
 }
 
+static pith_status open_and_close(pith_ctx *ctx, const void *user)
+{
+    (void)user;
+    pith_model_file *file;
+    PITH_TRY(pith_model_file_open(ctx, folder, &file));
+    pith_model_file_close(ctx, file);
+    return PITH_OK;
+}
+
 static void survives_lack_of_memory(void **state)
 {
     make_whole_folder(*state);
-    pith_status status = PITH_E_MEMORY;
-    long n = 0;
-    for (long fail_at = 1; status != PITH_OK; fail_at++, n++) {
-        test_faults faults = {0};
-        pith_options o = {.n_threads = 1, .realloc = test_faulty_realloc, .realloc_user = &faults};
-        pith_ctx *ctx;
-        pith_model_file *file = NULL;
-        assert_int_equal(pith_ctx_new(&o, &ctx), PITH_OK);
-        faults.fail_at = faults.calls + fail_at;
-        status = pith_model_file_open(ctx, folder, &file);
-        if (status == PITH_OK) pith_model_file_close(ctx, file);
-        else assert_int_equal(status, PITH_E_MEMORY);
-        pith_ctx_free(ctx);
-        assert_int_equal(faults.held, 0);
-    }
-    assert_in_range(n, 10, 1000);
+    assert_in_range(test_every_fault(open_and_close, NULL), 10, 500);
     empty_folder();
 }
 

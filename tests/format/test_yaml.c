@@ -132,25 +132,20 @@ static void test_errors(void **state)
     pith_ctx_free(ctx);
 }
 
+static pith_status life(pith_ctx *ctx, const void *user)
+{
+    (void)user;
+    pith_arena *arena = pith_arena_new(ctx);
+    outer o = {0};
+    pith_status status = arena ? read_text(ctx, arena, "names: [a, b]\npairs: {x: y}\ngroup: {rate: 1}\n", false, &o) : PITH_E_MEMORY;
+    pith_arena_free(arena);
+    return status;
+}
+
 static void test_no_memory(void **state)
 {
     (void)state;
-    for (long at = 1;; at++) {
-        test_faults f = {.fail_at = at};
-        pith_options options = {.n_threads = 1, .realloc = test_faulty_realloc, .realloc_user = &f};
-        pith_ctx *ctx = NULL;
-        pith_status status = pith_ctx_new(&options, &ctx);
-        if (status == PITH_OK) {
-            pith_arena *arena = pith_arena_new(ctx);
-            outer o = {0};
-            status = arena ? read_text(ctx, arena, "names: [a, b]\npairs: {x: y}\ngroup: {rate: 1}\n", false, &o) : PITH_E_MEMORY;
-            pith_arena_free(arena);
-            pith_ctx_free(ctx);
-        }
-        assert_int_equal(f.held, 0);
-        if (status == PITH_OK) break;
-        assert_int_equal(status, PITH_E_MEMORY);
-    }
+    test_every_fault(life, NULL);
 }
 
 int main(void)

@@ -41,6 +41,19 @@ static inline void fill_random(float *x, size_t n, uint64_t stream, float low, f
     for (size_t i = 0; i < n; i++) x[i] = low == high ? pith_rng_normal(&rng) : low + (high - low) * pith_rng_uniform(&rng);
 }
 
+static inline pith_var *drawn(pith_tape *tape, uint64_t stream, int n_dims, const size_t *dims)
+{
+    pith_var *v = pith_tape_fill(tape, 0, n_dims, dims);
+    assert_non_null(v);
+    fill_random(v->data, v->count, stream, 0, 0);
+    return v;
+}
+
+static inline void assert_near(double found, double expected, double error)
+{
+    if (!(fabs(found - expected) <= error)) fail_msg("%.9g, not %.9g", found, expected);
+}
+
 /* <f(x), r>, or <d<f(x), r>/dx, v> when v is given, in double. */
 static inline double value_of(pith_tape *tape, const check *c, pith_var **x, float *const *r, float *const *v)
 {

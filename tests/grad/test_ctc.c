@@ -157,27 +157,22 @@ static void test_same_bits(void **state)
     assert_true(bits[0] == bits[1]);
 }
 
+static pith_status life(pith_ctx *ctx, const void *user)
+{
+    (void)user;
+    pith_tape *tape;
+    uint64_t bits;
+    float loss;
+    PITH_TRY(pith_tape_new(ctx, 1, &tape));
+    pith_status status = compute(tape, &loss, &bits);
+    pith_tape_free(tape);
+    return status;
+}
+
 static void test_failing_memory(void **state)
 {
     (void)state;
-    bool done = false;
-    for (long at = 1; !done; at++) {
-        assert_true(at < 200);
-        test_faults faults = {.fail_at = at};
-        pith_options o = {.n_threads = 1, .log_level = PITH_LOG_ERROR, .realloc = test_faulty_realloc, .realloc_user = &faults};
-        pith_ctx *ctx = NULL;
-        pith_tape *tape = NULL;
-        if (pith_ctx_new(&o, &ctx) != PITH_OK) continue;
-        uint64_t bits;
-        float loss;
-        pith_status status = pith_tape_new(ctx, 1, &tape);
-        if (status == PITH_OK) status = compute(tape, &loss, &bits);
-        done = status == PITH_OK && faults.calls < at;
-        if (!done) assert_int_equal(status, PITH_E_MEMORY);
-        pith_tape_free(tape);
-        pith_ctx_free(ctx);
-        assert_int_equal(faults.held, 0);
-    }
+    assert_in_range(test_every_fault(life, NULL), 1, 100);
 }
 
 int main(void)

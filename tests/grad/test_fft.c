@@ -3,15 +3,7 @@
 
 static const size_t lengths[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 15, 16, 17, 22, 26, 27, 31, 34, 35, 49, 58, 64, 97, 100, 121, 143, 202, 256, 1000, 1024, 1009};
 
-static pith_var *drawn(pith_tape *tape, uint64_t stream, int n_dims, const size_t *dims)
-{
-    pith_var *v = pith_tape_fill(tape, 0, n_dims, dims);
-    assert_non_null(v);
-    fill_random(v->data, v->count, stream, 0, 0);
-    return v;
-}
-
-static void assert_near(double found, double expected, double error, size_t n)
+static void assert_near_of(double found, double expected, double error, size_t n)
 {
     if (!(fabs(found - expected) <= error)) fail_msg("of %zu values: %.9g, not %.9g", n, found, expected);
 }
@@ -41,14 +33,14 @@ static void test_rows(void **state)
                     re += v * c, im += v * i;
                     zr += vr * c - vi * i, zi += vr * i + vi * c;
                 }
-                assert_near((double)f->data[(r * n + b) * 2], zr, error, n);
-                assert_near((double)f->data[(r * n + b) * 2 + 1], zi, error, n);
+                assert_near_of((double)f->data[(r * n + b) * 2], zr, error, n);
+                assert_near_of((double)f->data[(r * n + b) * 2 + 1], zi, error, n);
                 if (b >= bins) continue;
-                assert_near((double)s->data[(r * bins + b) * 2], re, error, n);
-                assert_near((double)s->data[(r * bins + b) * 2 + 1], im, error, n);
+                assert_near_of((double)s->data[(r * bins + b) * 2], re, error, n);
+                assert_near_of((double)s->data[(r * bins + b) * 2 + 1], im, error, n);
             }
-        for (size_t i = 0; i < x->count; i++) assert_near((double)again->data[i], (double)x->data[i], 4e-6, n);
-        for (size_t i = 0; i < z->count; i++) assert_near((double)back->data[i], (double)z->data[i], 4e-6, n);
+        for (size_t i = 0; i < x->count; i++) assert_near_of((double)again->data[i], (double)x->data[i], 4e-6, n);
+        for (size_t i = 0; i < z->count; i++) assert_near_of((double)back->data[i], (double)z->data[i], 4e-6, n);
     }
     pith_tape_free(tape);
     pith_ctx_free(ctx);
@@ -70,10 +62,10 @@ static void test_planes(void **state)
             double angle = -2 * M_PI * ((double)(ky * (p / COLS)) / ROWS + (double)(kx * (p % COLS)) / COLS);
             re += (double)x->data[plane * ROWS * COLS + p] * cos(angle), im += (double)x->data[plane * ROWS * COLS + p] * sin(angle);
         }
-        assert_near((double)s->data[2 * i], re, 1e-5, ROWS * COLS);
-        assert_near((double)s->data[2 * i + 1], im, 1e-5, ROWS * COLS);
+        assert_near_of((double)s->data[2 * i], re, 1e-5, ROWS * COLS);
+        assert_near_of((double)s->data[2 * i + 1], im, 1e-5, ROWS * COLS);
     }
-    for (size_t i = 0; i < x->count; i++) assert_near((double)again->data[i], (double)x->data[i], 2e-6, ROWS * COLS);
+    for (size_t i = 0; i < x->count; i++) assert_near_of((double)again->data[i], (double)x->data[i], 2e-6, ROWS * COLS);
     /* no rows */
     pith_var *none = pith_var_rfft2(pith_tape_fill(tape, 0, PITH_DIMS(0, 4, 4)));
     assert_true(none && none->count == 0 && none->dims[2] == 3);
@@ -149,26 +141,21 @@ static void test_same_bits(void **state)
     free(was);
 }
 
+static pith_status life(pith_ctx *ctx, const void *user)
+{
+    (void)user;
+    pith_tape *tape;
+    uint64_t bits;
+    PITH_TRY(pith_tape_new(ctx, 1, &tape));
+    pith_status status = compute(tape, &bits);
+    pith_tape_free(tape);
+    return status;
+}
+
 static void test_failing_memory(void **state)
 {
     (void)state;
-    bool done = false;
-    for (long at = 1; !done; at++) {
-        assert_true(at < 200);
-        test_faults faults = {.fail_at = at};
-        pith_options o = {.n_threads = 1, .log_level = PITH_LOG_ERROR, .realloc = test_faulty_realloc, .realloc_user = &faults};
-        pith_ctx *ctx = NULL;
-        pith_tape *tape = NULL;
-        if (pith_ctx_new(&o, &ctx) != PITH_OK) continue;
-        uint64_t bits;
-        pith_status status = pith_tape_new(ctx, 1, &tape);
-        if (status == PITH_OK) status = compute(tape, &bits);
-        done = status == PITH_OK && faults.calls < at;
-        if (!done) assert_int_equal(status, PITH_E_MEMORY);
-        pith_tape_free(tape);
-        pith_ctx_free(ctx);
-        assert_int_equal(faults.held, 0);
-    }
+    assert_in_range(test_every_fault(life, NULL), 1, 100);
 }
 
 int main(void)

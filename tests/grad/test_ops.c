@@ -190,9 +190,10 @@ static void test_gradients(void **state)
     pith_ctx_free(ctx);
 }
 
-/* Operations whose recorded pass makes them again: each allocation fails once. */
-static pith_status record(pith_ctx *ctx, const check *c)
+/* An operation and its recorded pass. */
+static pith_status record(pith_ctx *ctx, const void *user)
 {
+    const check *c = user;
     pith_tape *tape;
     PITH_TRY(pith_tape_new(ctx, 7, &tape));
     pith_var *x[MAX_ARGS] = {0}, *gx[MAX_ARGS];
@@ -221,19 +222,7 @@ static void test_failing_memory(void **state)
         for (size_t k = 0; k < PITH_COUNT(names); k++) chosen |= strcmp(checks[i].name, names[k]) == 0;
         if (!chosen) continue;
         n_found++;
-        bool done = false;
-        for (long at = 1; !done; at++) {
-            assert_true(at < 2000);
-            test_faults faults = {.fail_at = at};
-            pith_options o = {.n_threads = 1, .log_level = PITH_LOG_ERROR, .realloc = test_faulty_realloc, .realloc_user = &faults};
-            pith_ctx *ctx = NULL;
-            if (pith_ctx_new(&o, &ctx) != PITH_OK) continue;
-            pith_status status = record(ctx, &checks[i]);
-            done = faults.calls < at;
-            if (status != (done ? PITH_OK : PITH_E_MEMORY)) fail_msg("%s: allocation %ld: %s", checks[i].name, at, pith_status_text(status));
-            pith_ctx_free(ctx);
-            assert_int_equal(faults.held, 0);
-        }
+        assert_in_range(test_every_fault_with(record, &checks[i], &(test_fault_options){.name = checks[i].name}), 1, 1500);
     }
     assert_int_equal(n_found, PITH_COUNT(names));
 }

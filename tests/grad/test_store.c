@@ -171,28 +171,39 @@ static void test_rounding(void **state)
     pith_ctx_free(ctx);
 }
 
+static pith_status one_step(net *n, uint64_t step, how kind)
+{
+    pith_tape_step(n->tape, step);
+    pith_var *loss = loss_of(n, kind);
+    pith_status status = loss ? pith_backward(n->tape, loss, 0) : pith_tape_status(n->tape);
+    pith_tape_zero_grad(n->tape);
+    return status;
+}
+
+static pith_status life(pith_ctx *ctx, const void *kind)
+{
+    net n;
+    pith_status status = net_new(ctx, &n);
+    for (uint64_t step = 0; step < 2 && status == PITH_OK; step++) status = one_step(&n, step, *(const how *)kind);
+    pith_tape_free(n.tape);
+    return status;
+}
+
 static void test_memory(void **state)
 {
     (void)state;
-    bool done = false;
-    for (long at = 0; !done; at++) {
-        assert_true(at < 1000);
-        test_faults faults = {.fail_at = at};
+    for (how kind = STORED; kind <= NESTED; kind++) {
+        assert_in_range(test_every_fault(life, &kind), 1, 500);
+        test_faults faults = {0};
         pith_options o = {.n_threads = 1, .log_level = PITH_LOG_ERROR, .realloc = test_faulty_realloc, .realloc_user = &faults};
-        pith_ctx *ctx = NULL;
-        if (pith_ctx_new(&o, &ctx) != PITH_OK) continue;
+        pith_ctx *ctx;
         net n;
-        pith_status status = net_new(ctx, &n);
-        for (uint64_t step = 0; step < 2 && status == PITH_OK; step++) {
-            pith_tape_step(n.tape, step);
-            pith_var *loss = loss_of(&n, at % 2 ? NESTED : STORED);
-            status = loss ? pith_backward(n.tape, loss, 0) : pith_tape_status(n.tape);
-            pith_tape_zero_grad(n.tape);
-            if (step == 0 && at == 0) faults.fail_at = faults.calls + 1; /* the second step allocates nothing */
-        }
-        done = at > 0 && faults.calls < at;
-        if (at == 0) assert_int_equal(status, PITH_OK);
-        else assert_int_equal(status, done ? PITH_OK : PITH_E_MEMORY);
+        assert_int_equal(pith_ctx_new(&o, &ctx), PITH_OK);
+        assert_ok(ctx, net_new(ctx, &n));
+        assert_ok(ctx, one_step(&n, 0, kind));
+        faults.fail_at = faults.calls + 1; /* the second step allocates nothing */
+        assert_ok(ctx, one_step(&n, 1, kind));
+        assert_true(faults.calls < faults.fail_at);
         pith_tape_free(n.tape);
         pith_ctx_free(ctx);
         assert_int_equal(faults.held, 0);

@@ -1,19 +1,6 @@
 /* What operations compute, against plain loops in double precision and the C library. */
 #include "differences.h"
 
-static pith_var *drawn(pith_tape *tape, uint64_t stream, int n_dims, const size_t *dims)
-{
-    pith_var *v = pith_tape_fill(tape, 0, n_dims, dims);
-    assert_non_null(v);
-    fill_random(v->data, v->count, stream, 0, 0);
-    return v;
-}
-
-static void assert_near(double found, double expected, double error)
-{
-    if (!(fabs(found - expected) <= error)) fail_msg("%.9g, not %.9g", found, expected);
-}
-
 static double gelu(double x) { return 0.5 * x * (1 + erf(x / sqrt(2))); }
 static double sigmoid(double x) { return 1 / (1 + exp(-x)); }
 static double softplus(double x) { return log1p(exp(x)); }

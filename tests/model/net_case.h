@@ -179,32 +179,28 @@ static inline void check_net_trains(const net_case *c)
     net_bed_close(&b);
 }
 
-/* Each allocation fails once: an error, and nothing is lost. */
+static inline pith_status net_life(pith_ctx *ctx, const void *user)
+{
+    const net_case *c = user;
+    pith_tape *tape;
+    pith_net *net = NULL;
+    PITH_TRY(pith_tape_new(ctx, 3, &tape));
+    pith_status status = pith_net_new(tape, c->name, c->settings, 1, &net);
+    if (status == PITH_OK) {
+        pith_tape_step(tape, 1);
+        pith_var *y = net_run(c, net);
+        status = pith_tape_status(tape);
+        assert_true((y != NULL) == (status == PITH_OK));
+    }
+    pith_net_free(net);
+    pith_tape_free(tape);
+    return status;
+}
+
+/* An allocation fails: an error, and nothing is lost. */
 static inline void check_net_memory(const net_case *c)
 {
-    for (long fail_at = 1; fail_at < 20000; fail_at += 1 + fail_at / 20) {
-        test_faults faults = {.fail_at = fail_at};
-        pith_options o = {.n_threads = 1, .log_level = PITH_LOG_ERROR, .realloc = test_faulty_realloc, .realloc_user = &faults};
-        pith_ctx *ctx;
-        if (pith_ctx_new(&o, &ctx) != PITH_OK) continue;
-        pith_tape *tape = NULL;
-        pith_net *net = NULL;
-        pith_status status = pith_tape_new(ctx, 3, &tape);
-        if (status == PITH_OK) status = pith_net_new(tape, c->name, c->settings, 1, &net);
-        if (status == PITH_OK) {
-            pith_tape_step(tape, 1);
-            pith_var *y = net_run(c, net);
-            assert_true((y != NULL) == (pith_tape_status(tape) == PITH_OK));
-            status = pith_tape_status(tape);
-        }
-        if (status != PITH_OK) assert_int_equal(status, PITH_E_MEMORY);
-        pith_net_free(net);
-        pith_tape_free(tape);
-        pith_ctx_free(ctx);
-        assert_int_equal(faults.held, 0);
-        if (faults.calls < fail_at) return; /* it was never reached */
-    }
-    fail_msg("%s: more than 20000 allocations", c->name);
+    assert_in_range(test_every_fault_with(net_life, c, &(test_fault_options){.name = c->name, .sparse = 20}), 1, 10000);
 }
 
 static inline void check_net(const net_case *c)

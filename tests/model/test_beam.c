@@ -77,22 +77,19 @@ static void test_search(void **state)
     pith_ctx_free(ctx);
 }
 
+static pith_status search(pith_ctx *ctx, const void *user)
+{
+    (void)user;
+    talker t = {.seed = 1};
+    pith_sentence s;
+    return pith_beam_search(ctx, next, &t, WORDS, MOST, 3, &s);
+}
+
 static void test_failures(void **state)
 {
     (void)state;
+    test_every_fault(search, NULL);
     pith_sentence s;
-    for (long fail_at = 1;; fail_at++) {
-        test_faults faults = {.fail_at = fail_at};
-        pith_options o = {.n_threads = 1, .log_level = PITH_LOG_ERROR, .realloc = test_faulty_realloc, .realloc_user = &faults};
-        pith_ctx *ctx;
-        talker t = {.seed = 1};
-        if (pith_ctx_new(&o, &ctx) != PITH_OK) continue;
-        pith_status status = pith_beam_search(ctx, next, &t, WORDS, MOST, 3, &s);
-        if (status != PITH_OK) assert_int_equal(status, PITH_E_MEMORY);
-        pith_ctx_free(ctx);
-        assert_int_equal(faults.held, 0);
-        if (faults.calls < fail_at) break; /* it was never reached */
-    }
     pith_ctx *ctx = test_ctx(1);
     talker t = {.seed = 1, .fail_at = 2};
     assert_int_equal(pith_beam_search(ctx, next, &t, WORDS, MOST, 3, &s), PITH_E_CANCELLED);

@@ -327,38 +327,33 @@ static void test_cancelled(void **state)
     pith_ctx_free(ctx);
 }
 
+static pith_status speak(pith_ctx *ctx, const void *user)
+{
+    static const char *const stops[] = {"Hello world!"};
+    const speaker *s = user;
+    heard h = {0};
+    pith_generate_options o = quiet(&h);
+    o.sampling = pith_sampling_default;
+    o.sampling.repeat_penalty = 1.1f;
+    o.sampling.temperature = 1e-3f;
+    o.stop = stops;
+    o.n_stop = 1;
+    pith_generate_result r;
+    s->cache->kind->truncate(s->cache, 0);
+    PITH_TRY(pith_generate(ctx, s->m, s->tok, s->cache, NULL, 0, &o, &r));
+    assert_string_equal(h.text, "Hello worldand a much longer word, to fill what is held");
+    return PITH_OK;
+}
+
 static void test_faults_everywhere(void **state)
 {
     (void)state;
     pith_ctx *sound = test_ctx(1);
-    static const char *const words[] = {"Hello", " wor", "ld", "and a much longer word, to fill what is held"}, *const stops[] = {"Hello world!"};
+    static const char *const words[] = {"Hello", " wor", "ld", "and a much longer word, to fill what is held"};
     speaker s = speaker_new(sound, words, 4, true, 40);
     int32_t begin = 0;
     assert_ok(sound, pith_llama_forward(sound, s.m, s.cache, &begin, 1, 0, NULL)); /* makes the model's angles, which stay with it */
-    pith_status status = PITH_E_MEMORY;
-    long n = 0;
-    while (status != PITH_OK) {
-        assert_true(++n < 1000);
-        test_faults faults = {.fail_at = n};
-        pith_options options = {.n_threads = 1, .realloc = test_faulty_realloc, .realloc_user = &faults};
-        pith_ctx *ctx = NULL;
-        heard h = {0};
-        pith_generate_options o = quiet(&h);
-        o.sampling = pith_sampling_default;
-        o.sampling.repeat_penalty = 1.1f;
-        o.sampling.temperature = 1e-3f;
-        o.stop = stops;
-        o.n_stop = 1;
-        pith_generate_result r;
-        s.cache->kind->truncate(s.cache, 0);
-        status = pith_ctx_new(&options, &ctx);
-        if (status == PITH_OK) status = pith_generate(ctx, s.m, s.tok, s.cache, NULL, 0, &o, &r);
-        if (status != PITH_OK) assert_int_equal(status, PITH_E_MEMORY);
-        else assert_string_equal(h.text, "Hello worldand a much longer word, to fill what is held");
-        pith_ctx_free(ctx);
-        assert_int_equal(faults.held, 0);
-    }
-    assert_true(n > 5);
+    assert_in_range(test_every_fault(speak, &s), 5, 100);
     speaker_free(&s);
     pith_ctx_free(sound);
 }

@@ -227,7 +227,7 @@ static void test_folder_of_others(void **state)
     pith_ctx_free(ctx);
 }
 
-static pith_status whole_life(pith_ctx *ctx, const char *folder)
+static pith_status whole_life(pith_ctx *ctx, const void *folder)
 {
     pith_settings s = pith_llama_settings(1, 16, 2, 1, 16, 16, 20, true);
     pith_llama *m = NULL;
@@ -242,20 +242,7 @@ static void test_faults_everywhere(void **state)
     (void)state;
     char folder[] = "llama-XXXXXX";
     assert_non_null(mkdtemp(folder));
-    pith_status status = PITH_E_MEMORY;
-    long n = 0;
-    while (status != PITH_OK) {
-        assert_true(++n < 10000);
-        test_faults faults = {.fail_at = n};
-        pith_options o = {.n_threads = 1, .realloc = test_faulty_realloc, .realloc_user = &faults};
-        pith_ctx *ctx = NULL;
-        status = pith_ctx_new(&o, &ctx);
-        if (status == PITH_OK) status = whole_life(ctx, folder);
-        if (status != PITH_OK) assert_int_equal(status, PITH_E_MEMORY);
-        pith_ctx_free(ctx);
-        assert_int_equal(faults.held, 0);
-    }
-    assert_true(n > 30);
+    assert_in_range(test_every_fault(whole_life, folder), 30, 1000);
     pith_ctx *ctx = test_ctx(1);
     assert_ok(ctx, pith_folder_remove(ctx, folder));
     pith_ctx_free(ctx);

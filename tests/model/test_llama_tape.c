@@ -314,14 +314,22 @@ static void test_refusals(void **state)
     fixture_free(&f);
 }
 
-static pith_status whole_life(pith_ctx *ctx, tiny *t, const int32_t *ids, bool fixed)
+typedef struct trained {
+    tiny *t;
+    bool fixed;
+} trained;
+
+static pith_status whole_life(pith_ctx *ctx, const void *user)
 {
+    const trained *what = user;
+    int32_t ids[6];
+    tiny_ids(ids, 6, VOCAB, 5);
     pith_llama *m = NULL;
     pith_tape *tape = NULL;
     pith_status status;
     PITH_GOTO(pith_tape_new(ctx, 1, &tape), done);
-    PITH_GOTO(pith_llama_new(ctx, &t->w, &m), done);
-    PITH_GOTO(pith_llama_train(ctx, m, tape, &(pith_llama_training){.chosen = fixed ? only_first_q : NULL}), done);
+    PITH_GOTO(pith_llama_new(ctx, &what->t->w, &m), done);
+    PITH_GOTO(pith_llama_train(ctx, m, tape, &(pith_llama_training){.chosen = what->fixed ? only_first_q : NULL}), done);
     for (uint64_t step = 0; step < 2; step++) {
         pith_tape_step(tape, step);
         pith_var *logits = pith_llama_record(tape, m, ids, 1, 5, step == 1);
@@ -338,25 +346,10 @@ static void test_faults_everywhere(void **state)
     (void)state;
     pith_settings s = tiny_settings();
     s.n_layers = 1;
-    int32_t ids[6];
-    tiny_ids(ids, 6, VOCAB, 5);
     for (int fixed = 0; fixed < 2; fixed++) {
-        tiny *t = tiny_new(&s, fixed ? TINY_QMAT : TINY_F16, true, false);
-        pith_status status = PITH_E_MEMORY;
-        long n = 0;
-        while (status != PITH_OK) {
-            assert_true(++n < 10000);
-            test_faults faults = {.fail_at = n};
-            pith_options o = {.n_threads = 1, .realloc = test_faulty_realloc, .realloc_user = &faults};
-            pith_ctx *ctx = NULL;
-            status = pith_ctx_new(&o, &ctx);
-            if (status == PITH_OK) status = whole_life(ctx, t, ids, fixed);
-            if (status != PITH_OK) assert_int_equal(status, PITH_E_MEMORY);
-            pith_ctx_free(ctx);
-            assert_int_equal(faults.held, 0);
-        }
-        assert_true(n > 40);
-        tiny_free(t);
+        trained what = {tiny_new(&s, fixed ? TINY_QMAT : TINY_F16, true, false), fixed};
+        assert_in_range(test_every_fault(whole_life, &what), 40, 1000);
+        tiny_free(what.t);
     }
 }
 

@@ -1,9 +1,9 @@
 /* The beds of images, quick: each trained on what the one before left, the same on one thread and on two, and whole or not at
  * all when memory ends. */
 #include <math.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "files.h"
 #include "recipe/cards.h"
 #include "recipe/scenes.h"
 
@@ -28,10 +28,7 @@ static int make_root(void **state)
 static int remove_root(void **state)
 {
     (void)state;
-    pith_ctx *ctx = test_ctx(1);
-    pith_status status = pith_folder_remove(ctx, root);
-    pith_ctx_free(ctx);
-    return status != PITH_OK;
+    return test_remove_folder(root);
 }
 
 /* ---- attributes ------------------------------------------------------------------------------- */
@@ -179,27 +176,20 @@ static void test_latents(void **state)
 
 /* ---- memory ends ------------------------------------------------------------------------------ */
 
+static pith_status get_and_close(pith_ctx *ctx, const void *id)
+{
+    pith_bed *bed = NULL;
+    pith_status status = pith_bed_get(ctx, id, true, 2, &bed);
+    pith_bed_close(bed);
+    return status;
+}
+
+/* A batch that cannot be fetched ahead is fetched when it is due. */
 static void test_no_memory(void **state)
 {
     (void)state;
     use_cache("faults");
-    for (size_t i = 0; i < 2; i++) {
-        for (long at = 1;; at = at * 3 + 1) {
-            test_faults f = {.fail_at = at};
-            pith_options options = {.n_threads = 1, .realloc = test_faulty_realloc, .realloc_user = &f};
-            pith_ctx *ctx = NULL;
-            pith_bed *bed = NULL;
-            pith_status status = pith_ctx_new(&options, &ctx);
-            if (status == PITH_OK) status = pith_bed_get(ctx, beds[i].id, true, 2, &bed);
-            bool failed = f.calls >= at;
-            if (!failed) assert_ok(ctx, status);
-            pith_bed_close(bed);
-            if (ctx) pith_ctx_free(ctx);
-            if (f.held) fail_msg("%s, allocation %ld: %ld held, %s", beds[i].id, at, f.held, pith_status_text(status));
-            if (!failed) break;
-            assert_true(status == PITH_OK || status == PITH_E_MEMORY); /* OK: what failed was not needed (a prefetched batch) */
-        }
-    }
+    for (size_t i = 0; i < 2; i++) test_every_fault_with(get_and_close, beds[i].id, &(test_fault_options){.name = beds[i].id, .sparse = 1, .can_do_without = true});
 }
 
 int main(void)

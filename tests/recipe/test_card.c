@@ -207,23 +207,20 @@ static void test_claims_are_measured(void **state)
     pith_ctx_free(ctx);
 }
 
+static pith_status life(pith_ctx *ctx, const void *user)
+{
+    (void)user;
+    static const char text[] = CARD_HEAD CARD_ROWS CARD_TRAIN "claims: [\"ours.acc > least(dense.acc, 2)\"]\n";
+    pith_card *card = NULL;
+    pith_status status = pith_card_parse(ctx, "card.yaml", text, sizeof text - 1, false, &card);
+    pith_card_free(card);
+    return status;
+}
+
 static void test_no_memory(void **state)
 {
     (void)state;
-    static const char text[] = CARD_HEAD CARD_ROWS CARD_TRAIN "claims: [\"ours.acc > least(dense.acc, 2)\"]\n";
-    for (long at = 1;; at++) {
-        test_faults f = {.fail_at = at};
-        pith_options options = {.n_threads = 1, .realloc = test_faulty_realloc, .realloc_user = &f};
-        pith_ctx *ctx = NULL;
-        pith_card *card = NULL;
-        pith_status status = pith_ctx_new(&options, &ctx);
-        if (status == PITH_OK) status = pith_card_parse(ctx, "card.yaml", text, sizeof text - 1, false, &card);
-        pith_card_free(card);
-        if (status != PITH_OK && status != PITH_E_MEMORY) fail_msg("allocation %ld: %s", at, pith_error(ctx));
-        if (ctx) pith_ctx_free(ctx);
-        assert_int_equal(f.held, 0);
-        if (status == PITH_OK) break;
-    }
+    test_every_fault(life, NULL);
 }
 
 int main(void)

@@ -4,8 +4,8 @@
 #include <unistd.h>
 
 #include "eval/eval.h"
+#include "files.h"
 #include "recipe/compress.h"
-#include "test.h"
 #include "tiny_model.h"
 
 static char folder[] = "/tmp/pith-compress-XXXXXX", model_path[80], pith_path[80], other_path[80];
@@ -36,27 +36,6 @@ static int teardown(void **state)
     unlink(pith_path);
     unlink(other_path);
     return rmdir(folder);
-}
-
-static uint8_t *read_all(const char *path, size_t *len)
-{
-    FILE *f = fopen(path, "rb");
-    assert_non_null(f);
-    fseek(f, 0, SEEK_END);
-    *len = (size_t)ftell(f);
-    rewind(f);
-    uint8_t *data = malloc(*len + 1);
-    assert_int_equal(fread(data, 1, *len, f), *len);
-    fclose(f);
-    return data;
-}
-
-static void write_all(const char *path, const uint8_t *data, size_t len)
-{
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(data, 1, len, f), len);
-    fclose(f);
 }
 
 /* KL of a .pith to the model it was made of, on a fixed row of tokens; < 0: it does not load. */
@@ -91,8 +70,7 @@ static void cuts_get_better_with_size(void **state)
 {
     (void)state;
     pith_ctx *ctx = test_ctx(1);
-    size_t len;
-    free(read_all(pith_path, &len));
+    size_t len = test_file_bytes(pith_path);
     double before = 1e9;
     for (int part = 5; part <= 8; part++) {
         uint64_t bytes, size = len * (size_t)part / 8;
@@ -240,16 +218,16 @@ static void a_quantised_source_becomes_exact(void **state)
         }
         same_on_all_processors(packed, manifest + (exact - manifest) * 9 / 10); /* exact values turned into the codec's basis */
         size_t len;
-        uint8_t *data = read_all(packed, &len);
+        uint8_t *data = test_read_file(packed, &len);
         data[manifest + PITH_PACKET_HEADER] ^= 0x10; /* a first layer: what was exact given it falls back */
-        write_all(other_path, data, len);
+        test_write_file(other_path, data, len);
         data[manifest + PITH_PACKET_HEADER] ^= 0x10;
         double hurt = kl_of(other_path, false, 0);
         assert_true(hurt > whole && hurt < 20);
         assert_string_equal(damage_in(other_path), "1 packets are damaged");
         for (size_t at = len - 30; at > len - len / 3; at -= len / 16) {
             data[at] ^= 0x10;
-            write_all(other_path, data, len);
+            test_write_file(other_path, data, len);
             data[at] ^= 0x10;
             double kl = kl_of(other_path, false, 0);
             assert_true(kl >= 0 && kl < whole + 0.1);
@@ -303,18 +281,16 @@ static void quality_chooses_a_cut(void **state)
     o.kl = 1e-9;
     assert_int_equal(pith_cut(ctx, pith_path, other_path, &o, &tight), PITH_E_ARGUMENT);
     /* of a cut that has not got there */
-    size_t before, after;
-    free(read_all(other_path, &before));
+    assert_true(test_file_bytes(other_path) > 0);
     o.kl = 0.01;
     assert_ok(ctx, pith_cut(ctx, pith_path, other_path, &(pith_compress_options){.kl = 0.1}, &loose));
     assert_int_equal(pith_cut(ctx, other_path, model_path, &o, &tight), PITH_E_ARGUMENT);
     assert_non_null(strstr(pith_error(ctx), "takes about"));
     /* nothing is written over its own source */
-    free(read_all(pith_path, &before));
+    size_t before = test_file_bytes(pith_path);
     assert_int_equal(pith_cut(ctx, pith_path, pith_path, &(pith_compress_options){.size = before / 2}, &tight), PITH_E_ARGUMENT);
     assert_int_equal(pith_compress(ctx, model_path, model_path, NULL, &(pith_compress_result){0}), PITH_E_ARGUMENT);
-    free(read_all(pith_path, &after));
-    assert_int_equal(before, after);
+    assert_int_equal(test_file_bytes(pith_path), before);
     pith_ctx_free(ctx);
 }
 
@@ -328,7 +304,7 @@ static void bytes_do_not_depend_on_threads(void **state)
         pith_compress_options o = {.no_measure = true};
         pith_compress_result r;
         assert_ok(ctx, pith_compress(ctx, model_path, other_path, &o, &r));
-        uint8_t *data = read_all(other_path, &len);
+        uint8_t *data = test_read_file(other_path, &len);
         if (first) {
             assert_int_equal(len, n);
             assert_memory_equal(data, first, n);
@@ -346,7 +322,7 @@ static void damage_costs_quality_only(void **state)
 {
     (void)state;
     size_t len;
-    uint8_t *data = read_all(pith_path, &len);
+    uint8_t *data = test_read_file(pith_path, &len);
     double whole = kl_of(pith_path, true, 0);
     uint64_t manifest = pith_le64(data + 16);
     uint8_t *hurt = malloc(len);
@@ -355,7 +331,7 @@ static void damage_costs_quality_only(void **state)
     for (int i = 0; i < 3; i++) {
         memcpy(hurt, data, len);
         hurt[places[i]] ^= 0x55;
-        write_all(other_path, hurt, len);
+        test_write_file(other_path, hurt, len);
         double kl = kl_of(other_path, false, 0);
         if (i < 2) assert_true(kl >= whole && kl < 20);
         else assert_true(kl < 0);
@@ -365,55 +341,41 @@ static void damage_costs_quality_only(void **state)
     free(data);
 }
 
-static void reading_without_memory(const char *path)
+static pith_status open_and_load(pith_ctx *ctx, const void *path)
 {
-    /* every allocation in turn, in growing steps once they are many */
-    for (long fail_at = 1, done = 0; !done; fail_at += 1 + fail_at / 16) {
-        test_faults f = {.fail_at = fail_at};
-        pith_options o = {.n_threads = 1, .realloc = test_faulty_realloc, .realloc_user = &f};
-        pith_ctx *ctx;
-        if (pith_ctx_new(&o, &ctx) != PITH_OK) continue;
-        pith_weights *w = NULL;
-        pith_llama *m = NULL;
-        pith_status status = pith_weights_open(ctx, path, NULL, &w);
-        if (status == PITH_OK) status = pith_llama_new(ctx, w, &m);
-        pith_weights_free(ctx, w);
-        pith_llama_free(ctx, m);
-        done = f.calls < fail_at;
-        if (!done) assert_int_not_equal(status, PITH_OK);
-        pith_ctx_free(ctx);
-        assert_int_equal(f.held, 0);
-    }
+    pith_weights *w = NULL;
+    pith_llama *m = NULL;
+    pith_status status = pith_weights_open(ctx, path, NULL, &w);
+    if (status == PITH_OK) status = pith_llama_new(ctx, w, &m);
+    pith_weights_free(ctx, w);
+    pith_llama_free(ctx, m);
+    return status;
+}
+
+static const pith_compress_options always_exact = {.no_measure = true, .exact = PITH_EXACT_ALWAYS};
+
+static pith_status compress_exactly(pith_ctx *ctx, const void *user)
+{
+    (void)user;
+    pith_compress_result r;
+    return pith_compress(ctx, model_path, other_path, &always_exact, &r);
 }
 
 static void running_out_of_memory_leaks_nothing(void **state)
 {
     (void)state;
-    pith_ctx *ready = test_ctx(2);
+    pith_ctx *ctx = test_ctx(2);
     tiny_model tiny = tiny_model_default();
-    pith_compress_options exact = {.no_measure = true, .exact = PITH_EXACT_ALWAYS};
     pith_compress_result made;
-    reading_without_memory(pith_path);
+    test_every_fault_with(open_and_load, pith_path, &(test_fault_options){.name = "read", .sparse = 16});
     tiny.settings.n_ctx = 64;
     tiny.dtype = PITH_Q4_0;
-    assert_ok(ready, tiny_model_write(ready, &tiny, model_path));
-    assert_ok(ready, pith_compress(ready, model_path, other_path, &exact, &made));
+    assert_ok(ctx, tiny_model_write(ctx, &tiny, model_path));
+    assert_ok(ctx, pith_compress(ctx, model_path, other_path, &always_exact, &made));
     assert_true(made.exact_bytes > 0);
-    reading_without_memory(other_path);
-    pith_ctx_free(ready);
-    /* writing: some of them */
-    for (long fail_at = 40; fail_at < 4000; fail_at = fail_at * 3 / 2) {
-        test_faults f = {.fail_at = fail_at};
-        pith_options o = {.n_threads = 1, .realloc = test_faulty_realloc, .realloc_user = &f};
-        pith_compress_options co = exact;
-        pith_compress_result r;
-        pith_ctx *ctx;
-        if (pith_ctx_new(&o, &ctx) != PITH_OK) continue;
-        pith_status status = pith_compress(ctx, model_path, other_path, &co, &r);
-        if (f.calls >= fail_at) assert_int_not_equal(status, PITH_OK);
-        pith_ctx_free(ctx);
-        assert_int_equal(f.held, 0);
-    }
+    test_every_fault_with(open_and_load, other_path, &(test_fault_options){.name = "read exact", .sparse = 16});
+    pith_ctx_free(ctx);
+    test_every_fault_with(compress_exactly, NULL, &(test_fault_options){.name = "write", .sparse = 2});
 }
 
 static void a_plan_lists_every_tensor(void **state)
@@ -423,8 +385,7 @@ static void a_plan_lists_every_tensor(void **state)
     pith_compress_options o = {0};
     pith_plan plan;
     assert_ok(ctx, pith_plan_make(ctx, model_path, &o, &plan));
-    size_t len, coded = 0, bytes = 0;
-    free(read_all(model_path, &len));
+    size_t len = test_file_bytes(model_path), coded = 0, bytes = 0;
     for (size_t i = 0; i < plan.n_rows; i++) {
         coded += strncmp(plan.rows[i].what, "coded", 5) == 0;
         bytes += plan.rows[i].source_bytes;

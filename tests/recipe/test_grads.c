@@ -111,27 +111,19 @@ static void test_problem(void **state)
     pith_ctx_free(ctx);
 }
 
+static pith_status life(pith_ctx *ctx, const void *text)
+{
+    pith_run run = {.ctx = ctx};
+    pith_status status = run_card(ctx, text, &run);
+    end_run(&run);
+    return status;
+}
+
 static void test_no_memory(void **state)
 {
     (void)state;
-    static const char *const texts[] = {l_greco, econtrol};
-    for (size_t t = 0; t < PITH_COUNT(texts); t++) {
-        pith_status status = PITH_E_MEMORY;
-        for (long fail_at = 1; status != PITH_OK; fail_at += 1 + fail_at / 12) {
-            test_faults faults = {.fail_at = fail_at};
-            pith_options options = {.n_threads = 1, .realloc = test_faulty_realloc, .realloc_user = &faults};
-            pith_ctx *ctx;
-            status = pith_ctx_new(&options, &ctx);
-            if (status == PITH_OK) {
-                pith_run run = {.ctx = ctx};
-                status = run_card(ctx, texts[t], &run);
-                end_run(&run);
-                pith_ctx_free(ctx);
-            }
-            assert_true(status == PITH_OK || status == PITH_E_MEMORY);
-            assert_int_equal(faults.held, 0);
-        }
-    }
+    test_every_fault_with(life, l_greco, &(test_fault_options){.name = "l_greco", .sparse = 12});
+    test_every_fault_with(life, econtrol, &(test_fault_options){.name = "econtrol", .sparse = 12});
 }
 
 int main(void)

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <unistd.h>
 
+#include "files.h"
 #include "recipe/cards.h"
 #include "recipe/reproduce.h"
 
@@ -20,10 +21,7 @@ static int make_root(void **state)
 static int remove_root(void **state)
 {
     (void)state;
-    pith_ctx *ctx = test_ctx(1);
-    pith_status status = pith_folder_remove(ctx, root);
-    pith_ctx_free(ctx);
-    return status != PITH_OK;
+    return test_remove_folder(root);
 }
 
 /* ---- a procedure whose numbers are known ------------------------------------------------------ */
@@ -34,10 +32,9 @@ static pith_status known(pith_run *run)
 {
     snprintf(scratch, sizeof scratch, "%s", run->folder);
     char *file = pith_format(run->ctx, "%s/file", run->folder);
-    FILE *f = file ? fopen(file, "w") : NULL;
+    if (!file) return PITH_E_MEMORY;
+    test_write_text(file, "");
     pith_free(run->ctx, file);
-    if (!f) return PITH_E_IO;
-    fclose(f);
     PITH_TRY(pith_run_note(run, "made of %s", "nothing"));
     PITH_TRY(pith_run_note(run, "made of nothing")); /* once each */
     PITH_TRY(pith_run_row(run, "ours", "acc", (double)run->seed));
@@ -113,14 +110,10 @@ static void test_report(void **state)
 
     /* a file that is no report is named */
     char *bad = pith_format(ctx, "%s/bad.json", folder);
-    FILE *f = fopen(bad, "w");
-    fputs("{\"card\": \"x\"}", f);
-    fclose(f);
+    test_write_text(bad, "{\"card\": \"x\"}");
     assert_int_equal(pith_results_page(ctx, folder, &page), PITH_E_FORMAT);
     assert_non_null(strstr(pith_error(ctx), "bad.json"));
-    f = fopen(bad, "w");
-    fputs("{\"card\": ", f);
-    fclose(f);
+    test_write_text(bad, "{\"card\": ");
     assert_int_equal(pith_results_page(ctx, folder, &page), PITH_E_CORRUPT);
     assert_int_equal(pith_results_page(ctx, "/nowhere", &page), PITH_E_IO);
     pith_free(ctx, bad);
@@ -147,33 +140,27 @@ static void test_wrong_reports(void **state)
     pith_ctx_free(ctx);
 }
 
+static pith_status reproduce_known(pith_ctx *ctx, const void *user)
+{
+    (void)user;
+    pith_card *card;
+    pith_report *r = NULL;
+    PITH_TRY(pith_card_parse(ctx, "card.yaml", known_card, sizeof known_card - 1, false, &card));
+    pith_procedure p = *card->procedure;
+    p.run = known;
+    card->procedure = &p;
+    pith_status status = pith_reproduce(ctx, card, &(pith_reproduce_options){.n_seeds = 2}, &r);
+    cJSON *json = r ? pith_report_json(r) : NULL;
+    assert_true(!r || json);
+    cJSON_Delete(json);
+    pith_report_free(r);
+    return status;
+}
+
 static void test_no_memory(void **state)
 {
     (void)state;
-    for (long at = 1;; at++) {
-        test_faults f = {.fail_at = at};
-        pith_options options = {.n_threads = 1, .realloc = test_faulty_realloc, .realloc_user = &f};
-        pith_ctx *ctx = NULL;
-        pith_card *card = NULL;
-        pith_report *r = NULL;
-        pith_procedure p;
-        pith_status status = pith_ctx_new(&options, &ctx);
-        if (status == PITH_OK) status = pith_card_parse(ctx, "card.yaml", known_card, sizeof known_card - 1, false, &card);
-        if (status == PITH_OK) {
-            p = *card->procedure;
-            p.run = known;
-            card->procedure = &p;
-            status = pith_reproduce(ctx, card, &(pith_reproduce_options){.n_seeds = 2}, &r);
-        }
-        cJSON *json = r ? pith_report_json(r) : NULL;
-        assert_true(!r || json);
-        cJSON_Delete(json);
-        pith_report_free(r);
-        if (ctx) pith_ctx_free(ctx);
-        assert_int_equal(f.held, 0);
-        if (status == PITH_OK) break;
-        assert_true(status == PITH_E_MEMORY || status == PITH_E_IO); /* IO: the procedure's own file name */
-    }
+    test_every_fault(reproduce_known, NULL);
 }
 
 /* ---- beds ------------------------------------------------------------------------------------- */
@@ -185,8 +172,7 @@ static pith_status train_bed(pith_run *run)
 {
     char *file = pith_format(run->ctx, "%s/checkpoint", run->folder);
     n_attempts = access(file, F_OK) == 0 ? n_attempts + 1 : 1; /* what an interrupted run left is there */
-    FILE *f = fopen(file, "w");
-    fclose(f);
+    test_write_text(file, "");
     pith_free(run->ctx, file);
     if (stop_in_the_middle) return pith_fail(run->ctx, PITH_E_CANCELLED, "stopped");
     n_trained++;
@@ -284,9 +270,7 @@ static void test_bed_of_run(void **state)
     pith_ctx *ctx = test_ctx(2);
     char text[1024];
     snprintf(bed_path, sizeof bed_path, "%s/small.yaml", root);
-    FILE *f = fopen(bed_path, "w");
-    fputs(small_bed, f);
-    fclose(f);
+    test_write_text(bed_path, small_bed);
     snprintf(text, sizeof text, CARD_HEAD CARD_ROWS CARD_TRAIN "beds: [%s]\nclaims: [ours.acc >= 0]\n", bed_path);
     for (int pass = 0; pass < 2; pass++) {
         pith_procedure p;

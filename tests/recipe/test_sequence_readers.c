@@ -175,43 +175,39 @@ static void test_reversal(void **state)
     pith_ctx_free(ctx);
 }
 
-/* Each allocation fails once: an error, and nothing is lost. */
+static pith_status life(pith_ctx *ctx, const void *user)
+{
+    const char *name = user;
+    float x[N * LEN * IN], target[N * OUT];
+    draw(x, PITH_COUNT(x));
+    draw(target, PITH_COUNT(target));
+    pith_tape *tape;
+    pith_reader *r = NULL;
+    pith_reader_options o = options(name, true);
+    pith_status status;
+    PITH_TRY(pith_tape_new(ctx, 3, &tape));
+    PITH_GOTO(pith_reader_new(tape, &o, &r), done);
+    pith_tape_step(tape, 1);
+    pith_tape_record(tape, false);
+    pith_var *in = pith_tape_input(tape, x, PITH_DIMS(N, LEN, IN));
+    PITH_GOTO(pith_tape_status(tape), done);
+    if (strcmp(name, "echo") == 0) {
+        PITH_GOTO(pith_reader_show(r, in, target, NULL), done);
+        PITH_GOTO(pith_reader_solve(r, 0.1), done);
+    }
+    pith_reader_run(r, in, NULL);
+    status = pith_tape_status(tape);
+done:
+    pith_reader_free(r);
+    pith_tape_free(tape);
+    return status;
+}
+
 static void test_memory(void **state)
 {
     (void)state;
     static const char *const some[] = {"echo", "mamba2"};
-    for (size_t k = 0; k < PITH_COUNT(some); k++)
-        for (long fail_at = 1;; fail_at += 1 + fail_at / 10) {
-            test_faults faults = {.fail_at = fail_at};
-            pith_options o = {.n_threads = 1, .log_level = PITH_LOG_ERROR, .realloc = test_faulty_realloc, .realloc_user = &faults};
-            pith_ctx *ctx;
-            if (pith_ctx_new(&o, &ctx) != PITH_OK) continue;
-            float x[N * LEN * IN], target[N * OUT];
-            draw(x, PITH_COUNT(x));
-            draw(target, PITH_COUNT(target));
-            pith_tape *tape = NULL;
-            pith_reader *r = NULL;
-            pith_reader_options ro = options(some[k], true);
-            pith_status status = pith_tape_new(ctx, 3, &tape);
-            if (status == PITH_OK) status = pith_reader_new(tape, &ro, &r);
-            if (status == PITH_OK) {
-                pith_tape_step(tape, 1);
-                pith_tape_record(tape, false);
-                pith_var *in = pith_tape_input(tape, x, PITH_DIMS(N, LEN, IN));
-                if (k == 0) {
-                    status = in ? pith_reader_show(r, in, target, NULL) : pith_tape_status(tape);
-                    if (status == PITH_OK) status = pith_reader_solve(r, 0.1);
-                }
-                pith_reader_run(r, in, NULL);
-                if (status == PITH_OK) status = pith_tape_status(tape);
-            }
-            if (status != PITH_OK) assert_int_equal(status, PITH_E_MEMORY);
-            pith_reader_free(r);
-            pith_tape_free(tape);
-            pith_ctx_free(ctx);
-            assert_int_equal(faults.held, 0);
-            if (faults.calls < fail_at) break; /* it was never reached */
-        }
+    for (size_t k = 0; k < PITH_COUNT(some); k++) test_every_fault_with(life, some[k], &(test_fault_options){.name = some[k], .sparse = 10});
 }
 
 int main(void)

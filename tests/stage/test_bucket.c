@@ -114,30 +114,29 @@ static void test_distill(void **state)
     pith_ctx_free(ctx);
 }
 
+static pith_status life(pith_ctx *ctx, const void *user)
+{
+    (void)user;
+    static const float w[] = {0, 1, 2};
+    pith_tape *tape;
+    float points[2];
+    size_t bytes;
+    pith_status status;
+    PITH_TRY(pith_tape_new(ctx, 1, &tape));
+    pith_var *p = param(tape, w, 3);
+    PITH_GOTO(pith_tape_status(tape), done);
+    PITH_GOTO(pith_bucket_quantiles(ctx, w, 3, 2, points, 2), done);
+    PITH_GOTO(pith_bucket_bytes(ctx, w, 3, 2, points, 2, 0, &bytes), done);
+    if (!pith_bucket_round(p, 2, 2) || !pith_bucket_learned(p, p, 2)) status = pith_tape_status(tape);
+done:
+    pith_tape_free(tape);
+    return status;
+}
+
 static void test_no_memory(void **state)
 {
     (void)state;
-    static const float w[] = {0, 1, 2};
-    for (long at = 1;; at++) {
-        test_faults f = {.fail_at = at};
-        pith_options options = {.n_threads = 1, .realloc = test_faulty_realloc, .realloc_user = &f};
-        pith_ctx *ctx = NULL;
-        pith_tape *tape = NULL;
-        float points[2];
-        size_t bytes;
-        pith_status status = pith_ctx_new(&options, &ctx);
-        if (status == PITH_OK) status = pith_tape_new(ctx, 1, &tape);
-        pith_var *p = status == PITH_OK ? param(tape, w, 3) : NULL;
-        if (status == PITH_OK) status = pith_tape_status(tape);
-        if (status == PITH_OK) status = pith_bucket_quantiles(ctx, w, 3, 2, points, 2);
-        if (status == PITH_OK) status = pith_bucket_bytes(ctx, w, 3, 2, points, 2, 0, &bytes);
-        if (status == PITH_OK && (!pith_bucket_round(p, 2, 2) || !pith_bucket_learned(p, p, 2))) status = pith_tape_status(tape);
-        pith_tape_free(tape);
-        if (ctx) pith_ctx_free(ctx);
-        assert_int_equal(f.held, 0);
-        if (status == PITH_OK) break;
-        assert_int_equal(status, PITH_E_MEMORY);
-    }
+    test_every_fault(life, NULL);
 }
 
 int main(void)

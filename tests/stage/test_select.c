@@ -97,35 +97,34 @@ static void test_random_graphs(void **state)
     pith_ctx_free(ctx);
 }
 
+static pith_status life(pith_ctx *ctx, const void *user)
+{
+    (void)user;
+    pith_tape *tape;
+    pith_masks *m = NULL;
+    pith_graph g = {0};
+    pith_rng rng = {1, 1, 0};
+    double p[PITH_GRAPH_N_PROPERTIES];
+    pith_status status;
+    PITH_TRY(pith_tape_new(ctx, 1, &tape));
+    pith_var *w = pith_tape_param(tape, "w", PITH_DIMS(3));
+    PITH_GOTO(pith_tape_status(tape), done);
+    PITH_GOTO(pith_masks_new(tape, &m), done);
+    PITH_GOTO(pith_masks_add(m, w), done);
+    PITH_GOTO(pith_masks_cut(m, 0.5, false, 0), done);
+    PITH_GOTO(pith_graph_growing(ctx, 5, 2, &rng, &g), done);
+    PITH_GOTO(pith_graph_measure(&g, p), done);
+done:
+    pith_graph_free(&g);
+    pith_masks_free(m);
+    pith_tape_free(tape);
+    return status;
+}
+
 static void test_no_memory(void **state)
 {
     (void)state;
-    for (long at = 1;; at++) {
-        test_faults f = {.fail_at = at};
-        pith_options options = {.n_threads = 1, .realloc = test_faulty_realloc, .realloc_user = &f};
-        pith_ctx *ctx = NULL;
-        pith_tape *tape = NULL;
-        pith_masks *m = NULL;
-        pith_graph g = {0};
-        pith_rng rng = {1, 1, 0};
-        double p[PITH_GRAPH_N_PROPERTIES];
-        pith_status status = pith_ctx_new(&options, &ctx);
-        if (status == PITH_OK) status = pith_tape_new(ctx, 1, &tape);
-        pith_var *w = status == PITH_OK ? pith_tape_param(tape, "w", PITH_DIMS(3)) : NULL;
-        if (status == PITH_OK) status = pith_tape_status(tape);
-        if (status == PITH_OK) status = pith_masks_new(tape, &m);
-        if (status == PITH_OK) status = pith_masks_add(m, w);
-        if (status == PITH_OK) status = pith_masks_cut(m, 0.5, false, 0);
-        if (status == PITH_OK) status = pith_graph_growing(ctx, 5, 2, &rng, &g);
-        if (status == PITH_OK) status = pith_graph_measure(&g, p);
-        pith_graph_free(&g);
-        pith_masks_free(m);
-        pith_tape_free(tape);
-        if (ctx) pith_ctx_free(ctx);
-        assert_int_equal(f.held, 0);
-        if (status == PITH_OK) break;
-        assert_int_equal(status, PITH_E_MEMORY);
-    }
+    test_every_fault(life, NULL);
 }
 
 int main(void)

@@ -442,8 +442,9 @@ static void test_arguments(void **state)
     pith_ctx_free(ctx);
 }
 
-static pith_status all_of_it(pith_ctx *ctx, const uint8_t *x)
+static pith_status all_of_it(pith_ctx *ctx, const void *user)
 {
+    const uint8_t *x = user;
     pith_circuit *c = NULL, *copy = NULL;
     uint8_t *circuit = NULL, *file = NULL, *back = NULL;
     size_t circuit_len, len, n_back;
@@ -467,22 +468,7 @@ static void test_allocation_failures(void **state)
     (void)state;
     uint8_t x[D_ITEMS * D_VARS];
     draw(x, D_ITEMS, D_VARS, D_VALUES, 10);
-    pith_status status = PITH_E_MEMORY;
-    long at = 0;
-    while (status != PITH_OK) {
-        test_faults faults = {.fail_at = 0};
-        pith_options o = {.n_threads = 1, .log_level = PITH_LOG_ERROR, .realloc = test_faulty_realloc, .realloc_user = &faults};
-        pith_ctx *ctx = NULL;
-        assert_int_equal(pith_ctx_new(&o, &ctx), PITH_OK);
-        long held = faults.held;
-        faults.fail_at = faults.calls + ++at;
-        status = all_of_it(ctx, x);
-        assert_true(status == PITH_OK || status == PITH_E_MEMORY);
-        assert_int_equal(faults.held, held);
-        pith_ctx_free(ctx);
-        assert_int_equal(faults.held, 0);
-    }
-    assert_true(at > 30);
+    assert_true(test_every_fault(all_of_it, x) >= 30);
 }
 
 int main(void)

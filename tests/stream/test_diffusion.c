@@ -463,36 +463,32 @@ static void test_wrong_options(void **state)
     pith_ctx_free(ctx);
 }
 
+static pith_status life(pith_ctx *ctx, const void *user)
+{
+    (void)user;
+    pith_tape *tape = NULL;
+    pith_diffusion *d;
+    pith_diffusion_options o = way(0);
+    pith_status status;
+    PITH_TRY(pith_diffusion_new(ctx, &o, &d));
+    PITH_GOTO(pith_tape_new(ctx, 1, &tape), done);
+    known k = {.d = d, .mean = 0.7, .deviation = 0.5};
+    pith_denoiser net = {answer, &k};
+    pith_tape_step(tape, 0);
+    pith_tape_record(tape, false);
+    pith_var *z = pith_diffusion_sample(d, &net, pith_tape_normal(tape, PITH_DIMS(4, 2)), &(pith_sampling){.n_steps = 3, .guidance = 2, .eta = 0.5});
+    pith_diffusion_loss(d, &net, z);
+    status = pith_tape_status(tape);
+done:
+    pith_tape_free(tape);
+    pith_diffusion_free(d);
+    return status;
+}
+
 static void test_no_memory(void **state)
 {
     (void)state;
-    for (long at = 1;; at++) {
-        test_faults f = {.fail_at = at};
-        pith_options options = {.n_threads = 1, .realloc = test_faulty_realloc, .realloc_user = &f};
-        pith_ctx *ctx = NULL;
-        pith_tape *tape = NULL;
-        pith_diffusion *d = NULL;
-        pith_diffusion_options o = way(0);
-        known k = {.mean = 0.7, .deviation = 0.5};
-        pith_status status = pith_ctx_new(&options, &ctx);
-        if (status == PITH_OK) status = pith_diffusion_new(ctx, &o, &d);
-        if (status == PITH_OK) status = pith_tape_new(ctx, 1, &tape);
-        if (status == PITH_OK) {
-            k.d = d;
-            pith_denoiser net = {answer, &k};
-            pith_tape_step(tape, 0);
-            pith_tape_record(tape, false);
-            pith_var *z = pith_diffusion_sample(d, &net, pith_tape_normal(tape, PITH_DIMS(4, 2)), &(pith_sampling){.n_steps = 3, .guidance = 2, .eta = 0.5});
-            pith_diffusion_loss(d, &net, z);
-            status = pith_tape_status(tape);
-        }
-        pith_tape_free(tape);
-        pith_diffusion_free(d);
-        if (ctx) pith_ctx_free(ctx);
-        assert_int_equal(f.held, 0);
-        if (status == PITH_OK) break;
-        assert_int_equal(status, PITH_E_MEMORY);
-    }
+    test_every_fault(life, NULL);
 }
 
 int main(void)

@@ -79,11 +79,6 @@ static void dense_of(const bed *b, unsigned which, double *w)
     }
 }
 
-static void assert_near(double found, double expected, double error)
-{
-    if (!(fabs(found - expected) <= error)) fail_msg("%.9g, not %.9g", found, expected);
-}
-
 static void test_values(void **state)
 {
     (void)state;
@@ -237,26 +232,21 @@ static void test_same_bits(void **state)
     assert_true(bits[0] == bits[1]);
 }
 
+static pith_status life(pith_ctx *ctx, const void *user)
+{
+    (void)user;
+    bed b;
+    uint64_t bits = 0;
+    pith_status status = bed_open(&b, ctx, PITH_Q4_0);
+    if (status == PITH_OK) status = step(&b, &bits);
+    bed_close(&b);
+    return status;
+}
+
 static void test_failing_memory(void **state)
 {
     (void)state;
-    bool done = false;
-    for (long at = 1; !done; at++) {
-        assert_true(at < 500);
-        test_faults faults = {.fail_at = at};
-        pith_options o = {.n_threads = 1, .log_level = PITH_LOG_ERROR, .realloc = test_faulty_realloc, .realloc_user = &faults};
-        pith_ctx *ctx = NULL;
-        if (pith_ctx_new(&o, &ctx) != PITH_OK) continue;
-        bed b;
-        uint64_t bits = 0;
-        pith_status status = bed_open(&b, ctx, PITH_Q4_0);
-        if (status == PITH_OK) status = step(&b, &bits);
-        done = faults.calls < at;
-        assert_int_equal(status, done ? PITH_OK : PITH_E_MEMORY);
-        bed_close(&b);
-        pith_ctx_free(ctx);
-        assert_int_equal(faults.held, 0);
-    }
+    assert_in_range(test_every_fault(life, NULL), 1, 200);
 }
 
 int main(void)

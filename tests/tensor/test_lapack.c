@@ -102,7 +102,7 @@ static void test_qr(void **state)
     pith_ctx_free(ctx);
 }
 
-static pith_status life(pith_ctx *ctx, void *user)
+static pith_status life(pith_ctx *ctx, const void *user)
 {
     (void)user;
     double a[4] = {2, 1, 1, 2}, b[2] = {1, 1}, w[2], im[2], solved[4] = {2, 1, 1, 2}, any[4] = {1, 2, 3, 4};

@@ -748,10 +748,9 @@ static void test_bad_vocab(void **state)
     pith_ctx_free(ctx);
 }
 
-typedef pith_status work(pith_ctx *ctx, const made *m);
-
-static pith_status build_and_use(pith_ctx *ctx, const made *m)
+static pith_status build_and_use(pith_ctx *ctx, const void *user)
 {
+    const made *m = user;
     static const char text[] = "abc cab  ABC\n<|end|> caf\xC3\xA9 e\xCC\x81 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
     pith_tokenizer *tok = NULL;
     pith_ids ids = {0};
@@ -767,38 +766,15 @@ static pith_status build_and_use(pith_ctx *ctx, const made *m)
     return status;
 }
 
-static pith_status read_json(pith_ctx *ctx, const made *m)
+static pith_status read_json(pith_ctx *ctx, const void *user)
 {
-    (void)m;
+    (void)user;
     pith_arena *arena = pith_arena_new(ctx);
     pith_vocab v;
     if (!arena) return PITH_E_MEMORY;
     pith_status status = pith_hf_vocab_read(ctx, arena, small_json, sizeof small_json - 1, "{\"chat_template\":\"x\"}", 21, &v);
     pith_arena_free(arena);
     return status;
-}
-
-/* Allocation 1, 2, 3, … fails: the call says out of memory and nothing stays behind.  `optional`: PCRE2 does without
- * the memory for its machine code. */
-static void expect_no_leak(work *w, const made *m, bool optional)
-{
-    for (long fail_at = 1;; fail_at++) {
-        test_faults f = {.fail_at = fail_at};
-        pith_options o = {.n_threads = 1, .realloc = test_faulty_realloc, .realloc_user = &f};
-        pith_ctx *ctx = NULL;
-        pith_status status = pith_ctx_new(&o, &ctx);
-        if (status == PITH_OK) {
-            status = w(ctx, m);
-            pith_ctx_free(ctx);
-        }
-        assert_int_equal(f.held, 0);
-        if (status == PITH_OK && f.calls < fail_at) {
-            assert_true(fail_at > 5);
-            return;
-        }
-        if (status == PITH_OK && optional) continue;
-        assert_int_equal(status, PITH_E_MEMORY);
-    }
 }
 
 static void test_faults_everywhere(void **state)
@@ -808,9 +784,10 @@ static void test_faults_everywhere(void **state)
     made *m = random_bpe(9, 50, "qwen2");
     add_token(m, "<|end|>", PITH_TOKEN_CONTROL, 0);
     m->v.chat_template = (pith_str){chatml, sizeof chatml - 1};
-    expect_no_leak(build_and_use, m, false);
+    assert_true(test_every_fault(build_and_use, m) >= 5);
     strcpy(m->v.pre, "gpt-4o");
-    expect_no_leak(build_and_use, m, true);
+    /* PCRE2 does without the memory for its machine code */
+    assert_true(test_every_fault_with(build_and_use, m, &(test_fault_options){.can_do_without = true}) >= 5);
     free(m);
     static const pith_vocab_kind kinds[] = {PITH_VOCAB_SPM, PITH_VOCAB_UNIGRAM, PITH_VOCAB_WORDPIECE};
     for (size_t i = 0; i < PITH_COUNT(kinds); i++) {
@@ -822,10 +799,10 @@ static void test_faults_everywhere(void **state)
         m->v.remove_extra_spaces = m->v.add_space_prefix = m->v.lowercase = true;
         uint8_t added[MOST] = {0, 0, 0, PITH_ADDED | PITH_ADDED_NORMALIZED};
         m->v.added = added;
-        expect_no_leak(build_and_use, m, false);
+        assert_true(test_every_fault(build_and_use, m) >= 5);
         free(m);
     }
-    expect_no_leak(read_json, NULL, false);
+    assert_true(test_every_fault(read_json, NULL) >= 5);
 }
 
 int main(void)

@@ -1,8 +1,8 @@
 /* A run's figures as files and as text. */
 #include <png.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "files.h"
 #include "task.h"
 #include "train/curves.h"
 
@@ -17,15 +17,11 @@ static pith_train_history made(pith_train_point *points, size_t n)
     return h;
 }
 
-static char *slurp(const char *stem, const char *ending, size_t *len)
+static char *read_and_remove(const char *stem, const char *ending, size_t *len)
 {
     char path[160];
     snprintf(path, sizeof path, "%s%s", stem, ending);
-    FILE *f = fopen(path, "rb");
-    assert_non_null(f);
-    char *text = calloc(1, 1 << 20);
-    *len = fread(text, 1, (1 << 20) - 1, f);
-    fclose(f);
+    char *text = test_read_file(path, len);
     unlink(path);
     return text;
 }
@@ -43,20 +39,20 @@ static void test_files(void **state)
         assert_ok(ctx, pith_curves_check(ctx, stem));
         assert_ok(ctx, pith_curves_write(ctx, &h, stem));
         size_t len, lines = 0;
-        char *csv = slurp(stem, ".csv", &len);
+        char *csv = read_and_remove(stem, ".csv", &len);
         static const char head[] = "step,seconds,loss,\"r,\"\"<&\",acc,rate,gradient_norm\n";
         assert_int_equal(strncmp(csv, head, sizeof head - 1), 0);
         for (size_t i = 0; i < len; i++) lines += csv[i] == '\n';
         assert_int_equal(lines, n + 1);
         if (n) assert_non_null(strstr(csv, "\n10,1.250,4.53418709,0.5,,0.001,1.1\n"));
         free(csv);
-        char *svg = slurp(stem, ".svg", &len);
+        char *svg = read_and_remove(stem, ".svg", &len);
         assert_true(strncmp(svg, "<svg ", 5) == 0 && strcmp(svg + len - 7, "</svg>\n") == 0);
         if (n) assert_non_null(strstr(svg, ">r,\"&#60;&#38;</text>"));
         assert_null(strstr(svg, "nan"));
         assert_null(strstr(svg, "inf"));
         free(svg);
-        char *png = slurp(stem, ".png", &len);
+        char *png = read_and_remove(stem, ".png", &len);
         png_image image = {.version = PNG_IMAGE_VERSION};
         assert_true(png_image_begin_read_from_memory(&image, png, len));
         image.format = PNG_FORMAT_RGB;

@@ -3,10 +3,10 @@
 #include <signal.h>
 #include <spawn.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "files.h"
 #include "task.h"
 
 extern char **environ;
@@ -32,30 +32,7 @@ static int make_folder(void **state)
 static int drop_folder(void **state)
 {
     (void)state;
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    return system(command);
-}
-
-static uint8_t *read_all(const char *path, size_t *len)
-{
-    FILE *f = fopen(path, "rb");
-    assert_non_null(f);
-    fseek(f, 0, SEEK_END);
-    *len = (size_t)ftell(f);
-    rewind(f);
-    uint8_t *data = malloc(*len + 1);
-    assert_int_equal(fread(data, 1, *len, f), *len);
-    fclose(f);
-    return data;
-}
-
-static void write_all(const char *path, const void *data, size_t len)
-{
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(data, 1, len, f), len);
-    fclose(f);
+    return test_remove_folder(folder);
 }
 
 enum { N_STEPS = 40 };
@@ -125,7 +102,7 @@ static int child(const char *checkpoint, const char *result)
     task_keep(&t, trainer);
     assert_ok(t.ctx, pith_trainer_run(trainer, NULL));
     uint64_t hash = task_hash(&t);
-    write_all(result, &hash, sizeof hash);
+    test_write_file(result, &hash, sizeof hash);
     pith_trainer_free(trainer);
     task_close(&t);
     return 0;
@@ -142,7 +119,7 @@ static pid_t start(const char *checkpoint, const char *result)
 static uint64_t result_of(const char *path)
 {
     size_t len;
-    uint8_t *data = read_all(path, &len);
+    uint8_t *data = test_read_file(path, &len);
     assert_int_equal(len, 8);
     uint64_t hash = pith_le64(data);
     free(data);
@@ -183,8 +160,8 @@ static void test_killed(void **state)
     char leftover[160], ours[160];
     snprintf(leftover, sizeof leftover, "%s.%d.partial", checkpoint, 1 << 22); /* above the largest process number */
     snprintf(ours, sizeof ours, "%s.%d.partial", checkpoint, (int)getpid());
-    write_all(leftover, "x", 1);
-    write_all(ours, "x", 1);
+    test_write_file(leftover, "x", 1);
+    test_write_file(ours, "x", 1);
     unlink(result);
     assert_true(waitpid(start(checkpoint, result), &status, 0) > 0 && status == 0);
     assert_int_equal(access(leftover, F_OK), -1);
@@ -202,7 +179,7 @@ static void test_damaged(void **state)
     pith_train_result r;
     assert_int_equal(train(PITH_ADAMW, true, path, 20, &r, &hash), PITH_E_CANCELLED);
     size_t len;
-    uint8_t *whole = read_all(path, &len), *copy = malloc(len + 1);
+    uint8_t *whole = test_read_file(path, &len), *copy = malloc(len + 1);
     task t;
     task_open(&t, 1);
     fresh = task_hash(&t);
@@ -210,13 +187,13 @@ static void test_damaged(void **state)
     for (size_t at = 0; at < len; at += at < 64 ? 1 : len / 97) {
         memcpy(copy, whole, len);
         copy[at] ^= 0x10;
-        write_all(path, copy, len);
+        test_write_file(path, copy, len);
         pith_status s = train(PITH_ADAMW, true, path, 0, &r, &hash);
         assert_true(s == (at < 8 ? PITH_E_FORMAT : at < 16 ? PITH_E_ARGUMENT : PITH_E_CORRUPT));
         assert_true(hash == fresh); /* nothing was taken from it */
     }
     for (size_t cut = 0; cut < len; cut += cut < 64 ? 1 : len / 53) {
-        write_all(path, whole, cut);
+        test_write_file(path, whole, cut);
         pith_status s = train(PITH_ADAMW, true, path, 0, &r, &hash);
         assert_true(s == (cut < 32 ? PITH_E_FORMAT : PITH_E_CORRUPT) && hash == fresh);
     }
@@ -226,14 +203,14 @@ static void test_damaged(void **state)
         memcpy(copy, whole, len);
         pith_put64(copy + 32 + 8 * field, field ? 17 : UINT64_MAX / 320);
         pith_put64(copy + 24, pith_hash(copy + 32, len - 32));
-        write_all(path, copy, len);
+        test_write_file(path, copy, len);
         assert_int_equal(train(PITH_ADAMW, true, path, 0, &r, &hash), PITH_E_CORRUPT);
     }
     /* another run's; it stays as it is */
-    write_all(path, whole, len);
+    test_write_file(path, whole, len);
     assert_int_equal(train(PITH_SGD, true, path, 0, &r, &hash), PITH_E_ARGUMENT);
     size_t now;
-    uint8_t *after = read_all(path, &now);
+    uint8_t *after = test_read_file(path, &now);
     assert_true(now == len && memcmp(after, whole, len) == 0);
     assert_int_equal(train(PITH_ADAMW, true, path, 0, &r, &hash), PITH_OK);
     free(after);
@@ -249,7 +226,7 @@ static void test_full_disk(void **state)
     pith_train_result r;
     assert_int_equal(train(PITH_ADAMW, false, path, 20, &r, &hash), PITH_E_CANCELLED);
     size_t len, now;
-    uint8_t *before = read_all(path, &len);
+    uint8_t *before = test_read_file(path, &len);
     struct rlimit was, small = {1000, 0};
     getrlimit(RLIMIT_FSIZE, &was);
     small.rlim_max = was.rlim_max;
@@ -259,7 +236,7 @@ static void test_full_disk(void **state)
     setrlimit(RLIMIT_FSIZE, &was);
     assert_int_equal(status, PITH_E_IO);
     assert_int_equal(r.n_steps, N_STEPS);
-    uint8_t *after = read_all(path, &now);
+    uint8_t *after = test_read_file(path, &now);
     assert_true(now == len && memcmp(after, before, len) == 0);
     free(after);
     free(before);
@@ -293,41 +270,40 @@ static void test_nonfinite_keeps(void **state)
 }
 
 /* Every allocation fails once: the error is told, nothing leaks, and the file is a whole checkpoint or none. */
+static pith_status whole_run(pith_ctx *ctx, const void *curves)
+{
+    const char *path = path_in("memory");
+    unlink(path);
+    task t = {.ctx = ctx, .batch = TASK_BATCH};
+    pith_train_options o = task_options(&t, 8, path);
+    o.restore_best = true;
+    o.curves = curves;
+    pith_train_role role = task_role(PITH_MUON);
+    pith_trainer *trainer = NULL;
+    pith_status status;
+    PITH_TRY(pith_tape_new(ctx, 5, &t.tape));
+    t.w1 = pith_tape_param(t.tape, "w1", PITH_DIMS(TASK_HIDDEN, TASK_IN));
+    t.b1 = pith_tape_param(t.tape, "b1", PITH_DIMS(TASK_HIDDEN));
+    t.w2 = pith_tape_param(t.tape, "w2", PITH_DIMS(1, TASK_HIDDEN));
+    PITH_GOTO(pith_tape_status(t.tape), done);
+    PITH_GOTO(pith_trainer_new(t.tape, &o, &role, 1, &trainer), done);
+    PITH_GOTO(pith_trainer_keep(trainer, "mean", t.mean, sizeof t.mean), done);
+    PITH_GOTO(pith_trainer_run(trainer, NULL), done);
+    assert_int_equal(access(path, F_OK), 0);
+done:
+    pith_trainer_free(trainer);
+    pith_tape_free(t.tape);
+    return status;
+}
+
 static void test_no_memory(void **state)
 {
     (void)state;
-    char path[128], stem[128];
-    strcpy(path, path_in("memory"));
+    assert_in_range(test_every_fault(whole_run, NULL), 1, 1000);
+    /* curves that cannot be written stop no run */
+    char stem[128];
     strcpy(stem, path_in("curves"));
-    pith_status status = PITH_E_MEMORY;
-    for (long fail_at = 1; status != PITH_OK; fail_at++) {
-        assert_true(fail_at < 3000);
-        test_faults faults = {.fail_at = fail_at};
-        task t = {.batch = TASK_BATCH};
-        pith_options options = {.n_threads = 1, .realloc = test_faulty_realloc, .realloc_user = &faults};
-        unlink(path);
-        status = pith_ctx_new(&options, &t.ctx);
-        if (status == PITH_OK) {
-            status = pith_tape_new(t.ctx, 5, &t.tape);
-            bool made = status == PITH_OK && (t.w1 = pith_tape_param(t.tape, "w1", PITH_DIMS(TASK_HIDDEN, TASK_IN))) && (t.b1 = pith_tape_param(t.tape, "b1", PITH_DIMS(TASK_HIDDEN)))
-                     && (t.w2 = pith_tape_param(t.tape, "w2", PITH_DIMS(1, TASK_HIDDEN)));
-            if (!made) status = PITH_E_MEMORY;
-            pith_train_options o = task_options(&t, 8, path);
-            o.restore_best = true;
-            o.curves = stem;
-            pith_train_role role = task_role(PITH_MUON);
-            pith_trainer *trainer = NULL;
-            if (status == PITH_OK) status = pith_trainer_new(t.tape, &o, &role, 1, &trainer);
-            if (status == PITH_OK) status = pith_trainer_keep(trainer, "mean", t.mean, sizeof t.mean);
-            if (status == PITH_OK) status = pith_trainer_run(trainer, NULL);
-            pith_trainer_free(trainer);
-            pith_tape_free(t.tape);
-            pith_ctx_free(t.ctx);
-        }
-        assert_true(status == PITH_OK || status == PITH_E_MEMORY);
-        assert_int_equal(faults.held, 0);
-        if (status == PITH_OK) assert_true(faults.calls < fail_at || access(path, F_OK) == 0);
-    }
+    assert_in_range(test_every_fault_with(whole_run, stem, &(test_fault_options){.can_do_without = true}), 1, 1000);
 }
 
 int main(int argc, char **argv)
