@@ -22,8 +22,10 @@ pith_status pith_model_open(pith_ctx *ctx, const char *path, const pith_model_op
         m->add_bos = w->vocab->add_bos;
         PITH_GOTO(pith_tokenizer_new(ctx, w->vocab, &m->tok), fail);
         char *text = NULL;
-        m->has_chat = pith_chat_format(ctx, m->tok, &(pith_message){"user", ""}, 1, true, &text) == PITH_OK;
+        status = pith_chat_format(ctx, m->tok, &(pith_message){"user", ""}, 1, true, &text);
         pith_free(ctx, text);
+        if (status == PITH_E_MEMORY) goto fail;
+        m->has_chat = status == PITH_OK;
     }
     PITH_GOTO(pith_llama_new(ctx, w, &m->llama), fail);
     pith_weights_free(ctx, w);

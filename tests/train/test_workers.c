@@ -3,9 +3,9 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "files.h"
 #include "stream/thread_workers.h"
 #include "task.h"
 
@@ -252,27 +252,6 @@ static void test_resumed(void **state)
     }
 }
 
-static uint8_t *read_all(const char *path, size_t *len)
-{
-    FILE *f = fopen(path, "rb");
-    assert_non_null(f);
-    fseek(f, 0, SEEK_END);
-    *len = (size_t)ftell(f);
-    rewind(f);
-    uint8_t *data = malloc(*len + 1);
-    assert_int_equal(fread(data, 1, *len, f), *len);
-    fclose(f);
-    return data;
-}
-
-static void write_all(const char *path, const void *data, size_t len)
-{
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(data, 1, len, f), len);
-    fclose(f);
-}
-
 /* Quietly: how a run ends that finds another's checkpoint. */
 static void assert_refused(job j, const char *path, const char *theirs, const char *ours)
 {
@@ -290,7 +269,7 @@ static void test_other_run(void **state)
     j.stop_at = 5;
     assert_int_equal(run(NULL, &j), PITH_E_CANCELLED);
     size_t len, now;
-    uint8_t *before = read_all(j.path, &len);
+    uint8_t *before = test_read_file(j.path, &len);
     const char *theirs = "was made by 3 workers that send topk:0.1 with ef";
     job other = job_of(1);
     other.n = 2;
@@ -306,7 +285,7 @@ static void test_other_run(void **state)
     other = job_of(1);
     other.n_parts = N_WORKERS; /* the same workers, other parts */
     assert_refused(other, j.path, "belongs to another run", "other settings");
-    uint8_t *after = read_all(j.path, &now);
+    uint8_t *after = test_read_file(j.path, &now);
     assert_true(now == len && !memcmp(before, after, len));
     free(before);
     free(after);
@@ -329,11 +308,11 @@ static void test_damaged(void **state)
     assert_int_equal(run(NULL, &j), PITH_E_CANCELLED);
     j.stop_at = 0;
     size_t len;
-    uint8_t *whole = read_all(j.path, &len), *copy = malloc(len + 1);
+    uint8_t *whole = test_read_file(j.path, &len), *copy = malloc(len + 1);
     for (size_t back = 1; back < len; back += len / 41) {
         memcpy(copy, whole, len);
         copy[len - back] ^= 0x20;
-        write_all(j.path, copy, len);
+        test_write_file(j.path, copy, len);
         assert_int_equal(run(NULL, &j), PITH_E_CORRUPT);
     }
     /* shorter or longer than what it should hold, with a head that fits */
@@ -344,10 +323,10 @@ static void test_damaged(void **state)
         memcpy(copy, whole, PITH_MIN(cut, len));
         pith_put64(copy + 16, cut - 32);
         pith_put64(copy + 24, pith_hash(copy + 32, cut - 32));
-        write_all(j.path, copy, cut);
+        test_write_file(j.path, copy, cut);
         assert_int_equal(run(NULL, &j), PITH_E_CORRUPT);
     }
-    write_all(j.path, whole, len);
+    test_write_file(j.path, whole, len);
     assert_run(&j);
     free(copy);
     free(whole);
@@ -365,7 +344,7 @@ static void test_full_disk(void **state)
     run_threads(&j);
     assert_int_equal(j.status, PITH_E_CANCELLED);
     size_t len, now;
-    uint8_t *before = read_all(j.path, &len);
+    uint8_t *before = test_read_file(j.path, &len);
     struct rlimit was, small = {1000, 0};
     getrlimit(RLIMIT_FSIZE, &was);
     small.rlim_max = was.rlim_max;
@@ -385,7 +364,7 @@ static void test_full_disk(void **state)
     setrlimit(RLIMIT_FSIZE, &was);
     for (size_t i = 0; i < j.n; i++) assert_int_equal(workers[i].j.status, i ? PITH_OK : PITH_E_IO);
     assert_true(workers[1].j.hash == whole.hash);
-    uint8_t *after = read_all(j.path, &now);
+    uint8_t *after = test_read_file(j.path, &now);
     assert_true(now == len && !memcmp(before, after, len));
     free(before);
     free(after);
@@ -405,12 +384,11 @@ static void test_alone(void **state)
     assert_non_null(strstr(odd.error, "cannot be shared by 3 workers"));
 }
 
-static pith_status life(pith_ctx *ctx, void *user)
+static pith_status life(pith_ctx *ctx, const void *user)
 {
-    job *j = user;
-    unlink(j->path);
-    j->step = 0;
-    return run_in(ctx, NULL, j);
+    job j = *(const job *)user;
+    unlink(j.path);
+    return run_in(ctx, NULL, &j);
 }
 
 static void test_no_memory(void **state)
@@ -422,7 +400,8 @@ static void test_no_memory(void **state)
         j.n_parts = 2;
         j.path = path_in("memory");
         j.every = 6;
-        test_every_fault(life, &j);
+        /* a checkpoint on the way that cannot be written stops no run */
+        test_every_fault_with(life, &j, &(test_fault_options){.can_do_without = true});
     }
 }
 
