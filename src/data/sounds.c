@@ -127,17 +127,18 @@ pith_status pith_speech_open(const pith_data_request *r, pith_dataset *ds)
 
 /* ---- spoken digits ---------------------------------------------------------------------------- */
 
+static const char *const digit_names[10] = {"zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"};
+static const char *const voices[] = {"george", "jackson", "lucas", "nicolas", "theo", "yweweler"};
+enum { TAKES = 5, PER_TAKE = 10 * PITH_COUNT(voices) };
+
 /* A tar of recordings/DIGIT_VOICE_TAKE.wav with takes 0..4, of which the last is for tests. */
 typedef struct spoken_job {
     const pith_data_request *r;
     pith_dataset *ds;
     const char *tar;
     size_t n;                  /* of the split, so far */
+    bool seen[TAKES * PER_TAKE]; /* of the split */
 } spoken_job;
-
-static const char *const digit_names[10] = {"zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"};
-static const char *const voices[] = {"george", "jackson", "lucas", "nicolas", "theo", "yweweler"};
-enum { TAKES = 5, PER_TAKE = 10 * PITH_COUNT(voices) };
 
 /* Which one a name says it is: false: not of this form. */
 static bool parse_spoken(const char *path, size_t *digit, size_t *voice, size_t *take)
@@ -161,6 +162,8 @@ static pith_status take_spoken(void *user, const char *path, const uint8_t *byte
     bool test = job->r->split == PITH_SPLIT_TEST;
     if (test != (take == TAKES - 1)) return PITH_OK;
     size_t at = (test ? 0 : take * PER_TAKE) + voice * 10 + digit;
+    if (job->seen[at]) return pith_fail(job->r->ctx, PITH_E_CORRUPT, "%s: %s is there twice", job->tar, path);
+    job->seen[at] = true;
     job->n++;
     if (at >= job->ds->n) return PITH_OK;
     pith_sound sound;
