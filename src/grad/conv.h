@@ -13,7 +13,7 @@ typedef struct conv_attr {
     size_t stride[MAX_SPACE], padding[MAX_SPACE], dilation[MAX_SPACE];
 } conv_attr;
 
-/* Convolutions that take every position of a plane (stride 1, one or two dimensions, one group): no columns are laid
+/* Convolutions over one or two dimensions in one group, but for results of a few positions: no columns are laid
  * out, the product reads shifted rows of the padded input where they are.  Whether a convolution is of that kind
  * depends on its shape alone. */
 bool pith_conv_is_direct(const conv_attr *a);

@@ -12,13 +12,22 @@ typedef struct layer {
 
 static const layer layers[] = {
     {3, 2, 5, 7, 9, 3, 3, 1, 1, 1, 1, true},
-    {19, 20, 17, 6, 6, 3, 3, 1, 1, 1, 1, true},     /* several groups of images, blocks of channels */
+    {19, 20, 17, 6, 6, 3, 3, 1, 1, 1, 1, true},     /* several groups of images */
+    {2, 3, 100, 6, 5, 3, 3, 1, 1, 1, 1, true},      /* blocks of channels of the result */
+    {39, 6, 7, 4, 4, 3, 3, 1, 1, 1, 1, true},       /* images one below the other, the last ones fewer */
+    {3, 20, 5, 4, 3, 3, 3, 1, 1, 1, 1, true},
     {1, 3, 4, 70, 40, 5, 3, 2, 0, 1, 1, true},      /* several bands, the last one lower */
     {2, 3, 33, 8, 12, 1, 1, 0, 0, 1, 1, true},
     {2, 4, 3, 11, 13, 3, 3, 0, 4, 2, 1, true},
     {2, 4, 3, 12, 14, 5, 5, 0, 0, 1, 1, true},
-    {2, 3, 6, 4, 3, 3, 3, 1, 1, 1, 1, false},       /* narrow */
-    {2, 3, 6, 8, 8, 3, 3, 1, 1, 1, 2, false},
+    {2, 3, 6, 8, 8, 3, 3, 1, 1, 1, 2, true},
+    {11, 17, 19, 8, 8, 3, 3, 1, 1, 1, 2, true},
+    {2, 3, 5, 15, 16, 5, 4, 2, 1, 1, 3, true},      /* values that no position meets */
+    {2, 3, 5, 15, 17, 3, 3, 2, 2, 2, 2, true},      /* of two phases, one is not met */
+    {1, 3, 4, 90, 82, 7, 5, 3, 0, 1, 2, true},      /* bands */
+    {3, 5, 6, 9, 9, 1, 1, 0, 0, 1, 2, true},
+    {2, 3, 6, 2, 2, 3, 3, 1, 1, 1, 1, false},       /* narrow */
+    {2, 3, 6, 25, 25, 5, 5, 2, 2, 1, 5, false},     /* many phases */
     {2, 3, 6, 8, 8, 3, 3, 3, 3, 1, 1, false},       /* more padding than the kernel reaches */
 };
 
