@@ -22,4 +22,13 @@ bool pith_conv_direct(pith_tape *tape, const conv_attr *a, const float *x, const
 bool pith_conv_direct_by_input(pith_tape *tape, const conv_attr *a, const float *g, const float *w, float *x);
 bool pith_conv_direct_by_weights(pith_tape *tape, const conv_attr *a, const float *x, const float *g, float *w);
 
+/** Positions that such a product takes for an image, those that are left out with them. */
+size_t pith_conv_direct_positions(const conv_attr *a);
+
+/* Those of small planes and many channels, of which too many positions would be left out; by_input: of stride 1. */
+bool pith_conv_is_by_positions(const conv_attr *a);
+bool pith_conv_by_positions(pith_tape *tape, const conv_attr *a, const float *x, const float *w, float *y);
+bool pith_conv_by_positions_by_input(pith_tape *tape, const conv_attr *a, const float *g, const float *w, float *x);
+bool pith_conv_by_positions_by_weights(pith_tape *tape, const conv_attr *a, const float *x, const float *g, float *w);
+
 #endif

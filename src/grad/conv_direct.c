@@ -36,11 +36,13 @@ static size_t pitch(const conv_attr *a, int d) { return a->y[d] + shift(a, d) - 
 static size_t alone(const conv_attr *a) { return padded16((a->y[H] - 1) * pitch(a, W) + a->y[W]); }
 static size_t stacked(const conv_attr *a) { return pitch(a, H) * pitch(a, W); }
 
+size_t pith_conv_direct_positions(const conv_attr *a) { return PITH_MIN(alone(a), stacked(a)); }
+
 bool pith_conv_is_direct(const conv_attr *a)
 {
     bool flat = a->groups == 1 && a->x[0] == 1 && a->w[0] == 1 && a->y[0] == 1 && a->padding[0] == 0 && a->n && a->c_in && a->c_out && n_phases(a) <= MAX_PHASES;
     for (int d = H; d <= W; d++) flat = flat && a->x[d] && a->y[d] && a->padding[d] <= reach(a, d) && (a->stride[d] > 1 || a->y[d] + reach(a, d) == a->x[d] + 2 * a->padding[d]);
-    return flat && PITH_MIN(alone(a), stacked(a)) <= 2 * plane_of(a->y); /* else too many positions would be left out */
+    return flat && pith_conv_direct_positions(a) <= 2 * plane_of(a->y); /* else too many positions would be left out */
 }
 
 /* The place (k1, k2) of the kernel in planes `plane` values long: its phase's plane, and how far on. */
@@ -57,16 +59,28 @@ typedef struct planes {
 
 static planes input_of(const conv_attr *a) { return (planes){a->c_in, a->x[H], a->x[W], a->padding[H], a->padding[W], a->stride[H], a->stride[W]}; }
 
+/* Rows are short: no calls, and no loops that a compiler would make calls of. */
 static void copy(float *dst, const float *src, size_t n)
 {
-    size_t i = 0;
-    for (; i + 8 <= n; i += 8) memcpy(dst + i, src + i, 8 * sizeof *dst); /* rows are short: no call */
-    for (; i < n; i++) dst[i] = src[i];
+    if (n < 8) {
+        if (n & 4) memcpy(dst, src, 4 * sizeof *dst), dst += 4, src += 4;
+        if (n & 2) memcpy(dst, src, 2 * sizeof *dst), dst += 2, src += 2;
+        if (n & 1) *dst = *src;
+        return;
+    }
+    for (size_t i = 0; i + 8 < n; i += 8) memcpy(dst + i, src + i, 8 * sizeof *dst);
+    memcpy(dst + n - 8, src + n - 8, 8 * sizeof *dst); /* the last eight, some of them again */
 }
 
 static void clear(float *dst, size_t n)
 {
-    for (size_t i = 0; i < n; i++) dst[i] = 0;
+    if (n >= 8) {
+        memset(dst, 0, n * sizeof *dst);
+        return;
+    }
+    if (n & 4) memset(dst, 0, 4 * sizeof *dst), dst += 4;
+    if (n & 2) memset(dst, 0, 2 * sizeof *dst), dst += 2;
+    if (n & 1) *dst = 0;
 }
 
 /* Rows first..first+n_rows-1 of each phase, `wide` values; behind the last, where rows share their padding, as many zeros as

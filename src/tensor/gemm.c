@@ -25,6 +25,11 @@ void pith_gemm_turned_ref(size_t m, size_t n, size_t k, const float *a, size_t l
     }
 }
 
+void pith_gemm_apart_ref(size_t m, size_t n, size_t k, const float *a, const size_t *a_row, const float *b, size_t ldb, float *c, size_t ldc, bool add)
+{
+    for (size_t i = 0; i < m; i++) pith_gemm_ref(1, n, k, a + a_row[i], k, b, ldb, c + i * ldc, ldc, add);
+}
+
 void pith_gemm_rows_ref(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b, const size_t *b_row, float *c, size_t ldc, bool add)
 {
     for (size_t i = 0; i < m; i++) {

@@ -48,12 +48,12 @@ typedef float32x4_t vec;
 #define HIGHEST 12 /* rows of a tile */
 #define DEPTH 160  /* 64 columns of f32: 40 KiB, what a first cache of 48 KiB holds; others take it from the second */
 
-typedef enum layout { PLAIN, TURNED /* a is [k, m] */, ROWS /* of b, anywhere */, PIECES /* of 16 columns of b, anywhere */ } layout;
+typedef enum layout { PLAIN, TURNED /* a is [k, m] */, APART /* rows of a, anywhere */, ROWS /* of b */, PIECES /* of 16 columns of b */ } layout;
 
 typedef struct tile {
     size_t k, lda, ldb, ldc;
     const float *a, *b;
-    const size_t *at; /* ROWS: where rows of b are, from b; PIECES: where pieces are */
+    const size_t *at; /* APART, ROWS, PIECES: where these are, from a or b */
     float *c;
     bool add;
 } tile;
@@ -64,14 +64,15 @@ static inline __attribute__((always_inline)) void run_tile(const tile *t, layout
     vec sum[HIGHEST][VECS];
     for (int i = 0; i < n_rows; i++)
         for (int j = 0; j < n_vecs; j++) sum[i][j] = t->add ? LOAD(t->c + (size_t)i * t->ldc + j * WIDTH) : ZERO();
-    const float *a = t->a, *b = t->b, *piece[VECS];
+    const float *a = t->a, *b = t->b, *piece[VECS], *apart[HIGHEST];
+    for (int i = 0; how == APART && i < n_rows; i++) apart[i] = a + t->at[i];
     for (int j = 0; j < n_vecs; j++) piece[j] = how == PIECES ? b + t->at[j * WIDTH / PITH_GEMM_PIECE] + j * WIDTH % PITH_GEMM_PIECE : b + j * WIDTH;
     for (size_t p = 0; p < t->k; p++, a += how == TURNED ? t->lda : 1, b += t->ldb) {
         if (how == TURNED) __builtin_prefetch(a + t->k * t->lda, 0, 2); /* for who goes on with the rows that follow: they lie apart */
         vec row[VECS];
         for (int j = 0; j < n_vecs; j++) row[j] = LOAD(how == ROWS ? t->b + t->at[p] + j * WIDTH : how == PIECES ? piece[j] + p * t->ldb : b + j * WIDTH);
         for (int i = 0; i < n_rows; i++) {
-            vec x = SPREAD(a[how == TURNED ? (size_t)i : (size_t)i * t->lda]);
+            vec x = SPREAD(how == APART ? apart[i][p] : a[how == TURNED ? (size_t)i : (size_t)i * t->lda]);
             for (int j = 0; j < n_vecs; j++) sum[i][j] = FMA(x, row[j], sum[i][j]);
         }
     }
@@ -127,7 +128,8 @@ static inline __attribute__((always_inline)) void run_all(layout how, size_t m, 
             t.at = how == ROWS ? at + k0 : how == PIECES ? at + j / PITH_GEMM_PIECE : NULL;
             for (size_t i = 0, rows; i < m; i += rows) {
                 rows = next_rows(m - i, vecs);
-                t.a = a0 + (how == TURNED ? i : i * lda);
+                t.a = how == APART ? a0 : a0 + (how == TURNED ? i : i * lda);
+                if (how == APART) t.at = at + i;
                 t.c = c + i * ldc + j;
                 run(&t, how, rows, vecs);
             }
@@ -149,6 +151,13 @@ void NAME(gemm_turned)(size_t m, size_t n, size_t k, const float *a, size_t lda,
     size_t whole = n - n % WIDTH;
     run_all(TURNED, m, whole / WIDTH, k, a, lda, b, NULL, ldb, c, ldc, add);
     if (whole < n) pith_gemm_turned_ref(m, n - whole, k, a, lda, b + whole, ldb, c + whole, ldc, add);
+}
+
+void NAME(gemm_apart)(size_t m, size_t n, size_t k, const float *a, const size_t *a_row, const float *b, size_t ldb, float *c, size_t ldc, bool add)
+{
+    size_t whole = n - n % WIDTH;
+    run_all(APART, m, whole / WIDTH, k, a, 0, b, a_row, ldb, c, ldc, add);
+    if (whole < n) pith_gemm_apart_ref(m, n - whole, k, a, a_row, b + whole, ldb, c + whole, ldc, add);
 }
 
 void NAME(gemm_rows)(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b, const size_t *b_row, float *c, size_t ldc, bool add)

@@ -34,6 +34,7 @@ typedef struct pith_kernels {
 
     pith_gemm_fn *gemm; /* dense f32 product, gemm.h */
     pith_gemm_turned_fn *gemm_turned;
+    pith_gemm_apart_fn *gemm_apart;
     pith_gemm_rows_fn *gemm_rows;
     pith_gemm_pieces_fn *gemm_pieces;
     pith_gemm16_fn *gemm16; /* gemm_whole.h */

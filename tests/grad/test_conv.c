@@ -26,6 +26,9 @@ static const layer layers[] = {
     {2, 3, 5, 15, 17, 3, 3, 2, 2, 2, 2, true},      /* of two phases, one is not met */
     {1, 3, 4, 90, 82, 7, 5, 3, 0, 1, 2, true},      /* bands */
     {3, 5, 6, 9, 9, 1, 1, 0, 0, 1, 2, true},
+    {19, 33, 37, 4, 4, 3, 3, 1, 1, 1, 1, true},     /* by positions */
+    {5, 32, 40, 8, 8, 3, 3, 1, 1, 1, 2, true},
+    {2, 40, 32, 7, 6, 3, 3, 2, 1, 2, 1, true},
     {2, 3, 6, 2, 2, 3, 3, 1, 1, 1, 1, false},       /* narrow */
     {2, 3, 6, 25, 25, 5, 5, 2, 2, 1, 5, false},     /* many phases */
     {2, 3, 6, 8, 8, 3, 3, 3, 3, 1, 1, false},       /* more padding than the kernel reaches */

@@ -24,11 +24,12 @@ static float *values(size_t n, uint64_t stream)
 typedef struct products {
     pith_gemm_fn *gemm;
     pith_gemm_turned_fn *turned;
+    pith_gemm_apart_fn *apart;
     pith_gemm_rows_fn *rows;
     pith_gemm_pieces_fn *pieces;
 } products;
 
-#define PRODUCTS(isa) (&(products){pith_gemm_##isa, pith_gemm_turned_##isa, pith_gemm_rows_##isa, pith_gemm_pieces_##isa})
+#define PRODUCTS(isa) (&(products){pith_gemm_##isa, pith_gemm_turned_##isa, pith_gemm_apart_##isa, pith_gemm_rows_##isa, pith_gemm_pieces_##isa})
 
 static void check(const products *of)
 {
@@ -62,6 +63,20 @@ static void check(const products *of)
             of->turned(m, n, k, across + 1, m, b + 1, ldb, c + 1, ldc, add);
             if (memcmp(expected, c, bytes)) fail_msg("%zu x %zu x %zu, add %d: turned, not the scalar's bytes", m, n, k, add);
             free(across);
+            /* rows of a that overlap, the last first */
+            size_t *a_row = malloc((m + 1) * sizeof *a_row);
+            for (size_t i = 0; i < m; i++) a_row[i] = (m - 1 - i) * lda / 2;
+            memcpy(expected, start, bytes);
+            memcpy(c, start, bytes);
+            for (size_t i = 0; i < m; i++)
+                for (size_t j = 0; j < n; j++) {
+                    float sum = add ? start[1 + i * ldc + j] : 0;
+                    for (size_t p = 0; p < k; p++) sum = fmaf(a[1 + a_row[i] + p], b[1 + p * ldb + j], sum);
+                    expected[1 + i * ldc + j] = sum;
+                }
+            of->apart(m, n, k, a + 1, a_row, b + 1, ldb, c + 1, ldc, add);
+            if (memcmp(expected, c, bytes)) fail_msg("%zu x %zu x %zu, add %d: rows apart, not the scalar's bytes", m, n, k, add);
+            free(a_row);
             /* rows of b the other way round */
             size_t *b_row = malloc((k + 1) * sizeof *b_row);
             for (size_t p = 0; p < k; p++) b_row[p] = (k - 1 - p) * ldb;
