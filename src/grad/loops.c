@@ -58,9 +58,9 @@ INLINE vec apply(pith_unary fn, int order, float p0, float p1, vec x)
     case PITH_UNARY_ELU: s = vexp(vmin(x, zero)) * p0; return order == 0 ? choose(x > zero, x, s - p0) : choose(x > zero, order == 1 ? one : zero, s);
     case PITH_UNARY_SILU: s = vsigmoid(x); return order == 0 ? x * s : order == 1 ? s * (x * (1.0f - s) + 1.0f) : s * (1.0f - s) * (x * (1.0f - s * 2.0f) + 2.0f);
     case PITH_UNARY_GELU:
-        if (order < 2) s = (verf(x * INV_SQRT_2) + 1.0f) * 0.5f;
+        s = (verf_exp(x * INV_SQRT_2, &t) + 1.0f) * 0.5f;
         if (order == 0) return x * s;
-        t = vexp(x * x * -0.5f) * INV_SQRT_2PI;
+        t *= INV_SQRT_2PI;
         return order == 1 ? s + x * t : t * (2.0f - x * x);
     case PITH_UNARY_GELU_TANH: return gelu_tanh(x, order);
     case PITH_UNARY_CLAMP: return order == 0 ? vmin(vmax(x, spread(p0)), spread(p1)) : order == 1 ? choose((x >= spread(p0)) & (x <= spread(p1)), one, zero) : zero;

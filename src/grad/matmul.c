@@ -12,7 +12,7 @@
 #define ROWS_A_TASK ((size_t)48)        /* a multiple of the kernel's rows */
 #define PACK_FROM_ROWS ((size_t)24)     /* fewer rows do not pay for packing what could be read in place */
 #define DEPTH ((size_t)160)             /* of a transposed left side at a time: a panel of so many rows stays in the first cache */
-#define TALLEST ((size_t)192)           /* rows of a task with such a left side, at most, and */
+#define TALLEST ((size_t)384)           /* rows of a task with such a left side, at most, and */
 #define PANELS_A_TASK ((size_t)8)       /* its panels: its part of the result stays in the second cache */
 #define WORK_A_TASK ((size_t)1 << 18)   /* multiply-adds; below, waking a thread costs more */
 
@@ -39,7 +39,8 @@ static void pack_panel(const product *w, const float *b, size_t p, size_t k0, si
         if (!w->b.transposed) {
             const float *row = b + (k0 + r) * w->b.stride + j;
             for (size_t i = 0; w->a.transposed && i < n; i += 16) __builtin_prefetch(row + depth * w->b.stride + i, 0, 2);
-            memcpy(dst + r * width, row, n * sizeof(float));
+            if (n == PANEL) memcpy(dst + r * width, row, PANEL * sizeof(float)); /* without a call */
+            else memcpy(dst + r * width, row, n * sizeof(float));
         }
         if (n < width) memset(dst + r * width + n, 0, (width - n) * sizeof(float));
     }
@@ -119,11 +120,11 @@ static void multiply(void *arg, size_t from, size_t to, int worker)
 static void part(product *w, size_t n_matrices, size_t n_threads)
 {
     w->rows_a_task = ROWS_A_TASK;
-    if (w->a.transposed) {
+    if (w->a.transposed) { /* each block of rows packs b again */
         w->panels_a_task = PANELS_A_TASK;
-        w->rows_a_task = TALLEST;
-        size_t groups = PITH_CEIL_DIV(w->n_panels, PANELS_A_TASK);
-        while (w->rows_a_task > ROWS_A_TASK && n_matrices * groups * PITH_CEIL_DIV(w->m, w->rows_a_task) < 4 * n_threads) w->rows_a_task /= 2;
+        size_t groups = PITH_CEIL_DIV(w->n_panels, PANELS_A_TASK) * n_matrices, blocks = PITH_CEIL_DIV(w->m, TALLEST);
+        if (n_threads > 1) blocks = PITH_MAX(blocks, PITH_MIN(PITH_CEIL_DIV(2 * n_threads, groups), PITH_CEIL_DIV(w->m, ROWS_A_TASK)));
+        w->rows_a_task = PITH_ROUND_UP(PITH_CEIL_DIV(w->m, blocks), (size_t)12); /* tiles have so many rows, or half of them */
     } else {
         size_t work = PITH_MIN(ROWS_A_TASK, w->m) * PITH_MIN(PANEL, w->n) * PITH_MAX(w->k, (size_t)1);
         w->panels_a_task = PITH_MAX((size_t)1, PITH_MIN(w->n_panels, WORK_A_TASK / work));
