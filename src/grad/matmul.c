@@ -37,7 +37,7 @@ static void pack_panel(const product *w, const float *b, size_t p, size_t k0, si
     if (w->b.transposed) pith_transpose(b + j * w->b.stride + k0, n, depth, w->b.stride, dst, width);
     for (size_t r = 0; r < depth; r++) {
         if (!w->b.transposed) {
-            const float *row = b + (k0 + r) * w->b.stride + j;
+            const float *row = b + (k0 + r) * w->b.stride + j; /* and what will be packed next, should k go on */
             for (size_t i = 0; w->a.transposed && i < n; i += 16) __builtin_prefetch(row + depth * w->b.stride + i, 0, 2);
             if (n == PANEL) memcpy(dst + r * width, row, PANEL * sizeof(float)); /* without a call */
             else memcpy(dst + r * width, row, n * sizeof(float));
