@@ -264,13 +264,111 @@ static pith_var *scale_channels(const char *name, pith_var *x, pith_var *gain, p
     return y;
 }
 
+/* ---- groups ----------------------------------------------------------------------------------- */
+
+/* Rows are groups of images, [n, groups, channels of a group, plane]. */
+typedef struct groups_work {
+    const pith_loops *loops;
+    norm_attr *a;
+    const float *x, *g, *gain, *bias;
+    float *y;                            /* backward: the gradient by x, NULL: not wanted */
+    float *sums;                         /* backward: of g and of xhat g, [n, groups, channels of a group, 2] */
+    size_t groups, channels, plane;      /* channels: of a group */
+} groups_work;
+
+static void normalize_groups(void *arg, size_t from, size_t to, int worker)
+{
+    (void)worker;
+    const groups_work *w = arg;
+    size_t n = w->channels * w->plane;
+    for (size_t i = from; i < to; i++) {
+        const float *x = w->x + i * n, *gain = w->gain + i % w->groups * w->channels, *bias = w->bias + i % w->groups * w->channels;
+        float mean = w->loops->sum(x, n) / (float)n, r = 1 / sqrtf(w->loops->spread(x, n, mean) / (float)n + w->a->eps);
+        w->a->mean[i] = mean;
+        w->a->r[i] = r;
+        for (size_t c = 0; c < w->channels; c++) w->loops->center(x + c * w->plane, mean, r * gain[c], bias[c], w->y + i * n + c * w->plane, w->plane);
+    }
+}
+
+static void normalize_groups_back(void *arg, size_t from, size_t to, int worker)
+{
+    (void)worker;
+    const groups_work *w = arg;
+    size_t n = w->channels * w->plane;
+    for (size_t i = from; i < to; i++) {
+        const float *x = w->x + i * n, *g = w->g + i * n, *gain = w->gain + i % w->groups * w->channels;
+        float mean = w->a->mean[i], r = w->a->r[i], sum = 0, along = 0, *sums = w->sums + i * w->channels * 2;
+        for (size_t c = 0; c < w->channels; c++) {
+            sums[2 * c] = w->loops->sum(g + c * w->plane, w->plane);
+            sums[2 * c + 1] = (w->loops->dot(x + c * w->plane, g + c * w->plane, w->plane) - mean * sums[2 * c]) * r;
+            sum += gain[c] * sums[2 * c];
+            along += gain[c] * sums[2 * c + 1];
+        }
+        for (size_t c = 0; c < w->channels && w->y; c++)
+            w->loops->center_back(x + c * w->plane, mean, g + c * w->plane, r * gain[c], r * (sum / (float)n), r * r * (along / (float)n), w->y + i * n + c * w->plane, w->plane);
+    }
+}
+
+static groups_work groups_of(const pith_var *x, norm_attr *a)
+{
+    size_t groups = a->rows / x->dims[0];
+    return (groups_work){.loops = x->tape->loops, .a = a, .x = x->data, .groups = groups, .channels = x->dims[1] / groups, .plane = plane_of(x)};
+}
+
+/* Of two operations; gain and bias may be NULL. */
+static pith_var *groups_then_scaled(const char *name, pith_var *x, size_t rows, pith_var *gain, pith_var *bias, float eps)
+{
+    pith_var *y = pith_var_normalize(pith_var_reshape(x, PITH_DIMS(rows, rows ? x->count / rows : 0)), eps, true);
+    return scale_channels(name, pith_var_reshape(y, x->n_dims, x->dims), gain, bias);
+}
+
+static pith_var *remake_groups(pith_var *y)
+{
+    const norm_attr *a = y->attr;
+    return groups_then_scaled(y->op->name, y->in[0], a->rows, y->in[1], y->in[2], a->eps);
+}
+
+static void groups_backward(pith_var *y, pith_var *gy, pith_var **gx)
+{
+    static const pith_op back = {"group_norm_back", NULL};
+    if (pith_op_remake(y, gy, remake_groups)) return;
+    for (int i = 0; i < 3; i++) {
+        pith_var *in = y->in[i];
+        if (pith_wanted(in) && !(gx[i] = pith_op_value(y->tape, &back, NULL, 0, in->n_dims, in->dims, 0))) return;
+    }
+    pith_var *x = y->in[0];
+    groups_work w = groups_of(x, y->attr);
+    size_t images = x->dims[0], channels = x->dims[1];
+    if (!(w.sums = pith_op_attr(y->tape, images * channels * 2, sizeof *w.sums))) return;
+    w.g = gy->data;
+    w.gain = y->in[1]->data;
+    w.y = gx[0] ? gx[0]->data : NULL;
+    pith_op_ranges(y->tape, w.a->rows, PITH_CEIL_DIV(ELEMENT_GRAIN, w.channels * w.plane), normalize_groups_back, &w);
+    for (int i = 1; i < 3; i++)
+        for (size_t c = 0; gx[i] && c < channels; c++) {
+            double sum = 0;
+            for (size_t n = 0; n < images; n++) sum += (double)w.sums[(n * channels + c) * 2 + (i == 1)];
+            gx[i]->data[c] = (float)sum;
+        }
+}
+
 pith_var *pith_var_group_norm(pith_var *x, size_t n_groups, pith_var *gain, pith_var *bias, float eps)
 {
+    static const pith_op op = {"group_norm", groups_backward};
     if (!x) return NULL;
     if (x->n_dims < 2 || n_groups == 0 || x->dims[1] % n_groups) return pith_op_fail(x->tape, PITH_E_SHAPE, "group_norm: the channels of %s in %zu groups", PITH_SHAPE(x), n_groups);
     size_t rows = x->dims[0] * n_groups;
-    pith_var *y = pith_var_normalize(pith_var_reshape(x, PITH_DIMS(rows, rows ? x->count / rows : 0)), eps, true);
-    return scale_channels("group_norm", pith_var_reshape(y, x->n_dims, x->dims), gain, bias);
+    if (!gain || !bias || gain->count != x->dims[1] || bias->count != x->dims[1] || plane_of(x) < PLANE) return groups_then_scaled("group_norm", x, rows, gain, bias, eps);
+    pith_var *in[] = {x, gain, bias}, *y = pith_op_value(x->tape, &op, in, 3, x->n_dims, x->dims, sizeof(norm_attr));
+    norm_attr a = {eps, true, y ? pith_op_attr(x->tape, rows, sizeof(float)) : NULL, y ? pith_op_attr(x->tape, rows, sizeof(float)) : NULL, rows};
+    if (!a.mean || !a.r) return NULL;
+    memcpy(y->attr, &a, sizeof a);
+    groups_work w = groups_of(x, y->attr);
+    w.gain = gain->data;
+    w.bias = bias->data;
+    w.y = y->data;
+    pith_op_ranges(x->tape, rows, PITH_CEIL_DIV(ELEMENT_GRAIN, w.channels * w.plane), normalize_groups, &w);
+    return y;
 }
 
 /* ---- batch ------------------------------------------------------------------------------------ */
