@@ -7,6 +7,7 @@
 
 enum { H = 1, W = 2 };
 
+#define PANEL ((size_t)PITH_GEMM_PANEL)
 #define ROWS_A_TASK ((size_t)96)    /* positions, about */
 #define STEPS ((size_t)160)         /* positions that a sum over some images should run over, about */
 #define IMAGES_A_TASK ((size_t)8)   /* whose gradients by the weights are added up one after the other, or more */
@@ -22,35 +23,35 @@ bool pith_conv_is_by_positions(const conv_attr *a)
     return pith_conv_is_direct(a) && a->c_in >= CHANNELS && a->c_out >= CHANNELS && 20 * pith_conv_direct_positions(a) >= 23 * plane_of(a->y);
 }
 
-/* Where the input of each position of the result begins, [images, y..], and how much further on a place of the kernel is. */
-static void find_rows(const conv_attr *a, size_t images, size_t *row)
+/* Where the input of each position of the result begins, [images, y..], and how much further on a place of the kernel is, of
+ * positions `step` values apart. */
+static void find_rows(const conv_attr *a, size_t images, size_t step, size_t *row)
 {
     size_t wide = padded(a, W);
     for (size_t image = 0; image < images; image++)
         for (size_t r = 0; r < a->y[H]; r++)
-            for (size_t c = 0; c < a->y[W]; c++) *row++ = ((image * padded(a, H) + r * a->stride[H]) * wide + c * a->stride[W]) * a->c_in;
+            for (size_t c = 0; c < a->y[W]; c++) *row++ = ((image * padded(a, H) + r * a->stride[H]) * wide + c * a->stride[W]) * step;
 }
 
-static size_t place(const conv_attr *a, size_t p) { return (p / a->w[W] * a->dilation[H] * padded(a, W) + p % a->w[W] * a->dilation[W]) * a->c_in; }
+static size_t place(const conv_attr *a, size_t p, size_t step) { return (p / a->w[W] * a->dilation[H] * padded(a, W) + p % a->w[W] * a->dilation[W]) * step; }
 
-/* An image [c_in, x..] into positions [padded x.., c_in], whose padding is zero already. */
-static void lay(const conv_attr *a, const float *x, float *dst)
+/* n channels of an image, [n, x..], into positions [padded x.., step], whose padding is zero already. */
+static void lay(const conv_attr *a, const float *x, size_t n, size_t step, float *dst)
 {
-    for (size_t r = 0; r < a->x[H]; r++)
-        pith_transpose(x + r * a->x[W], a->c_in, a->x[W], plane_of(a->x), dst + ((r + a->padding[H]) * padded(a, W) + a->padding[W]) * a->c_in, a->c_in);
+    for (size_t r = 0; r < a->x[H]; r++) pith_transpose(x + r * a->x[W], n, a->x[W], plane_of(a->x), dst + ((r + a->padding[H]) * padded(a, W) + a->padding[W]) * step, step);
 }
 
-static size_t laid(const conv_attr *a, size_t images) { return PITH_ROUND_UP(images * padded(a, H) * padded(a, W) * a->c_in + 16, (size_t)16); }
+static size_t laid(const conv_attr *a, size_t images, size_t step) { return PITH_ROUND_UP(images * padded(a, H) * padded(a, W) * step, (size_t)16); }
 
 /* ---- the product ------------------------------------------------------------------------------ */
 
 typedef struct positions {
     pith_gemm_apart_fn *gemm;
     const conv_attr *a;
-    const float *x, *w;                  /* w [c_in, places, wide_out], or the places first of each c_in from the last one */
+    const float *x, *w;                  /* w: panels of PANEL outputs, or the rest, each [c_in, places, outputs] */
     float *y;
     const size_t *row;                   /* [images, y..] */
-    bool back;
+    bool back;                           /* places from the last one on */
     size_t wide_out, images, n_laid, n_result; /* images: of a task */
     float *scratch;
 } positions;
@@ -60,27 +61,30 @@ static void positions_range(void *arg, size_t from, size_t to, int worker)
     const positions *t = arg;
     const conv_attr *a = t->a;
     float *x = t->scratch + (size_t)worker * (t->n_laid + t->n_result), *result = x + t->n_laid;
-    size_t places = plane_of(a->w), plane = plane_of(a->y);
+    size_t places = plane_of(a->w), plane = plane_of(a->y), laid_image = padded(a, H) * padded(a, W) * a->c_in;
     for (size_t i = from; i < to; i++) {
         size_t image = i * t->images, images = PITH_MIN(t->images, a->n - image);
-        for (size_t j = 0; j < images; j++) lay(a, t->x + (image + j) * a->c_in * plane_of(a->x), x + j * padded(a, H) * padded(a, W) * a->c_in);
-        for (size_t p = 0; p < places; p++)
-            t->gemm(images * plane, t->wide_out, a->c_in, x + place(a, p), t->row, t->w + (t->back ? places - 1 - p : p) * t->wide_out, places * t->wide_out, result, t->wide_out, p > 0);
+        for (size_t j = 0; j < images; j++) lay(a, t->x + (image + j) * a->c_in * plane_of(a->x), a->c_in, a->c_in, x + j * laid_image);
+        for (size_t o = 0; o < t->wide_out; o += PANEL) {
+            size_t n = PITH_MIN(PANEL, t->wide_out - o);
+            const float *w = t->w + o * a->c_in * places;
+            for (size_t p = 0; p < places; p++) t->gemm(images * plane, n, a->c_in, x + place(a, p, a->c_in), t->row, w + (t->back ? places - 1 - p : p) * n, places * n, result + o, t->wide_out, p > 0);
+        }
         for (size_t j = 0; j < images; j++) pith_transpose(result + j * plane * t->wide_out, plane, a->c_out, t->wide_out, t->y + (image + j) * a->c_out * plane, plane);
     }
 }
 
-/* w as above, c_out to wide_out with zeros. */
+/* w as `positions` has it, with zeros for outputs beyond c_out. */
 static bool convolve(pith_tape *tape, const conv_attr *a, const float *x, const float *w, bool back, float *y)
 {
     positions t = {.gemm = tape->kernels->gemm_apart, .a = a, .x = x, .w = w, .y = y, .back = back, .wide_out = padded16(a->c_out)};
     t.images = PITH_MIN(PITH_CEIL_DIV(ROWS_A_TASK, plane_of(a->y)), a->n);
-    t.n_laid = laid(a, t.images);
+    t.n_laid = laid(a, t.images, a->c_in);
     t.n_result = t.images * plane_of(a->y) * t.wide_out;
     size_t n = (size_t)pith_n_threads(tape->ctx) * (t.n_laid + t.n_result), *row = pith_op_attr(tape, t.images * plane_of(a->y), sizeof *row);
     pith_block *scratch = row ? pith_op_take(tape, n) : NULL;
     if (!scratch) return false;
-    find_rows(a, t.images, row);
+    find_rows(a, t.images, a->c_in, row);
     t.row = row;
     t.scratch = pith_op_floats(scratch);
     memset(t.scratch, 0, n * sizeof *t.scratch);
@@ -95,8 +99,11 @@ bool pith_conv_by_positions(pith_tape *tape, const conv_attr *a, const float *x,
     pith_block *turned = pith_op_take(tape, k * wide);
     if (!turned) return false;
     float *v = pith_op_floats(turned);
-    pith_transpose(w, a->c_out, k, k, v, wide);
-    for (size_t r = 0; r < k; r++) memset(v + r * wide + a->c_out, 0, (wide - a->c_out) * sizeof *v);
+    for (size_t o = 0; o < wide; o += PANEL) {
+        size_t n = PITH_MIN(PANEL, wide - o), there = PITH_MIN(n, a->c_out - o);
+        pith_transpose(w + o * k, there, k, k, v + o * k, n);
+        for (size_t r = 0; r < k; r++) memset(v + o * k + r * n + there, 0, (n - there) * sizeof *v);
+    }
     bool done = convolve(tape, a, x, v, false, y);
     pith_op_drop(tape, turned);
     return done;
@@ -117,9 +124,12 @@ bool pith_conv_by_positions_by_input(pith_tape *tape, const conv_attr *a, const 
     pith_block *turned = pith_op_take(tape, a->c_out * places * wide);
     if (!turned) return false;
     float *v = pith_op_floats(turned);
-    for (size_t o = 0; o < a->c_out; o++, v += places * wide) {
-        pith_transpose(w + o * a->c_in * places, a->c_in, places, places, v, wide);
-        for (size_t p = 0; p < places; p++) memset(v + p * wide + a->c_in, 0, (wide - a->c_in) * sizeof *v);
+    for (size_t c = 0; c < wide; c += PANEL) {
+        size_t n = PITH_MIN(PANEL, wide - c), there = PITH_MIN(n, a->c_in - c);
+        for (size_t o = 0; o < a->c_out; o++, v += places * n) {
+            pith_transpose(w + (o * a->c_in + c) * places, there, places, places, v, n);
+            for (size_t p = 0; p < places; p++) memset(v + p * n + there, 0, (n - there) * sizeof *v);
+        }
     }
     bool done = convolve(tape, &back, g, pith_op_floats(turned), true, x);
     pith_op_drop(tape, turned);
@@ -148,12 +158,14 @@ static void weights_range(void *arg, size_t from, size_t to, int worker)
         float *part = t->parts + i * a->c_out * places * t->wide_in;
         for (size_t first = i * t->images, end = PITH_MIN(first + t->images, a->n), image = first; image < end; image += t->stack) {
             size_t n = PITH_MIN(t->stack, end - image);
-            for (size_t j = 0; j < n; j++) {
-                lay(a, t->x + (image + j) * a->c_in * plane_of(a->x), x + j * padded(a, H) * padded(a, W) * a->c_in);
+            for (size_t j = 0; j < n; j++)
                 for (size_t c = 0; c < a->c_out; c++) memcpy(g + (c * n + j) * plane, t->g + ((image + j) * a->c_out + c) * plane, plane * sizeof *g);
+            for (size_t c = 0; c < a->c_in; c += PANEL) {
+                size_t channels = PITH_MIN(PANEL, a->c_in - c), wide = PITH_MIN(PANEL, t->wide_in - c);
+                for (size_t j = 0; j < n; j++) lay(a, t->x + ((image + j) * a->c_in + c) * plane_of(a->x), channels, PANEL, x + j * padded(a, H) * padded(a, W) * PANEL);
+                for (size_t p = 0; p < places; p++)
+                    t->gemm(a->c_out, wide, n * plane, g, n * plane, x + place(a, p, PANEL), t->row, part + p * t->wide_in + c, places * t->wide_in, image > first);
             }
-            for (size_t p = 0; p < places; p++)
-                t->gemm(a->c_out, t->wide_in, n * plane, g, n * plane, x + place(a, p), t->row, part + p * t->wide_in, places * t->wide_in, image > first);
         }
     }
 }
@@ -165,12 +177,12 @@ bool pith_conv_by_positions_by_weights(pith_tape *tape, const conv_attr *a, cons
     t.images = PITH_MAX(IMAGES_A_TASK, PITH_CEIL_DIV(a->n, PITH_MAX(PARTS / n_part, (size_t)1)));
     t.n_groups = PITH_CEIL_DIV(a->n, t.images);
     t.stack = PITH_MIN(PITH_CEIL_DIV(STEPS, plane_of(a->y)), PITH_MIN(t.images, a->n));
-    t.n_laid = laid(a, t.stack);
+    t.n_laid = laid(a, t.stack, PANEL); /* of PANEL channels at a time */
     t.n_g = PITH_ROUND_UP(a->c_out * t.stack * plane_of(a->y), (size_t)16);
     size_t n = n_workers * (t.n_laid + t.n_g), *row = pith_op_attr(tape, t.stack * plane_of(a->y), sizeof *row);
     pith_block *scratch = row ? pith_op_take(tape, n) : NULL, *parts = scratch ? pith_op_take(tape, t.n_groups * n_part) : NULL;
     if (parts) {
-        find_rows(a, t.stack, row);
+        find_rows(a, t.stack, PANEL, row);
         t.row = row;
         t.scratch = pith_op_floats(scratch);
         t.parts = pith_op_floats(parts);
