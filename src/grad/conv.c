@@ -1,5 +1,5 @@
 /* Convolution over one, two or three dimensions, by laying the values under the kernel out as a matrix and the
- * matrix product; where no position is left out, without laying out (conv_direct.c).
+ * matrix product; of one group in one or two dimensions without laying out (conv_direct.c, conv_positions.c).
  *
  * The product x * w, its gradient by x and that by w are three functions, linear in each of their two arguments,
  * whose gradients are again these three: so a convolution can be differentiated any number of times, and the
@@ -142,6 +142,7 @@ static size_t images_at_once(const conv_attr *a)
 /* y[n, g] = w[g] columns(x[n, g]) */
 static bool forward(pith_tape *tape, const conv_attr *a, const float *x, const float *w, float *y)
 {
+    if (pith_conv_is_by_positions(a)) return pith_conv_by_positions(tape, a, x, w, y);
     if (pith_conv_is_direct(a)) return pith_conv_direct(tape, a, x, w, y);
     size_t k = a->c_in * volume(a->w), p = volume(a->y), at_once = images_at_once(a), x_step = a->groups * a->c_in * volume(a->x), y_step = a->groups * a->c_out * p;
     pith_block *columns = pith_op_take(tape, at_once * a->groups * k * p);
@@ -166,6 +167,7 @@ static bool forward(pith_tape *tape, const conv_attr *a, const float *x, const f
 /* x[n, g] = columns^-1(w[g]' y[n, g]), places that several columns share are added up */
 static bool by_input(pith_tape *tape, const conv_attr *a, const float *g, const float *w, float *x)
 {
+    if (pith_conv_is_by_positions(a) && a->stride[1] == 1 && a->stride[2] == 1) return pith_conv_by_positions_by_input(tape, a, g, w, x);
     if (pith_conv_is_direct(a)) return pith_conv_direct_by_input(tape, a, g, w, x);
     size_t k = a->c_in * volume(a->w), p = volume(a->y), at_once = images_at_once(a), x_step = a->groups * a->c_in * volume(a->x), y_step = a->groups * a->c_out * p;
     pith_block *columns = pith_op_take(tape, at_once * a->groups * k * p);
@@ -189,6 +191,7 @@ static bool by_input(pith_tape *tape, const conv_attr *a, const float *g, const 
 /* w[g] = sum over n of y[n, g] columns(x[n, g])': the images' products side by side, then added in order */
 static bool by_weights(pith_tape *tape, const conv_attr *a, const float *x, const float *g, float *w)
 {
+    if (pith_conv_is_by_positions(a)) return pith_conv_by_positions_by_weights(tape, a, x, g, w);
     if (pith_conv_is_direct(a)) return pith_conv_direct_by_weights(tape, a, x, g, w);
     size_t k = a->c_in * volume(a->w), p = volume(a->y), at_once = images_at_once(a), x_step = a->groups * a->c_in * volume(a->x), y_step = a->groups * a->c_out * p, n_w = a->groups * a->c_out * k;
     pith_block *columns = pith_op_take(tape, at_once * a->groups * k * p), *products = pith_op_take(tape, at_once * n_w);

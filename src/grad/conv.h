@@ -13,7 +13,7 @@ typedef struct conv_attr {
     size_t stride[MAX_SPACE], padding[MAX_SPACE], dilation[MAX_SPACE];
 } conv_attr;
 
-/* Convolutions that take every position of a plane (stride 1, one or two dimensions, one group): no columns are laid
+/* Convolutions over one or two dimensions in one group, but for results of a few positions: no columns are laid
  * out, the product reads shifted rows of the padded input where they are.  Whether a convolution is of that kind
  * depends on its shape alone. */
 bool pith_conv_is_direct(const conv_attr *a);
@@ -21,5 +21,14 @@ bool pith_conv_is_direct(const conv_attr *a);
 bool pith_conv_direct(pith_tape *tape, const conv_attr *a, const float *x, const float *w, float *y);
 bool pith_conv_direct_by_input(pith_tape *tape, const conv_attr *a, const float *g, const float *w, float *x);
 bool pith_conv_direct_by_weights(pith_tape *tape, const conv_attr *a, const float *x, const float *g, float *w);
+
+/** Positions that such a product takes for an image, those that are left out with them. */
+size_t pith_conv_direct_positions(const conv_attr *a);
+
+/* Those of small planes and many channels, of which too many positions would be left out; by_input: of stride 1. */
+bool pith_conv_is_by_positions(const conv_attr *a);
+bool pith_conv_by_positions(pith_tape *tape, const conv_attr *a, const float *x, const float *w, float *y);
+bool pith_conv_by_positions_by_input(pith_tape *tape, const conv_attr *a, const float *g, const float *w, float *x);
+bool pith_conv_by_positions_by_weights(pith_tape *tape, const conv_attr *a, const float *x, const float *g, float *w);
 
 #endif

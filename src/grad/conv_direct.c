@@ -1,50 +1,112 @@
 /* Convolution without columns.
  *
- * Let the input's planes stand with their padding around them, P wide.  A position of the result, counted along rows of
- * P instead of the result's width, then meets the kernel's place (k1, k2) always k1 P + k2 values further on: every
- * row of the matrix of columns is a piece of the padded plane, and the product can read it there.  The positions in
- * the last columns of such a row are no positions of the result; they are computed and left out. */
+ * Let the input's planes stand with their padding around them.  A position of the result, counted along rows as wide as
+ * these planes, then meets a place of the kernel always so many values further on: every row of the matrix of columns is
+ * a piece of the padded plane, and the product reads it there.  The positions in the last columns of such a row are no
+ * positions of the result; they are computed and left out.
+ *
+ * Strides.  Value u of a padded row is number u / stride of phase u % stride, and each phase has a plane of its own: within
+ * one, no position is left out.
+ *
+ * Padding.  Without a stride, the padding behind a row is that before the next one, and that below an image is that above
+ * the next; images so small that a product of one would not pay are laid out one below the other. */
 #include "grad/conv.h"
 
 enum { H = 1, W = 2 };
 
+#define MAX_PHASES ((size_t)16)      /* with more of them a kernel meets each too seldom */
 #define BAND ((size_t)1024)         /* positions of a task; whole rows of them */
+#define STACK ((size_t)400)         /* positions of images one below the other, about */
+#define STEPS ((size_t)160)         /* positions that a sum over some images should run over, at least */
 #define IMAGES_A_TASK ((size_t)8)   /* whose gradients by the weights are added up one after the other, or more */
 #define PARTS ((size_t)1 << 22)     /* values that the groups of images may take before they are added up */
-#define PLACES_A_TASK ((size_t)96)  /* rows of that gradient */
+#define CHANNELS_A_TASK ((size_t)96) /* of the result, of that gradient */
 
 static size_t reach(const conv_attr *a, int d) { return (a->w[d] - 1) * a->dilation[d]; }
 static size_t padded16(size_t n) { return PITH_ROUND_UP(n, (size_t)16); }
+static size_t plane_of(const size_t *dims) { return dims[H] * dims[W]; }
+static size_t n_phases(const conv_attr *a) { return a->stride[H] * a->stride[W]; }
+
+/* How much further on the kernel's last place is, within a phase. */
+static size_t shift(const conv_attr *a, int d) { return reach(a, d) / a->stride[d]; }
+/* Values from row to row, and rows from image to image. */
+static size_t pitch(const conv_attr *a, int d) { return a->y[d] + shift(a, d) - (a->stride[d] == 1 ? a->padding[d] : 0); }
+
+/* Positions that a product of one image takes, and that each of several below one another does. */
+static size_t alone(const conv_attr *a) { return padded16((a->y[H] - 1) * pitch(a, W) + a->y[W]); }
+static size_t stacked(const conv_attr *a) { return pitch(a, H) * pitch(a, W); }
+
+size_t pith_conv_direct_positions(const conv_attr *a) { return PITH_MIN(alone(a), stacked(a)); }
 
 bool pith_conv_is_direct(const conv_attr *a)
 {
-    bool flat = a->groups == 1 && a->x[0] == 1 && a->w[0] == 1 && a->y[0] == 1 && a->padding[0] == 0;
-    for (int d = H; d <= W; d++) flat = flat && a->stride[d] == 1 && a->padding[d] <= reach(a, d) && a->y[d] + reach(a, d) == a->x[d] + 2 * a->padding[d];
-    /* of narrow results too many positions would be left out, and flat ones would be mostly padding */
-    return flat && a->n && a->c_in && a->c_out && a->x[H] && a->x[W] && a->y[H] && 2 * reach(a, W) <= a->y[W] && reach(a, H) <= a->y[H];
+    bool flat = a->groups == 1 && a->x[0] == 1 && a->w[0] == 1 && a->y[0] == 1 && a->padding[0] == 0 && a->n && a->c_in && a->c_out && n_phases(a) <= MAX_PHASES;
+    for (int d = H; d <= W; d++) flat = flat && a->x[d] && a->y[d] && a->padding[d] <= reach(a, d) && (a->stride[d] > 1 || a->y[d] + reach(a, d) == a->x[d] + 2 * a->padding[d]);
+    return flat && pith_conv_direct_positions(a) <= 2 * plane_of(a->y); /* else too many positions would be left out */
 }
 
-/* Where the rows are, from the first padded plane on: channel by channel, place by place. */
-static void place_rows(const conv_attr *a, size_t plane, size_t wide, size_t *row)
+/* The place (k1, k2) of the kernel in planes `plane` values long: its phase's plane, and how far on. */
+static size_t place(const conv_attr *a, size_t k1, size_t k2, size_t plane, size_t wide)
 {
-    for (size_t c = 0; c < a->c_in; c++)
-        for (size_t k1 = 0; k1 < a->w[H]; k1++)
-            for (size_t k2 = 0; k2 < a->w[W]; k2++) *row++ = c * plane + k1 * a->dilation[H] * wide + k2 * a->dilation[W];
+    size_t u1 = k1 * a->dilation[H], u2 = k2 * a->dilation[W];
+    return (u1 % a->stride[H] * a->stride[W] + u2 % a->stride[W]) * plane + u1 / a->stride[H] * wide + u2 / a->stride[W];
 }
 
-/* Rows from..from+n_rows-1 of n_planes padded planes of x [n_planes, height, width], [n_planes, n_rows, wide]. */
-static void pad(const float *x, size_t n_planes, size_t height, size_t width, const size_t *padding, size_t from, size_t n_rows, size_t wide, float *dst)
+/* Planes that are to be laid out: [n_planes, height, width]. */
+typedef struct planes {
+    size_t n, height, width, top, left, stride1, stride2;
+} planes;
+
+static planes input_of(const conv_attr *a) { return (planes){a->c_in, a->x[H], a->x[W], a->padding[H], a->padding[W], a->stride[H], a->stride[W]}; }
+
+/* Rows are short: no calls, and no loops that a compiler would make calls of. */
+static void copy(float *dst, const float *src, size_t n)
 {
-    for (size_t c = 0; c < n_planes; c++, x += height * width)
-        for (size_t r = 0; r < n_rows; r++, dst += wide) {
-            size_t at = from + r - padding[H]; /* huge when above the plane */
-            if (at >= height) {
-                memset(dst, 0, wide * sizeof *dst);
-                continue;
+    if (n < 8) {
+        if (n & 4) memcpy(dst, src, 4 * sizeof *dst), dst += 4, src += 4;
+        if (n & 2) memcpy(dst, src, 2 * sizeof *dst), dst += 2, src += 2;
+        if (n & 1) *dst = *src;
+        return;
+    }
+    for (size_t i = 0; i + 8 < n; i += 8) memcpy(dst + i, src + i, 8 * sizeof *dst);
+    memcpy(dst + n - 8, src + n - 8, 8 * sizeof *dst); /* the last eight, some of them again */
+}
+
+static void clear(float *dst, size_t n)
+{
+    if (n >= 8) {
+        memset(dst, 0, n * sizeof *dst);
+        return;
+    }
+    if (n & 4) memset(dst, 0, 4 * sizeof *dst), dst += 4;
+    if (n & 2) memset(dst, 0, 2 * sizeof *dst), dst += 2;
+    if (n & 1) *dst = 0;
+}
+
+/* Rows first..first+n_rows-1 of each phase, `wide` values; behind the last, where rows share their padding, as many zeros as
+ * stand before a row.  dst: phase by phase, `step` values apart. */
+static void lay(const planes *s, const float *x, size_t first, size_t n_rows, size_t wide, size_t step, float *dst)
+{
+    for (size_t c = 0; c < s->n; c++, x += s->height * s->width)
+        for (size_t phase = 0; phase < s->stride1 * s->stride2; phase++, dst += step) {
+            size_t p1 = phase / s->stride2, p2 = phase % s->stride2;
+            size_t from = s->left > p2 ? PITH_CEIL_DIV(s->left - p2, s->stride2) : 0, to = s->left + s->width > p2 ? PITH_CEIL_DIV(s->left + s->width - p2, s->stride2) : 0;
+            to = PITH_MIN(to, wide);
+            for (size_t r = 0; r < n_rows; r++) {
+                float *row = dst + r * wide;
+                size_t at = (first + r) * s->stride1 + p1 - s->top; /* huge when above the plane */
+                if (at >= s->height || from >= to) {
+                    clear(row, wide);
+                    continue;
+                }
+                const float *src = x + at * s->width + from * s->stride2 + p2 - s->left;
+                clear(row, from);
+                if (s->stride2 == 1) copy(row + from, src, to - from);
+                else
+                    for (size_t i = from; i < to; i++) row[i] = src[(i - from) * s->stride2];
+                clear(row + to, wide - to);
             }
-            for (size_t i = 0; i < padding[W]; i++) dst[i] = 0;
-            memcpy(dst + padding[W], x + at * width, width * sizeof *dst);
-            for (size_t i = padding[W] + width; i < wide; i++) dst[i] = 0;
+            if (s->stride2 == 1) clear(dst + n_rows * wide, s->left);
         }
 }
 
@@ -55,8 +117,8 @@ typedef struct direct {
     const conv_attr *a;
     const float *x, *w;
     float *y;
-    const size_t *w_row, *x_row;         /* [c_out], [c_in places] */
-    size_t wide, band, n_bands;          /* rows of the result a task has */
+    const size_t *x_row;                 /* [c_in places] */
+    size_t wide, plane, rows, n_bands, images; /* a task has `rows` rows of the result of one image, or all of some images */
     size_t n_padded, n_result;           /* floats of scratch for a worker: padded input, result */
     float *scratch;
 } direct;
@@ -65,42 +127,144 @@ static void direct_range(void *arg, size_t from, size_t to, int worker)
 {
     const direct *t = arg;
     const conv_attr *a = t->a;
+    const planes input = input_of(a);
     float *padded = t->scratch + (size_t)worker * (t->n_padded + t->n_result), *result = padded + t->n_padded;
-    size_t k = a->c_in * a->w[H] * a->w[W], plane = a->y[H] * a->y[W];
+    size_t k = a->c_in * plane_of(a->w), tall = pitch(a, H) * t->wide;
     for (size_t i = from; i < to; i++) {
-        size_t image = i / t->n_bands, first = i % t->n_bands * t->band, rows = PITH_MIN(t->band, a->y[H] - first), n = padded16((rows - 1) * t->wide + a->y[W]);
-        /* the last band may be lower; its planes are as far apart as the others' */
-        pad(t->x + image * a->c_in * a->x[H] * a->x[W], a->c_in, a->x[H], a->x[W], a->padding, first, t->band + reach(a, H), t->wide, padded);
-        t->gemm(a->c_out, n, k, t->w, t->w_row, padded, t->x_row, result, n, false);
-        float *y = t->y + image * a->c_out * plane + first * a->y[W];
-        for (size_t c = 0; c < a->c_out; c++)
-            for (size_t r = 0; r < rows; r++) memcpy(y + c * plane + r * a->y[W], result + c * n + r * t->wide, a->y[W] * sizeof *y);
+        size_t image = i / t->n_bands * t->images, images = PITH_MIN(t->images, a->n - image), first = i % t->n_bands * t->rows, rows = PITH_MIN(t->rows, a->y[H] - first);
+        for (size_t j = 0; j < images; j++)
+            lay(&input, t->x + (image + j) * a->c_in * plane_of(a->x), first, j + 1 < images ? pitch(a, H) : rows + shift(a, H), t->wide, t->plane, padded + j * tall);
+        size_t n = padded16((images - 1) * tall + (rows - 1) * t->wide + a->y[W]);
+        t->gemm(a->c_out, n, k, t->w, k, padded, t->x_row, result, n, false);
+        for (size_t j = 0; j < images; j++)
+            for (size_t c = 0; c < a->c_out; c++) {
+                float *y = t->y + ((image + j) * a->c_out + c) * plane_of(a->y) + first * a->y[W];
+                for (size_t r = 0; r < rows; r++) copy(y + r * a->y[W], result + c * n + j * tall + r * t->wide, a->y[W]);
+            }
     }
+}
+
+/* Zeros where a product reads behind the last plane. */
+static void clear_tails(float *scratch, size_t n_workers, size_t step, size_t len, size_t tail)
+{
+    for (size_t i = 0; i < n_workers; i++) clear(scratch + i * step + len - tail, tail);
 }
 
 bool pith_conv_direct(pith_tape *tape, const conv_attr *a, const float *x, const float *w, float *y)
 {
-    size_t k = a->c_in * a->w[H] * a->w[W], wide = a->y[W] + reach(a, W), band = PITH_MIN(PITH_CEIL_DIV(BAND, wide), a->y[H]), plane = (band + reach(a, H)) * wide;
-    direct t = {.gemm = tape->kernels->gemm_rows, .a = a, .x = x, .w = w, .y = y, .wide = wide, .band = band, .n_bands = PITH_CEIL_DIV(a->y[H], band)};
-    t.n_padded = a->c_in * plane + 16; /* the product reads up to 15 values too many */
-    t.n_result = a->c_out * padded16((band - 1) * wide + a->y[W]);
-    size_t n_workers = (size_t)pith_n_threads(tape->ctx), n_scratch = n_workers * (t.n_padded + t.n_result), *rows = pith_op_attr(tape, a->c_out + k, sizeof *rows);
-    pith_block *scratch = rows ? pith_op_take(tape, n_scratch) : NULL;
+    size_t k = a->c_in * plane_of(a->w), wide = pitch(a, W);
+    direct t = {.gemm = tape->kernels->gemm_rows, .a = a, .x = x, .w = w, .y = y, .wide = wide, .rows = PITH_MIN(PITH_CEIL_DIV(BAND, wide), a->y[H]), .images = 1};
+    if (stacked(a) < alone(a)) t.images = PITH_MIN(PITH_CEIL_DIV(STACK, stacked(a)), a->n);
+    t.n_bands = PITH_CEIL_DIV(a->y[H], t.rows);
+    t.plane = ((t.images - 1) * pitch(a, H) + t.rows + shift(a, H)) * wide;
+    size_t tail = a->padding[W] + 16; /* what a position of rounding up reads */
+    t.n_padded = a->c_in * n_phases(a) * t.plane + tail;
+    t.n_result = a->c_out * padded16((t.images - 1) * stacked(a) + (t.rows - 1) * wide + a->y[W]);
+    size_t n_workers = (size_t)pith_n_threads(tape->ctx), *rows = pith_op_attr(tape, k, sizeof *rows), *row = rows;
+    pith_block *scratch = rows ? pith_op_take(tape, n_workers * (t.n_padded + t.n_result)) : NULL;
     if (!scratch) return false;
-    for (size_t c = 0; c < a->c_out; c++) rows[c] = c * k;
-    place_rows(a, plane, wide, rows + a->c_out);
-    t.w_row = rows;
-    t.x_row = rows + a->c_out;
+    for (size_t c = 0; c < a->c_in; c++)
+        for (size_t p = 0; p < plane_of(a->w); p++) *row++ = c * n_phases(a) * t.plane + place(a, p / a->w[W], p % a->w[W], t.plane, wide);
+    t.x_row = rows;
     t.scratch = pith_op_floats(scratch);
-    for (size_t i = 0; i < n_workers; i++) memset(t.scratch + i * (t.n_padded + t.n_result) + t.n_padded - 16, 0, 16 * sizeof(float));
-    pith_op_ranges(tape, a->n * t.n_bands, 1, direct_range, &t);
+    clear_tails(t.scratch, n_workers, t.n_padded + t.n_result, t.n_padded, tail);
+    pith_op_ranges(tape, PITH_CEIL_DIV(a->n, t.images) * t.n_bands, 1, direct_range, &t);
     pith_op_drop(tape, scratch);
     return true;
 }
 
-/* A convolution of the gradient, padded by what the kernel reaches beyond, with the kernel turned round. */
+/* ---- the gradient by the input ---------------------------------------------------------------- */
+
+/* Each phase of the input's planes is a convolution, of stride 1, of the gradient by the kernel's places that meet it. */
+typedef struct phases_work {
+    pith_gemm_rows_fn *gemm;
+    const conv_attr *a;
+    const float *g, *turned;             /* turned: phase by phase, [c_in, c_out places of the phase] */
+    float *x;
+    const size_t *g_row;                 /* phase by phase, [c_out places of the phase] */
+    size_t width, wide, plane, height, rows, n_bands; /* height, width: of a phase, the padding before with it */
+    size_t n_padded, n_result;
+    float *scratch;
+} phases_work;
+
+static size_t places_of_phase(const conv_attr *a, int d, size_t phase)
+{
+    size_t n = 0;
+    for (size_t k = 0; k < a->w[d]; k++) n += k * a->dilation[d] % a->stride[d] == phase;
+    return n;
+}
+
+static void phases_range(void *arg, size_t from, size_t to, int worker)
+{
+    const phases_work *t = arg;
+    const conv_attr *a = t->a;
+    const planes gradient = {a->c_out, a->y[H], a->y[W], shift(a, H), shift(a, W), 1, 1};
+    float *padded = t->scratch + (size_t)worker * (t->n_padded + t->n_result), *result = padded + t->n_padded;
+    for (size_t i = from; i < to; i++) {
+        size_t image = i / t->n_bands, first = i % t->n_bands * t->rows, rows = PITH_MIN(t->rows, t->height - first), n = padded16((rows - 1) * t->wide + t->width), at = 0;
+        lay(&gradient, t->g + image * a->c_out * plane_of(a->y), first, rows + shift(a, H), t->wide, t->plane, padded);
+        for (size_t phase = 0; phase < n_phases(a); phase++) {
+            size_t p1 = phase / a->stride[W], p2 = phase % a->stride[W], k = a->c_out * places_of_phase(a, H, p1) * places_of_phase(a, W, p2);
+            t->gemm(a->c_in, n, k, t->turned + a->c_in * at, k, padded, t->g_row + at, result, n, false);
+            at += k;
+            for (size_t c = 0; c < a->c_in; c++)
+                for (size_t r = 0; r < rows; r++) {
+                    size_t to_row = (first + r) * a->stride[H] + p1 - a->padding[H], q = a->padding[W] > p2 ? PITH_CEIL_DIV(a->padding[W] - p2, a->stride[W]) : 0;
+                    if (to_row >= a->x[H]) continue;
+                    float *x = t->x + ((image * a->c_in + c) * a->x[H] + to_row) * a->x[W];
+                    const float *y = result + c * n + r * t->wide;
+                    for (size_t u = q * a->stride[W] + p2 - a->padding[W]; u < a->x[W]; u += a->stride[W]) x[u] = y[q++];
+                }
+        }
+    }
+}
+
+/* Weights and places in the order in which phases_range takes them. */
+static void turn_phases(const conv_attr *a, const float *w, size_t plane, size_t wide, float *turned, size_t *row)
+{
+    size_t places = plane_of(a->w);
+    for (size_t phase = 0; phase < n_phases(a); phase++) {
+        size_t p1 = phase / a->stride[W], p2 = phase % a->stride[W];
+        for (size_t c = 0; c < a->c_in; c++)
+            for (size_t o = 0; o < a->c_out; o++)
+                for (size_t p = 0; p < places; p++) {
+                    size_t u1 = p / a->w[W] * a->dilation[H], u2 = p % a->w[W] * a->dilation[W];
+                    if (u1 % a->stride[H] != p1 || u2 % a->stride[W] != p2) continue;
+                    *turned++ = w[(o * a->c_in + c) * places + p];
+                    if (c == 0) *row++ = o * plane + (shift(a, H) - u1 / a->stride[H]) * wide + shift(a, W) - u2 / a->stride[W];
+                }
+    }
+}
+
+static bool by_phases(pith_tape *tape, const conv_attr *a, const float *g, const float *w, float *x)
+{
+    phases_work t = {.gemm = tape->kernels->gemm_rows, .a = a, .g = g, .x = x};
+    t.height = (a->padding[H] + a->x[H] - 1) / a->stride[H] + 1;
+    t.width = (a->padding[W] + a->x[W] - 1) / a->stride[W] + 1;
+    t.wide = t.width + shift(a, W);
+    t.rows = PITH_MIN(PITH_CEIL_DIV(BAND, t.wide), t.height);
+    t.n_bands = PITH_CEIL_DIV(t.height, t.rows);
+    t.plane = (t.rows + shift(a, H)) * t.wide;
+    size_t tail = shift(a, W) + 16, n_workers = (size_t)pith_n_threads(tape->ctx), n_turned = a->c_in * a->c_out * plane_of(a->w);
+    t.n_padded = a->c_out * t.plane + tail;
+    t.n_result = a->c_in * padded16((t.rows - 1) * t.wide + t.width);
+    size_t *rows = pith_op_attr(tape, a->c_out * plane_of(a->w), sizeof *rows);
+    pith_block *scratch = rows ? pith_op_take(tape, n_workers * (t.n_padded + t.n_result) + n_turned) : NULL;
+    if (!scratch) return false;
+    t.scratch = pith_op_floats(scratch) + n_turned;
+    turn_phases(a, w, t.plane, t.wide, pith_op_floats(scratch), rows);
+    t.turned = pith_op_floats(scratch);
+    t.g_row = rows;
+    clear_tails(t.scratch, n_workers, t.n_padded + t.n_result, t.n_padded, tail);
+    pith_op_ranges(tape, a->n * t.n_bands, 1, phases_range, &t);
+    pith_op_drop(tape, scratch);
+    return true;
+}
+
+/* Of stride 1: a convolution of the gradient, padded by what the kernel reaches beyond, with the kernel turned round. */
 bool pith_conv_direct_by_input(pith_tape *tape, const conv_attr *a, const float *g, const float *w, float *x)
 {
+    if (n_phases(a) > 1) return by_phases(tape, a, g, w, x);
     conv_attr back = *a;
     back.c_in = a->c_out;
     back.c_out = a->c_in;
@@ -109,80 +273,105 @@ bool pith_conv_direct_by_input(pith_tape *tape, const conv_attr *a, const float 
         back.y[d] = a->x[d];
         back.padding[d] = reach(a, d) - a->padding[d];
     }
-    size_t places = a->w[H] * a->w[W];
+    size_t places = plane_of(a->w);
     pith_block *turned = pith_op_take(tape, a->c_in * a->c_out * places);
     if (!turned) return false;
     float *v = pith_op_floats(turned);
-    for (size_t o = 0; o < a->c_out; o++)
-        for (size_t c = 0; c < a->c_in; c++)
-            for (size_t p = 0; p < places; p++) v[(c * a->c_out + o) * places + p] = w[(o * a->c_in + c) * places + places - 1 - p];
-    bool done = pith_conv_direct(tape, &back, g, v, x);
+    for (size_t c = 0; c < a->c_in; c++)
+        for (size_t o = 0; o < a->c_out; o++)
+            for (size_t p = 0; p < places; p++) *v++ = w[(o * a->c_in + c) * places + places - 1 - p];
+    bool done = pith_conv_direct(tape, &back, g, pith_op_floats(turned), x);
     pith_op_drop(tape, turned);
     return done;
 }
 
 /* ---- the gradient by the weights -------------------------------------------------------------- */
 
+/* The input stands position by position, its channels side by side: then what a place of the kernel adds to the gradient, or
+ * a row of places where they are neighbours, is the product of the gradient by the result and columns of it. */
 typedef struct weights_work {
-    pith_gemm_rows_fn *gemm;
+    pith_gemm_pieces_fn *gemm;
     const conv_attr *a;
     const float *x, *g;
-    float *parts;                        /* [n_groups, places of all channels, wide_out]: sums over a group's images */
-    const size_t *x_row, *g_row;         /* of one task's channels; [positions] */
-    size_t wide, plane, n_positions, wide_out, n_groups, images, channels, n_blocks;
-    size_t n_padded, n_turned;
+    float *parts;                        /* [n_groups, c_out, columns]: sums over a group's images */
+    const size_t *piece;                 /* [columns / PITH_GEMM_PIECE] */
+    size_t wide, plane, rows, stack, columns, n_groups, images, channels, n_blocks; /* of images `stack` at once, or bands of `rows` */
+    size_t n_padded, n_turned, n_g;
     float *scratch;
 } weights_work;
 
-/* g [c_out, y..] as [positions along wide rows, wide_out], zero where there is no position or channel. */
-static void turn(const weights_work *t, const float *g, float *dst)
+/* Adds some images, or rows of one, to a group's part. */
+static void add_weights(const weights_work *t, size_t image, size_t images, size_t first, size_t c, size_t channels, float *padded, float *part, bool add)
 {
     const conv_attr *a = t->a;
-    memset(dst, 0, t->n_turned * sizeof *dst);
-    for (size_t r = 0; r < a->y[H]; r++) pith_transpose(g + r * a->y[W], a->c_out, a->y[W], a->y[H] * a->y[W], dst + r * t->wide * t->wide_out, t->wide_out);
+    const planes input = input_of(a), gradient = {channels, a->y[H], a->y[W], 0, 0, 1, 1};
+    float *turned = padded + t->n_padded, *g = turned + t->n_turned;
+    size_t rows = PITH_MIN(t->rows, a->y[H] - first), tall = pitch(a, H) * t->wide, n = (images - 1) * tall + (rows - 1) * t->wide + a->y[W], g_plane = (images - 1) * tall + rows * t->wide;
+    for (size_t j = 0; j < images; j++) {
+        bool last = j + 1 == images;
+        lay(&input, t->x + (image + j) * a->c_in * plane_of(a->x), first, last ? rows + shift(a, H) : pitch(a, H), t->wide, t->plane, padded + j * tall);
+        lay(&gradient, t->g + ((image + j) * a->c_out + c) * plane_of(a->y), first, last ? rows : pitch(a, H), t->wide, g_plane, g + j * tall);
+    }
+    size_t shared = a->stride[W] == 1 ? a->padding[W] : 0; /* behind a plane */
+    for (size_t phase = 0; phase < n_phases(a); phase++)
+        pith_transpose(padded + phase * t->plane, a->c_in, t->plane + shared, n_phases(a) * t->plane, turned + phase * t->plane * a->c_in, a->c_in);
+    t->gemm(channels, t->columns / PITH_GEMM_PIECE, n, g, g_plane, turned, t->piece, a->c_in, part, t->columns, add);
 }
 
 static void weights_range(void *arg, size_t from, size_t to, int worker)
 {
     const weights_work *t = arg;
     const conv_attr *a = t->a;
-    float *padded = t->scratch + (size_t)worker * (t->n_padded + t->n_turned), *turned = padded + t->n_padded;
-    size_t places = a->w[H] * a->w[W];
+    float *scratch = t->scratch + (size_t)worker * (t->n_padded + t->n_turned + t->n_g);
     for (size_t i = from; i < to; i++) {
-        size_t group = i / t->n_blocks, c = i % t->n_blocks * t->channels, channels = PITH_MIN(t->channels, a->c_in - c);
-        float *part = t->parts + (group * a->c_in + c) * places * t->wide_out;
-        for (size_t n = group * t->images; n < PITH_MIN((group + 1) * t->images, a->n); n++) {
-            pad(t->x + (n * a->c_in + c) * a->x[H] * a->x[W], channels, a->x[H], a->x[W], a->padding, 0, a->y[H] + reach(a, H), t->wide, padded);
-            turn(t, t->g + n * a->c_out * a->y[H] * a->y[W], turned);
-            t->gemm(channels * places, t->wide_out, t->n_positions, padded, t->x_row, turned, t->g_row, part, t->wide_out, n > group * t->images);
-        }
+        size_t group = i / t->n_blocks, c = i % t->n_blocks * t->channels, channels = PITH_MIN(t->channels, a->c_out - c), end = PITH_MIN((group + 1) * t->images, a->n);
+        float *part = t->parts + (group * a->c_out + c) * t->columns;
+        for (size_t image = group * t->images; image < end; image += t->stack)
+            for (size_t first = 0; first < a->y[H]; first += t->rows)
+                add_weights(t, image, PITH_MIN(t->stack, end - image), first, c, channels, scratch, part, image > group * t->images || first > 0);
     }
+}
+
+/* Places that are neighbours in a plane: their channels are columns side by side. */
+static size_t run_of(const conv_attr *a) { return a->stride[W] == 1 && a->dilation[W] == 1 ? a->w[W] : 1; }
+
+/* Columns [c_out, columns] to weights [c_out, c_in, places]. */
+static void take_columns(const conv_attr *a, const float *part, size_t columns, float *w)
+{
+    size_t places = plane_of(a->w), run = run_of(a), wide = padded16(run * a->c_in);
+    for (size_t o = 0; o < a->c_out; o++)
+        for (size_t p = 0; p < places; p++)
+            for (size_t c = 0; c < a->c_in; c++) w[(o * a->c_in + c) * places + p] = part[o * columns + p / run * wide + p % run * a->c_in + c];
 }
 
 bool pith_conv_direct_by_weights(pith_tape *tape, const conv_attr *a, const float *x, const float *g, float *w)
 {
-    size_t places = a->w[H] * a->w[W], k = a->c_in * places;
-    weights_work t = {.gemm = tape->kernels->gemm_rows, .a = a, .x = x, .g = g, .wide = a->y[W] + reach(a, W), .wide_out = padded16(a->c_out)};
-    t.plane = (a->y[H] + reach(a, H)) * t.wide;
-    t.n_positions = (a->y[H] - 1) * t.wide + a->y[W];
-    t.images = PITH_MAX(IMAGES_A_TASK, PITH_CEIL_DIV(a->n, PITH_MAX(PARTS / (k * t.wide_out), (size_t)1)));
+    size_t run = run_of(a), runs = plane_of(a->w) / run, pieces = PITH_CEIL_DIV(run * a->c_in, (size_t)PITH_GEMM_PIECE);
+    weights_work t = {.gemm = tape->kernels->gemm_pieces, .a = a, .x = x, .g = g, .wide = pitch(a, W), .columns = runs * pieces * PITH_GEMM_PIECE};
+    t.images = PITH_MAX(IMAGES_A_TASK, PITH_CEIL_DIV(a->n, PITH_MAX(PARTS / (a->c_out * t.columns), (size_t)1)));
     t.n_groups = PITH_CEIL_DIV(a->n, t.images);
-    t.channels = PITH_MIN(PITH_CEIL_DIV(PLACES_A_TASK, places), a->c_in);
-    t.n_blocks = PITH_CEIL_DIV(a->c_in, t.channels);
-    t.n_padded = t.channels * t.plane;
-    t.n_turned = a->y[H] * t.wide * t.wide_out;
-    size_t n_workers = (size_t)pith_n_threads(tape->ctx), *rows = pith_op_attr(tape, k + t.n_positions, sizeof *rows);
-    pith_block *scratch = rows ? pith_op_take(tape, n_workers * (t.n_padded + t.n_turned)) : NULL, *parts = scratch ? pith_op_take(tape, t.n_groups * k * t.wide_out) : NULL;
+    t.n_blocks = PITH_CEIL_DIV(a->c_out, CHANNELS_A_TASK);
+    t.channels = PITH_CEIL_DIV(a->c_out, t.n_blocks);
+    t.rows = PITH_MIN(PITH_CEIL_DIV(BAND, t.wide), a->y[H]);
+    t.stack = t.rows < a->y[H] ? 1 : PITH_MIN(PITH_CEIL_DIV(STEPS, stacked(a)), t.images);
+    t.plane = ((t.stack - 1) * pitch(a, H) + t.rows + shift(a, H)) * t.wide;
+    size_t tail = a->padding[W] + 16, n_workers = (size_t)pith_n_threads(tape->ctx), *piece = pith_op_attr(tape, runs * pieces, sizeof *piece);
+    t.n_padded = a->c_in * n_phases(a) * t.plane + tail;
+    t.n_turned = PITH_ROUND_UP((n_phases(a) * t.plane + tail) * a->c_in + PITH_GEMM_PIECE, (size_t)16);
+    t.n_g = t.channels * ((t.stack - 1) * pitch(a, H) + t.rows) * t.wide;
+    size_t step = t.n_padded + t.n_turned + t.n_g;
+    pith_block *scratch = piece ? pith_op_take(tape, n_workers * step) : NULL, *parts = scratch ? pith_op_take(tape, t.n_groups * a->c_out * t.columns) : NULL;
     if (parts) {
-        place_rows(a, t.plane, t.wide, rows);
-        for (size_t i = 0; i < t.n_positions; i++) rows[k + i] = i * t.wide_out;
-        t.x_row = rows;
-        t.g_row = rows + k;
+        for (size_t r = 0; r < runs; r++) /* a run begins at place r * run */
+            for (size_t i = 0; i < pieces; i++) piece[r * pieces + i] = place(a, r * run / a->w[W], r * run % a->w[W], t.plane, t.wide) * a->c_in + i * PITH_GEMM_PIECE;
+        t.piece = piece;
         t.scratch = pith_op_floats(scratch);
         t.parts = pith_op_floats(parts);
+        clear_tails(t.scratch, n_workers, step, t.n_padded, tail);
+        clear_tails(t.scratch, n_workers, step, t.n_padded + t.n_turned, tail * a->c_in + PITH_GEMM_PIECE);
         pith_op_ranges(tape, t.n_groups * t.n_blocks, 1, weights_range, &t);
-        for (size_t i = 1; i < t.n_groups; i++) tape->loops->axpy(t.parts, t.parts + i * k * t.wide_out, 1, k * t.wide_out);
-        pith_transpose(t.parts, k, a->c_out, t.wide_out, w, k);
+        for (size_t i = 1; i < t.n_groups; i++) tape->loops->axpy(t.parts, t.parts + i * a->c_out * t.columns, 1, a->c_out * t.columns);
+        take_columns(a, t.parts, t.columns, w);
     }
     pith_op_drop(tape, scratch);
     pith_op_drop(tape, parts);

@@ -58,9 +58,9 @@ INLINE vec apply(pith_unary fn, int order, float p0, float p1, vec x)
     case PITH_UNARY_ELU: s = vexp(vmin(x, zero)) * p0; return order == 0 ? choose(x > zero, x, s - p0) : choose(x > zero, order == 1 ? one : zero, s);
     case PITH_UNARY_SILU: s = vsigmoid(x); return order == 0 ? x * s : order == 1 ? s * (x * (1.0f - s) + 1.0f) : s * (1.0f - s) * (x * (1.0f - s * 2.0f) + 2.0f);
     case PITH_UNARY_GELU:
-        if (order < 2) s = (verf(x * INV_SQRT_2) + 1.0f) * 0.5f;
+        s = (verf_exp(x * INV_SQRT_2, &t) + 1.0f) * 0.5f;
         if (order == 0) return x * s;
-        t = vexp(x * x * -0.5f) * INV_SQRT_2PI;
+        t *= INV_SQRT_2PI;
         return order == 1 ? s + x * t : t * (2.0f - x * x);
     case PITH_UNARY_GELU_TANH: return gelu_tanh(x, order);
     case PITH_UNARY_CLAMP: return order == 0 ? vmin(vmax(x, spread(p0)), spread(p1)) : order == 1 ? choose((x >= spread(p0)) & (x <= spread(p1)), one, zero) : zero;
@@ -243,9 +243,32 @@ static void normalize(const float *x, float mean, float r, const float *gain, co
     }
 }
 
-static void normalize_back(const float *x, float mean, float r, const float *g, float c1, float c2, float *gx, size_t n)
+static void center(const float *x, float mean, float factor, float shift, float *y, size_t n)
 {
-    for (size_t i = 0; i < n; i++) gx[i] = r * (g[i] - c1 - (x[i] - mean) * r * c2);
+    size_t whole = n - n % LANES, rest = n - whole;
+    for (size_t i = 0; i < whole; i += LANES) store(y + i, (load(x + i) - mean) * factor + shift);
+    if (rest) store_some(y + whole, (load_some(x + whole, rest) - mean) * factor + shift, rest);
+}
+
+static void center_back(const float *x, float mean, const float *g, float p, float q, float s, float *gx, size_t n)
+{
+    size_t whole = n - n % LANES, rest = n - whole;
+    for (size_t i = 0; i < whole; i += LANES) store(gx + i, load(g + i) * p - q - (load(x + i) - mean) * s);
+    if (rest) store_some(gx + whole, load_some(g + whole, rest) * p - q - (load_some(x + whole, rest) - mean) * s, rest);
+}
+
+static void gain_back(const float *x, float mean, float r, const float *g, float *by_gain, float *by_bias, size_t n)
+{
+    size_t whole = n - n % LANES, rest = n - whole;
+    for (size_t i = 0; i < whole; i += LANES) {
+        vec v = load(g + i);
+        if (by_gain) store(by_gain + i, load(by_gain + i) + (load(x + i) - mean) * r * v);
+        if (by_bias) store(by_bias + i, load(by_bias + i) + v);
+    }
+    if (!rest) return;
+    vec v = load_some(g + whole, rest);
+    if (by_gain) store_some(by_gain + whole, load_some(by_gain + whole, rest) + (load_some(x + whole, rest) - mean) * r * v, rest);
+    if (by_bias) store_some(by_bias + whole, load_some(by_bias + whole, rest) + v, rest);
 }
 
 static void softmax_back(const float *y, const float *g, float d, float *gx, size_t n)
@@ -386,4 +409,4 @@ static void fft_pass(size_t radix, size_t m, size_t step, size_t lanes, const fl
     }
 }
 
-const pith_loops NAME = {unary, binary, sum, dot, spread_of, max_of, exp_sum, axpy, normalize, normalize_back, softmax_back, adam, sgd, blend, to_bf16, fft_pass};
+const pith_loops NAME = {unary, binary, sum, dot, spread_of, max_of, exp_sum, axpy, normalize, center, center_back, gain_back, softmax_back, adam, sgd, blend, to_bf16, fft_pass};

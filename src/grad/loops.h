@@ -36,8 +36,11 @@ typedef struct pith_loops {
     void (*axpy)(float *y, const float *x, float a, size_t n);     /* y += a x, rounded twice */
     /* y = (x - mean) r, times gain plus bias where they are not NULL */
     void (*normalize)(const float *x, float mean, float r, const float *gain, const float *bias, float *y, size_t n);
-    /* gx = r (g - c1 - xhat c2), xhat = (x - mean) r */
-    void (*normalize_back)(const float *x, float mean, float r, const float *g, float c1, float c2, float *gx, size_t n);
+    void (*center)(const float *x, float mean, float factor, float shift, float *y, size_t n); /* y = (x - mean) factor + shift */
+    /* gx = p g - q - (x - mean) s */
+    void (*center_back)(const float *x, float mean, const float *g, float p, float q, float s, float *gx, size_t n);
+    /* in place: by_gain += (x - mean) r g, by_bias += g; either may be NULL */
+    void (*gain_back)(const float *x, float mean, float r, const float *g, float *by_gain, float *by_bias, size_t n);
     void (*softmax_back)(const float *y, const float *g, float dot, float *gx, size_t n); /* gx = y (g - dot) */
     /* in place: m = beta1 m + (1 - beta1) g, v likewise of g^2, w = keep w - rate m / (sqrt(v) / root + eps) */
     void (*adam)(float *w, const float *g, float *m, float *v, float factor, float beta1, float beta2, float rate, float root, float eps, float keep, size_t n);

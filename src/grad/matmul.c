@@ -1,42 +1,47 @@
 /* Products of matrices, over the tensor layer's gemm.
  *
- * gemm wants both sides row by row, and is fast where the result's columns are a multiple of 16.  So the right
+ * gemm wants the right side row by row, and is fast where the result's columns are a multiple of 16.  So the right
  * side is copied ("packed") into panels of PITH_GEMM_PANEL columns, padded with zeros, where it is transposed,
- * narrow or used by many rows; the left side is copied only where it is transposed.  As each element is one chain
- * of multiply-adds in the order of k, no choice made here changes a bit, and neither does turning a product
- * around (c' = b' a'), which is done where that packs less. */
+ * narrow or used by many rows; the left side is read where it is.  As each element is one chain of multiply-adds in the
+ * order of k, no choice made here changes a bit, and neither does turning a product around (c' = b' a'), which is done
+ * where that packs less. */
 #include "grad/tape.h"
 #include "grad/matmul.h"
 
 #define PANEL ((size_t)PITH_GEMM_PANEL)
 #define ROWS_A_TASK ((size_t)48)        /* a multiple of the kernel's rows */
 #define PACK_FROM_ROWS ((size_t)24)     /* fewer rows do not pay for packing what could be read in place */
+#define DEPTH ((size_t)160)             /* of a transposed left side at a time: a panel of so many rows stays in the first cache */
+#define TALLEST ((size_t)384)           /* rows of a task with such a left side, at most, and */
+#define PANELS_A_TASK ((size_t)8)       /* its panels: its part of the result stays in the second cache */
 #define WORK_A_TASK ((size_t)1 << 18)   /* multiply-adds; below, waking a thread costs more */
 
 typedef struct product {
     pith_gemm_fn *gemm;
+    pith_gemm_turned_fn *gemm_turned;
     size_t m, n, k, n_panels, panel_len; /* panel_len: values of a packed panel */
     pith_matrix a, b;
-    float *packed_a, *packed_b;          /* NULL: read in place */
-    float *c, *edge;                     /* edge: [worker, ROWS_A_TASK, PANEL] */
-    size_t ldc, row_blocks, step_a, step_b, step_c, panels_a_task;
-    bool add, turn;                      /* turn: the result is to be c transposed */
+    float *packed;                       /* b, or of a transposed a a panel a worker, [DEPTH, PANEL]; NULL: read in place */
+    float *c, *edge;                     /* edge: [worker, rows_a_task, PANEL] */
+    size_t ldc, rows_a_task, row_blocks, step_a, step_b, step_c, panels_a_task;
+    bool turn;                           /* the result is to be c transposed */
     const float *bias;                   /* by column; by row where turned */
 } product;
 
 static size_t padded(size_t n) { return PITH_ROUND_UP(n, (size_t)16); }
 
-/* Panel p of matrix b: [k, width] with width 64, or what is left of n padded to 16. */
-static void pack_panel(const product *w, const float *b, size_t p, float *dst)
+/* Rows k0..k0+depth-1 of panel p of matrix b: [depth, width] with width 64, or what is left of n padded to 16. */
+static void pack_panel(const product *w, const float *b, size_t p, size_t k0, size_t depth, float *dst)
 {
     size_t j = p * PANEL, n = PITH_MIN(PANEL, w->n - j), width = padded(n);
-    if (w->b.transposed) {
-        pith_transpose(b + j * w->b.stride, n, w->k, w->b.stride, dst, width);
-        for (size_t r = 0; n < width && r < w->k; r++) memset(dst + r * width + n, 0, (width - n) * sizeof(float));
-        return;
-    }
-    for (size_t r = 0; r < w->k; r++) {
-        memcpy(dst + r * width, b + r * w->b.stride + j, n * sizeof(float));
+    if (w->b.transposed) pith_transpose(b + j * w->b.stride + k0, n, depth, w->b.stride, dst, width);
+    for (size_t r = 0; r < depth; r++) {
+        if (!w->b.transposed) {
+            const float *row = b + (k0 + r) * w->b.stride + j; /* and what will be packed next, should k go on */
+            for (size_t i = 0; w->a.transposed && i < n; i += 16) __builtin_prefetch(row + depth * w->b.stride + i, 0, 2);
+            if (n == PANEL) memcpy(dst + r * width, row, PANEL * sizeof(float)); /* without a call */
+            else memcpy(dst + r * width, row, n * sizeof(float));
+        }
         if (n < width) memset(dst + r * width + n, 0, (width - n) * sizeof(float));
     }
 }
@@ -45,17 +50,7 @@ static void pack_b(void *arg, size_t from, size_t to, int worker)
 {
     (void)worker;
     const product *w = arg;
-    for (size_t i = from; i < to; i++) pack_panel(w, w->b.data + i / w->n_panels * w->step_b, i % w->n_panels, w->packed_b + i * w->panel_len);
-}
-
-static void pack_a(void *arg, size_t from, size_t to, int worker)
-{
-    (void)worker;
-    const product *w = arg;
-    for (size_t i = from; i < to; i++) {
-        size_t matrix = i / w->row_blocks, r = i % w->row_blocks * ROWS_A_TASK, n = PITH_MIN(ROWS_A_TASK, w->m - r);
-        pith_transpose(w->a.data + matrix * w->step_a + r, w->k, n, w->a.stride, w->packed_a + (matrix * w->m + r) * w->k, w->k);
-    }
+    for (size_t i = from; i < to; i++) pack_panel(w, w->b.data + i / w->n_panels * w->step_b, i % w->n_panels, 0, w->k, w->packed + i * w->panel_len);
 }
 
 static void set_bias(const product *w, float *c, size_t ldc, size_t rows, size_t cols, size_t i, size_t j)
@@ -67,23 +62,46 @@ static void set_bias(const product *w, float *c, size_t ldc, size_t rows, size_t
 /* Rows of a task by one panel. */
 static void multiply_panel(const product *w, size_t matrix, size_t block, size_t p, int worker)
 {
-    size_t i = block * ROWS_A_TASK, rows = PITH_MIN(ROWS_A_TASK, w->m - i), j = p * PANEL, n = PITH_MIN(PANEL, w->n - j);
-    const float *a = w->packed_a ? w->packed_a + ((w->step_a ? matrix : 0) * w->m + i) * w->k : w->a.data + matrix * w->step_a + i * w->a.stride;
-    const float *b = w->packed_b ? w->packed_b + ((w->step_b ? matrix : 0) * w->n_panels + p) * w->panel_len : w->b.data + matrix * w->step_b + j;
-    size_t lda = w->packed_a ? w->k : w->a.stride, width = w->packed_b ? padded(n) : n, ldb = w->packed_b ? width : w->b.stride;
+    size_t i = block * w->rows_a_task, rows = PITH_MIN(w->rows_a_task, w->m - i), j = p * PANEL, n = PITH_MIN(PANEL, w->n - j);
+    const float *a = w->a.data + matrix * w->step_a + i * w->a.stride;
+    const float *b = w->packed ? w->packed + ((w->step_b ? matrix : 0) * w->n_panels + p) * w->panel_len : w->b.data + matrix * w->step_b + j;
+    size_t width = w->packed ? padded(n) : n, ldb = w->packed ? width : w->b.stride;
     float *c = w->c + matrix * w->step_c + (w->turn ? j * w->ldc + i : i * w->ldc + j);
     if (width == n && !w->turn) {
         if (w->bias) set_bias(w, c, w->ldc, rows, n, i, j);
-        w->gemm(rows, n, w->k, a, lda, b, ldb, c, w->ldc, w->add || w->bias);
+        w->gemm(rows, n, w->k, a, w->a.stride, b, ldb, c, w->ldc, w->bias);
         return;
     }
-    float *edge = w->edge + (size_t)worker * ROWS_A_TASK * PANEL;
+    float *edge = w->edge + (size_t)worker * w->rows_a_task * PANEL;
     if (w->bias) set_bias(w, edge, width, rows, n, i, j);
     for (size_t r = 0; w->bias && r < rows; r++) memset(edge + r * width + n, 0, (width - n) * sizeof(float));
-    w->gemm(rows, width, w->k, a, lda, b, ldb, edge, width, w->bias != NULL);
+    w->gemm(rows, width, w->k, a, w->a.stride, b, ldb, edge, width, w->bias);
     if (w->turn) pith_transpose(edge, rows, n, width, c, w->ldc);
     else
         for (size_t r = 0; r < rows; r++) memcpy(c + r * w->ldc, edge + r * width, n * sizeof(float));
+}
+
+/* The same by panels from..to-1 of a transposed left side, as a gradient by weights has, of which k is the longest: its
+ * rows and those of b are gone through once, side by side, some DEPTH of them at a time. */
+static void multiply_turned(const product *w, size_t matrix, size_t block, size_t from, size_t to, int worker)
+{
+    size_t i = block * w->rows_a_task, rows = PITH_MIN(w->rows_a_task, w->m - i), k0 = 0;
+    const float *a = w->a.data + matrix * w->step_a + i, *b = w->b.data + matrix * w->step_b;
+    float *panel = w->packed + (size_t)worker * DEPTH * PANEL, *edge = w->edge + (size_t)worker * w->rows_a_task * PANEL;
+    do { /* also once when k is 0 */
+        size_t depth = PITH_MIN(w->k - k0, DEPTH);
+        for (size_t p = from; p < to; p++) {
+            size_t j = p * PANEL, n = PITH_MIN(PANEL, w->n - j), width = padded(n);
+            float *c = w->c + matrix * w->step_c + i * w->ldc + j;
+            pack_panel(w, b, p, k0, depth, panel);
+            w->gemm_turned(rows, width, depth, a + k0 * w->a.stride, w->a.stride, panel, width, width == n ? c : edge, width == n ? w->ldc : width, k0 > 0);
+            if (width == n || k0 + depth < w->k) continue;
+            for (size_t r = 0; r < rows; r++) memcpy(c + r * w->ldc, edge + r * width, n * sizeof(float));
+        }
+        k0 += depth;
+    } while (k0 < w->k);
+    for (size_t r = 0; w->bias && r < rows; r++)
+        for (size_t j = from * PANEL; j < PITH_MIN(to * PANEL, w->n); j++) w->c[matrix * w->step_c + (i + r) * w->ldc + j] += w->bias[j];
 }
 
 static void multiply(void *arg, size_t from, size_t to, int worker)
@@ -91,15 +109,33 @@ static void multiply(void *arg, size_t from, size_t to, int worker)
     const product *w = arg;
     size_t groups = PITH_CEIL_DIV(w->n_panels, w->panels_a_task);
     for (size_t t = from; t < to; t++) {
-        size_t group = t % groups, block = t / groups % w->row_blocks, matrix = t / groups / w->row_blocks;
-        for (size_t p = group * w->panels_a_task; p < PITH_MIN((group + 1) * w->panels_a_task, w->n_panels); p++) multiply_panel(w, matrix, block, p, worker);
+        size_t group = t % groups, block = t / groups % w->row_blocks, matrix = t / groups / w->row_blocks, first = group * w->panels_a_task, last = PITH_MIN(first + w->panels_a_task, w->n_panels);
+        if (w->a.transposed) multiply_turned(w, matrix, block, first, last, worker);
+        else
+            for (size_t p = first; p < last; p++) multiply_panel(w, matrix, block, p, worker);
     }
+}
+
+/* How many rows and panels a task takes. */
+static void part(product *w, size_t n_matrices, size_t n_threads)
+{
+    w->rows_a_task = ROWS_A_TASK;
+    if (w->a.transposed) { /* each block of rows packs b again */
+        w->panels_a_task = PANELS_A_TASK;
+        size_t groups = PITH_CEIL_DIV(w->n_panels, PANELS_A_TASK) * n_matrices, blocks = PITH_CEIL_DIV(w->m, TALLEST);
+        if (n_threads > 1) blocks = PITH_MAX(blocks, PITH_MIN(PITH_CEIL_DIV(2 * n_threads, groups), PITH_CEIL_DIV(w->m, ROWS_A_TASK)));
+        w->rows_a_task = PITH_ROUND_UP(PITH_CEIL_DIV(w->m, blocks), (size_t)12); /* tiles have so many rows, or half of them */
+    } else {
+        size_t work = PITH_MIN(ROWS_A_TASK, w->m) * PITH_MIN(PANEL, w->n) * PITH_MAX(w->k, (size_t)1);
+        w->panels_a_task = PITH_MAX((size_t)1, PITH_MIN(w->n_panels, WORK_A_TASK / work));
+    }
+    w->row_blocks = PITH_CEIL_DIV(w->m, w->rows_a_task);
 }
 
 bool pith_product(pith_tape *tape, size_t n_matrices, size_t m, size_t n, size_t k, pith_matrix a, pith_matrix b, size_t step_a, size_t step_b, const float *bias, float *c)
 {
     if (!n_matrices || !m || !n) return true;
-    product w = {.gemm = tape->kernels->gemm, .m = m, .n = n, .k = k, .a = a, .b = b, .c = c, .ldc = n, .step_a = step_a, .step_b = step_b, .step_c = m * n, .bias = bias};
+    product w = {.gemm = tape->kernels->gemm, .gemm_turned = tape->kernels->gemm_turned, .m = m, .n = n, .k = k, .a = a, .b = b, .c = c, .ldc = n, .step_a = step_a, .step_b = step_b, .step_c = m * n, .bias = bias};
     /* c' = b' a': then b, in place if it is transposed, is the left side, and a is packed */
     if (m < n && b.transposed && m * 4 <= n) {
         w.turn = true;
@@ -112,27 +148,21 @@ bool pith_product(pith_tape *tape, size_t n_matrices, size_t m, size_t n, size_t
     }
     w.n_panels = PITH_CEIL_DIV(w.n, PANEL);
     w.panel_len = k * padded(PITH_MIN(w.n, PANEL));
-    w.row_blocks = PITH_CEIL_DIV(w.m, ROWS_A_TASK);
-    size_t n_a = w.step_a ? n_matrices : 1, n_b = w.step_b ? n_matrices : 1;
-    bool pack_right = w.b.transposed || w.n % 16 || w.m >= PACK_FROM_ROWS;
-    pith_block *packed_a = NULL, *packed_b = NULL, *edge = pith_op_take(tape, (size_t)pith_n_threads(tape->ctx) * ROWS_A_TASK * PANEL);
-    if (w.a.transposed) packed_a = pith_op_take(tape, n_a * w.m * k);
-    if (pack_right) packed_b = pith_op_take(tape, n_b * w.n_panels * w.panel_len);
-    bool done = edge && (packed_a || !w.a.transposed) && (packed_b || !pack_right);
+    size_t n_threads = (size_t)pith_n_threads(tape->ctx), n_b = w.step_b ? n_matrices : 1;
+    part(&w, n_matrices, n_threads);
+    bool whole = !w.a.transposed && (w.b.transposed || w.n % 16 || w.m >= PACK_FROM_ROWS);
+    pith_block *packed = NULL, *edge = pith_op_take(tape, n_threads * w.rows_a_task * PANEL);
+    if (whole || w.a.transposed) packed = pith_op_take(tape, whole ? n_b * w.n_panels * w.panel_len : n_threads * DEPTH * PANEL);
+    bool done = edge && (packed || !(whole || w.a.transposed));
     if (done) {
         w.edge = pith_op_floats(edge);
-        w.packed_a = packed_a ? pith_op_floats(packed_a) : NULL;
-        w.packed_b = packed_b ? pith_op_floats(packed_b) : NULL;
-        if (packed_b) pith_op_ranges(tape, n_b * w.n_panels, PITH_CEIL_DIV(ELEMENT_GRAIN, w.panel_len + 1), pack_b, &w);
-        if (packed_a) pith_op_ranges(tape, n_a * w.row_blocks, PITH_CEIL_DIV(ELEMENT_GRAIN, ROWS_A_TASK * k + 1), pack_a, &w);
-        size_t work = PITH_MIN(ROWS_A_TASK, w.m) * PITH_MIN(PANEL, w.n) * PITH_MAX(k, (size_t)1);
-        w.panels_a_task = PITH_MAX((size_t)1, PITH_MIN(w.n_panels, WORK_A_TASK / work));
-        size_t groups = PITH_CEIL_DIV(w.n_panels, w.panels_a_task);
-        pith_op_ranges(tape, n_matrices * w.row_blocks * groups, PITH_MAX((size_t)1, WORK_A_TASK / (work * w.panels_a_task)), multiply, &w);
+        w.packed = packed ? pith_op_floats(packed) : NULL;
+        if (whole) pith_op_ranges(tape, n_b * w.n_panels, PITH_CEIL_DIV(ELEMENT_GRAIN, w.panel_len + 1), pack_b, &w);
+        size_t work = PITH_MIN(w.rows_a_task, w.m) * PITH_MIN(w.panels_a_task * PANEL, w.n) * PITH_MAX(k, (size_t)1);
+        pith_op_ranges(tape, n_matrices * w.row_blocks * PITH_CEIL_DIV(w.n_panels, w.panels_a_task), PITH_MAX((size_t)1, WORK_A_TASK / work), multiply, &w);
     }
     pith_op_drop(tape, edge);
-    pith_op_drop(tape, packed_a);
-    pith_op_drop(tape, packed_b);
+    pith_op_drop(tape, packed);
     return done;
 }
 

@@ -1,5 +1,6 @@
 /* Layer, RMS, group and batch normalisation: all are rows (or, for a batch, channels) brought to mean 0 and mean
- * square 1, then a gain and a bias. */
+ * square 1, then a gain and a bias.  Where both follow they are one operation with it: less is kept, and both gradients
+ * come of the sums that the one by x takes.  Passes that are recorded make the two again. */
 #include <math.h>
 
 #include "grad/tape.h"
@@ -8,15 +9,19 @@ typedef struct norm_attr {
     float eps;
     bool center;
     float *mean, *r; /* [rows]: (x - mean) r is normal */
+    size_t rows;
 } norm_attr;
 
 typedef struct norm_work {
     const pith_loops *loops;
     norm_attr *a;
-    const float *x, *g;
-    float *y;
+    const float *x, *g, *gain, *bias;    /* gain, bias: of values of a row; NULL: none */
+    float *y;                            /* backward: the gradient by x, NULL: not wanted */
     size_t n;
+    float *parts;                        /* backward: by gain and bias, [rows / BLOCK, 2, n]; NULL: not wanted */
 } norm_work;
+
+#define BLOCK ((size_t)64) /* rows whose gradients by gain and bias are added up one after the other */
 
 static void normalize_rows(void *arg, size_t from, size_t to, int worker)
 {
@@ -27,21 +32,24 @@ static void normalize_rows(void *arg, size_t from, size_t to, int worker)
         float mean = w->a->center ? w->loops->sum(x, w->n) / (float)w->n : 0;
         w->a->mean[i] = mean;
         w->a->r[i] = 1 / sqrtf(w->loops->spread(x, w->n, mean) / (float)w->n + w->a->eps);
-        w->loops->normalize(x, mean, w->a->r[i], NULL, NULL, w->y + i * w->n, w->n);
+        w->loops->normalize(x, mean, w->a->r[i], w->gain, w->bias, w->y + i * w->n, w->n);
     }
 }
 
 /* gx = r (g - mean(g) - xhat mean(g xhat)); without centring the first mean is left out */
+static void normalize_row_back(const norm_work *w, size_t i, const float *g)
+{
+    const float *x = w->x + i * w->n;
+    float mean = w->a->mean[i], r = w->a->r[i], sum = w->loops->sum(g, w->n), n = (float)w->n;
+    float along = (w->loops->dot(x, g, w->n) - mean * sum) * r / n;
+    w->loops->center_back(x, mean, g, r, w->a->center ? r * (sum / n) : 0, r * r * along, w->y + i * w->n, w->n);
+}
+
 static void normalize_rows_back(void *arg, size_t from, size_t to, int worker)
 {
     (void)worker;
     const norm_work *w = arg;
-    for (size_t i = from; i < to; i++) {
-        const float *x = w->x + i * w->n, *g = w->g + i * w->n;
-        float mean = w->a->mean[i], r = w->a->r[i], sum = w->loops->sum(g, w->n), n = (float)w->n;
-        float along = (w->loops->dot(x, g, w->n) - mean * sum) * r / n;
-        w->loops->normalize_back(x, mean, r, g, w->a->center ? sum / n : 0, along, w->y + i * w->n, w->n);
-    }
+    for (size_t i = from; i < to; i++) normalize_row_back(w, i, w->g + i * w->n);
 }
 
 /* The same, of operations: r from x again, xhat is y.  axes: over which y is normal. */
@@ -65,7 +73,7 @@ static void normalize_backward(pith_var *y, pith_var *gy, pith_var **gx)
     }
     pith_var *g = pith_op_value(y->tape, &back, NULL, 0, x->n_dims, x->dims, 0);
     if (!g) return;
-    norm_work w = {y->tape->loops, a, x->data, gy->data, g->data, x->dims[x->n_dims - 1]};
+    norm_work w = {.loops = y->tape->loops, .a = a, .x = x->data, .g = gy->data, .y = g->data, .n = x->dims[x->n_dims - 1]};
     if (g->count) pith_op_ranges(y->tape, g->count / w.n, PITH_CEIL_DIV(ELEMENT_GRAIN, w.n), normalize_rows_back, &w);
     gx[0] = g;
 }
@@ -77,10 +85,10 @@ pith_var *pith_var_normalize(pith_var *x, float eps, bool center)
     if (!x || !pith_axis(x, "normalize", -1, &axis)) return NULL;
     pith_var *y = pith_op_value(x->tape, &op, &x, 1, x->n_dims, x->dims, sizeof(norm_attr));
     size_t n = x->dims[axis], rows = n ? x->count / n : 0;
-    norm_attr a = {eps, center, y ? pith_op_attr(x->tape, rows, sizeof(float)) : NULL, y ? pith_op_attr(x->tape, rows, sizeof(float)) : NULL};
+    norm_attr a = {eps, center, y ? pith_op_attr(x->tape, rows, sizeof(float)) : NULL, y ? pith_op_attr(x->tape, rows, sizeof(float)) : NULL, rows};
     if (!a.mean || !a.r) return NULL;
     memcpy(y->attr, &a, sizeof a);
-    norm_work w = {x->tape->loops, y->attr, x->data, NULL, y->data, n};
+    norm_work w = {.loops = x->tape->loops, .a = y->attr, .x = x->data, .y = y->data, .n = n};
     if (y->count) pith_op_ranges(x->tape, rows, PITH_CEIL_DIV(ELEMENT_GRAIN, n), normalize_rows, &w);
     return y;
 }
@@ -98,16 +106,85 @@ static pith_var *scaled(const char *op, pith_var *y, pith_var *gain, pith_var *b
     return y;
 }
 
+/* ---- rows with gain and bias ------------------------------------------------------------------ */
+
+/* Blocks from..to-1 of rows.  The gradient times the gain takes its place in gx, from which gx is made. */
+static void scaled_rows_back(void *arg, size_t from, size_t to, int worker)
+{
+    (void)worker;
+    const norm_work *w = arg;
+    size_t rows = w->a->rows;
+    for (size_t block = from; block < to; block++) {
+        float *by_gain = w->parts ? w->parts + block * 2 * w->n : NULL, *by_bias = w->parts && w->bias ? by_gain + w->n : NULL;
+        if (by_gain) memset(by_gain, 0, 2 * w->n * sizeof *by_gain);
+        for (size_t i = block * BLOCK; i < PITH_MIN((block + 1) * BLOCK, rows); i++) {
+            const float *g = w->g + i * w->n;
+            if (by_gain) w->loops->gain_back(w->x + i * w->n, w->a->mean[i], w->a->r[i], g, by_gain, by_bias, w->n);
+            if (!w->y) continue;
+            w->loops->binary(PITH_BINARY_MUL, g, 1, w->gain, 1, w->y + i * w->n, w->n);
+            normalize_row_back(w, i, w->y + i * w->n);
+        }
+    }
+}
+
+static pith_var *remake_rows(pith_var *y)
+{
+    const norm_attr *a = y->attr;
+    pith_var *x = y->in[0];
+    return scaled(y->op->name, pith_var_normalize(x, a->eps, a->center), y->in[1], y->n_in > 2 ? y->in[2] : NULL, x->dims[x->n_dims - 1], PITH_DIMS(x->dims[x->n_dims - 1]));
+}
+
+static void scaled_backward(pith_var *y, pith_var *gy, pith_var **gx)
+{
+    static const pith_op back = {"scaled_rows_back", NULL};
+    if (pith_op_remake(y, gy, remake_rows)) return;
+    pith_var *x = y->in[0], *gain = y->in[1], *bias = y->n_in > 2 ? y->in[2] : NULL;
+    norm_attr *a = y->attr;
+    size_t n = gain->count, blocks = PITH_CEIL_DIV(a->rows, BLOCK);
+    for (int i = 0; i < y->n_in; i++) {
+        pith_var *in = y->in[i];
+        if (pith_wanted(in) && !(gx[i] = pith_op_value(y->tape, &back, NULL, 0, in->n_dims, in->dims, 0))) return;
+    }
+    bool params = gx[1] || (bias && gx[2]);
+    pith_block *parts = params ? pith_op_take(y->tape, blocks * 2 * n) : NULL;
+    if (params && !parts) return;
+    norm_work w = {.loops = y->tape->loops, .a = a, .x = x->data, .g = gy->data, .gain = gain->data, .bias = bias ? bias->data : NULL, .y = gx[0] ? gx[0]->data : NULL, .n = n, .parts = parts ? pith_op_floats(parts) : NULL};
+    pith_op_ranges(y->tape, blocks, PITH_CEIL_DIV(ELEMENT_GRAIN, BLOCK * n), scaled_rows_back, &w);
+    for (int i = 1; i < y->n_in; i++) {
+        if (!gx[i]) continue;
+        memset(gx[i]->data, 0, n * sizeof(float));
+        for (size_t block = 0; block < blocks; block++) y->tape->loops->axpy(gx[i]->data, w.parts + (block * 2 + (size_t)i - 1) * n, 1, n);
+    }
+    pith_op_drop(y->tape, parts);
+}
+
+/* bias NULL: none */
+static pith_var *scaled_rows(const pith_op *op, pith_var *x, pith_var *gain, pith_var *bias, float eps, bool center)
+{
+    size_t axis;
+    if (!x || !pith_axis(x, op->name, -1, &axis)) return NULL;
+    size_t n = x->dims[axis];
+    if (!x->count || !gain || gain->count != n || (bias && bias->count != n)) return scaled(op->name, pith_var_normalize(x, eps, center), gain, bias, n, PITH_DIMS(n));
+    pith_var *in[] = {x, gain, bias}, *y = pith_op_value(x->tape, op, in, bias ? 3 : 2, x->n_dims, x->dims, sizeof(norm_attr));
+    size_t rows = x->count / n;
+    norm_attr a = {eps, center, y ? pith_op_attr(x->tape, rows, sizeof(float)) : NULL, y ? pith_op_attr(x->tape, rows, sizeof(float)) : NULL, rows};
+    if (!a.mean || !a.r) return NULL;
+    memcpy(y->attr, &a, sizeof a);
+    norm_work w = {.loops = x->tape->loops, .a = y->attr, .x = x->data, .gain = gain->data, .bias = bias ? bias->data : NULL, .y = y->data, .n = n};
+    pith_op_ranges(x->tape, rows, PITH_CEIL_DIV(ELEMENT_GRAIN, n), normalize_rows, &w);
+    return y;
+}
+
 pith_var *pith_var_layer_norm(pith_var *x, pith_var *gain, pith_var *bias, float eps)
 {
-    pith_var *y = pith_var_normalize(x, eps, true);
-    return y ? scaled("layer_norm", y, gain, bias, x->dims[x->n_dims - 1], PITH_DIMS(x->dims[x->n_dims - 1])) : NULL;
+    static const pith_op op = {"layer_norm", scaled_backward};
+    return scaled_rows(&op, x, gain, bias, eps, true);
 }
 
 pith_var *pith_var_rms_norm(pith_var *x, pith_var *gain, float eps)
 {
-    pith_var *y = pith_var_normalize(x, eps, false);
-    return y ? scaled("rms_norm", y, gain, NULL, x->dims[x->n_dims - 1], PITH_DIMS(x->dims[x->n_dims - 1])) : NULL;
+    static const pith_op op = {"rms_norm", scaled_backward};
+    return scaled_rows(&op, x, gain, NULL, eps, false);
 }
 
 /* ---- gain and bias of channels ---------------------------------------------------------------- */
@@ -187,13 +264,111 @@ static pith_var *scale_channels(const char *name, pith_var *x, pith_var *gain, p
     return y;
 }
 
+/* ---- groups ----------------------------------------------------------------------------------- */
+
+/* Rows are groups of images, [n, groups, channels of a group, plane]. */
+typedef struct groups_work {
+    const pith_loops *loops;
+    norm_attr *a;
+    const float *x, *g, *gain, *bias;
+    float *y;                            /* backward: the gradient by x, NULL: not wanted */
+    float *sums;                         /* backward: of g and of xhat g, [n, groups, channels of a group, 2] */
+    size_t groups, channels, plane;      /* channels: of a group */
+} groups_work;
+
+static void normalize_groups(void *arg, size_t from, size_t to, int worker)
+{
+    (void)worker;
+    const groups_work *w = arg;
+    size_t n = w->channels * w->plane;
+    for (size_t i = from; i < to; i++) {
+        const float *x = w->x + i * n, *gain = w->gain + i % w->groups * w->channels, *bias = w->bias + i % w->groups * w->channels;
+        float mean = w->loops->sum(x, n) / (float)n, r = 1 / sqrtf(w->loops->spread(x, n, mean) / (float)n + w->a->eps);
+        w->a->mean[i] = mean;
+        w->a->r[i] = r;
+        for (size_t c = 0; c < w->channels; c++) w->loops->center(x + c * w->plane, mean, r * gain[c], bias[c], w->y + i * n + c * w->plane, w->plane);
+    }
+}
+
+static void normalize_groups_back(void *arg, size_t from, size_t to, int worker)
+{
+    (void)worker;
+    const groups_work *w = arg;
+    size_t n = w->channels * w->plane;
+    for (size_t i = from; i < to; i++) {
+        const float *x = w->x + i * n, *g = w->g + i * n, *gain = w->gain + i % w->groups * w->channels;
+        float mean = w->a->mean[i], r = w->a->r[i], sum = 0, along = 0, *sums = w->sums + i * w->channels * 2;
+        for (size_t c = 0; c < w->channels; c++) {
+            sums[2 * c] = w->loops->sum(g + c * w->plane, w->plane);
+            sums[2 * c + 1] = (w->loops->dot(x + c * w->plane, g + c * w->plane, w->plane) - mean * sums[2 * c]) * r;
+            sum += gain[c] * sums[2 * c];
+            along += gain[c] * sums[2 * c + 1];
+        }
+        for (size_t c = 0; c < w->channels && w->y; c++)
+            w->loops->center_back(x + c * w->plane, mean, g + c * w->plane, r * gain[c], r * (sum / (float)n), r * r * (along / (float)n), w->y + i * n + c * w->plane, w->plane);
+    }
+}
+
+static groups_work groups_of(const pith_var *x, norm_attr *a)
+{
+    size_t groups = a->rows / x->dims[0];
+    return (groups_work){.loops = x->tape->loops, .a = a, .x = x->data, .groups = groups, .channels = x->dims[1] / groups, .plane = plane_of(x)};
+}
+
+/* Of two operations; gain and bias may be NULL. */
+static pith_var *groups_then_scaled(const char *name, pith_var *x, size_t rows, pith_var *gain, pith_var *bias, float eps)
+{
+    pith_var *y = pith_var_normalize(pith_var_reshape(x, PITH_DIMS(rows, rows ? x->count / rows : 0)), eps, true);
+    return scale_channels(name, pith_var_reshape(y, x->n_dims, x->dims), gain, bias);
+}
+
+static pith_var *remake_groups(pith_var *y)
+{
+    const norm_attr *a = y->attr;
+    return groups_then_scaled(y->op->name, y->in[0], a->rows, y->in[1], y->in[2], a->eps);
+}
+
+static void groups_backward(pith_var *y, pith_var *gy, pith_var **gx)
+{
+    static const pith_op back = {"group_norm_back", NULL};
+    if (pith_op_remake(y, gy, remake_groups)) return;
+    for (int i = 0; i < 3; i++) {
+        pith_var *in = y->in[i];
+        if (pith_wanted(in) && !(gx[i] = pith_op_value(y->tape, &back, NULL, 0, in->n_dims, in->dims, 0))) return;
+    }
+    pith_var *x = y->in[0];
+    groups_work w = groups_of(x, y->attr);
+    size_t images = x->dims[0], channels = x->dims[1];
+    if (!(w.sums = pith_op_attr(y->tape, images * channels * 2, sizeof *w.sums))) return;
+    w.g = gy->data;
+    w.gain = y->in[1]->data;
+    w.y = gx[0] ? gx[0]->data : NULL;
+    pith_op_ranges(y->tape, w.a->rows, PITH_CEIL_DIV(ELEMENT_GRAIN, w.channels * w.plane), normalize_groups_back, &w);
+    for (int i = 1; i < 3; i++)
+        for (size_t c = 0; gx[i] && c < channels; c++) {
+            double sum = 0;
+            for (size_t n = 0; n < images; n++) sum += (double)w.sums[(n * channels + c) * 2 + (i == 1)];
+            gx[i]->data[c] = (float)sum;
+        }
+}
+
 pith_var *pith_var_group_norm(pith_var *x, size_t n_groups, pith_var *gain, pith_var *bias, float eps)
 {
+    static const pith_op op = {"group_norm", groups_backward};
     if (!x) return NULL;
     if (x->n_dims < 2 || n_groups == 0 || x->dims[1] % n_groups) return pith_op_fail(x->tape, PITH_E_SHAPE, "group_norm: the channels of %s in %zu groups", PITH_SHAPE(x), n_groups);
     size_t rows = x->dims[0] * n_groups;
-    pith_var *y = pith_var_normalize(pith_var_reshape(x, PITH_DIMS(rows, rows ? x->count / rows : 0)), eps, true);
-    return scale_channels("group_norm", pith_var_reshape(y, x->n_dims, x->dims), gain, bias);
+    if (!gain || !bias || gain->count != x->dims[1] || bias->count != x->dims[1] || plane_of(x) < PLANE) return groups_then_scaled("group_norm", x, rows, gain, bias, eps);
+    pith_var *in[] = {x, gain, bias}, *y = pith_op_value(x->tape, &op, in, 3, x->n_dims, x->dims, sizeof(norm_attr));
+    norm_attr a = {eps, true, y ? pith_op_attr(x->tape, rows, sizeof(float)) : NULL, y ? pith_op_attr(x->tape, rows, sizeof(float)) : NULL, rows};
+    if (!a.mean || !a.r) return NULL;
+    memcpy(y->attr, &a, sizeof a);
+    groups_work w = groups_of(x, y->attr);
+    w.gain = gain->data;
+    w.bias = bias->data;
+    w.y = y->data;
+    pith_op_ranges(x->tape, rows, PITH_CEIL_DIV(ELEMENT_GRAIN, w.channels * w.plane), normalize_groups, &w);
+    return y;
 }
 
 /* ---- batch ------------------------------------------------------------------------------------ */
@@ -202,8 +377,8 @@ pith_var *pith_var_group_norm(pith_var *x, size_t n_groups, pith_var *gain, pith
 typedef struct channels_work {
     const pith_loops *loops;
     norm_attr *a;
-    const float *x, *g;
-    float *y;
+    const float *x, *g, *gain, *bias;    /* NULL: 1 and 0 */
+    float *y, *g_gain, *g_bias;          /* backward: gradients; each may be NULL */
     size_t n, channels, plane;
 } channels_work;
 
@@ -221,7 +396,8 @@ static void normalize_channels(void *arg, size_t from, size_t to, int worker)
         for (size_t i = 0; i < w->n; i++) spread += (double)w->loops->spread(x + i * step, w->plane, mean);
         w->a->mean[c] = mean;
         w->a->r[c] = (float)(1 / sqrt(spread / count + (double)w->a->eps));
-        for (size_t i = 0; i < w->n; i++) w->loops->normalize(x + i * step, mean, w->a->r[c], NULL, NULL, w->y + c * w->plane + i * step, w->plane);
+        float factor = w->gain ? w->a->r[c] * w->gain[c] : w->a->r[c];
+        for (size_t i = 0; i < w->n; i++) w->loops->center(x + i * step, mean, factor, w->bias ? w->bias[c] : 0, w->y + c * w->plane + i * step, w->plane);
     }
 }
 
@@ -239,15 +415,18 @@ static void normalize_channels_back(void *arg, size_t from, size_t to, int worke
             sum += (double)w->loops->sum(g + i * step, w->plane);
             along += (double)w->loops->dot(x + i * step, g + i * step, w->plane);
         }
-        along = (along - (double)mean * sum) * (double)r / count;
-        for (size_t i = 0; i < w->n; i++) w->loops->normalize_back(x + i * step, mean, r, g + i * step, (float)(sum / count), (float)along, w->y + c * w->plane + i * step, w->plane);
+        along = (along - (double)mean * sum) * (double)r;
+        if (w->g_gain) w->g_gain[c] = (float)along;
+        if (w->g_bias) w->g_bias[c] = (float)sum;
+        float p = w->gain ? r * w->gain[c] : r, q = (float)((double)p * sum / count), s = (float)((double)p * (double)r * along / count);
+        for (size_t i = 0; i < w->n && w->y; i++) w->loops->center_back(x + i * step, mean, g + i * step, p, q, s, w->y + c * w->plane + i * step, w->plane);
     }
 }
 
 static channels_work channels_of(const pith_var *x, norm_attr *a, const float *g, float *y)
 {
     size_t n = x->dims[0], channels = x->dims[1];
-    return (channels_work){x->tape->loops, a, x->data, g, y, n, channels, x->count / (n * channels)};
+    return (channels_work){.loops = x->tape->loops, .a = a, .x = x->data, .g = g, .y = y, .n = n, .channels = channels, .plane = x->count / (n * channels)};
 }
 
 static void channels_backward(pith_var *y, pith_var *gy, pith_var **gx)
@@ -270,10 +449,45 @@ static pith_var *channels_normalized(pith_var *x, float eps)
 {
     static const pith_op op = {"normalize_channels", channels_backward};
     pith_var *y = pith_op_value(x->tape, &op, &x, 1, x->n_dims, x->dims, sizeof(norm_attr));
-    norm_attr a = {eps, true, y ? pith_op_attr(x->tape, x->dims[1], sizeof(float)) : NULL, y ? pith_op_attr(x->tape, x->dims[1], sizeof(float)) : NULL};
+    norm_attr a = {eps, true, y ? pith_op_attr(x->tape, x->dims[1], sizeof(float)) : NULL, y ? pith_op_attr(x->tape, x->dims[1], sizeof(float)) : NULL, x->dims[1]};
     if (!a.mean || !a.r) return NULL;
     memcpy(y->attr, &a, sizeof a);
     channels_work w = channels_of(x, y->attr, NULL, y->data);
+    pith_op_ranges(x->tape, w.channels, PITH_CEIL_DIV(ELEMENT_GRAIN, w.n * w.plane), normalize_channels, &w);
+    return y;
+}
+
+static pith_var *remake_channels(pith_var *y)
+{
+    return scale_channels(y->op->name, channels_normalized(y->in[0], ((const norm_attr *)y->attr)->eps), y->in[1], y->in[2]);
+}
+
+static void scaled_channels_backward(pith_var *y, pith_var *gy, pith_var **gx)
+{
+    static const pith_op back = {"batch_norm_back", NULL};
+    if (pith_op_remake(y, gy, remake_channels)) return;
+    for (int i = 0; i < 3; i++) {
+        pith_var *in = y->in[i];
+        if (pith_wanted(in) && !(gx[i] = pith_op_value(y->tape, &back, NULL, 0, in->n_dims, in->dims, 0))) return;
+    }
+    channels_work w = channels_of(y->in[0], y->attr, gy->data, gx[0] ? gx[0]->data : NULL);
+    w.gain = y->in[1]->data;
+    w.g_gain = gx[1] ? gx[1]->data : NULL;
+    w.g_bias = gx[2] ? gx[2]->data : NULL;
+    pith_op_ranges(y->tape, w.channels, PITH_CEIL_DIV(ELEMENT_GRAIN, w.n * w.plane), normalize_channels_back, &w);
+}
+
+/* The same, times gain plus bias. */
+static pith_var *channels_scaled(pith_var *x, pith_var *gain, pith_var *bias, float eps)
+{
+    static const pith_op op = {"batch_norm", scaled_channels_backward};
+    pith_var *in[] = {x, gain, bias}, *y = pith_op_value(x->tape, &op, in, 3, x->n_dims, x->dims, sizeof(norm_attr));
+    norm_attr a = {eps, true, y ? pith_op_attr(x->tape, x->dims[1], sizeof(float)) : NULL, y ? pith_op_attr(x->tape, x->dims[1], sizeof(float)) : NULL, x->dims[1]};
+    if (!a.mean || !a.r) return NULL;
+    memcpy(y->attr, &a, sizeof a);
+    channels_work w = channels_of(x, y->attr, NULL, y->data);
+    w.gain = gain->data;
+    w.bias = bias->data;
     pith_op_ranges(x->tape, w.channels, PITH_CEIL_DIV(ELEMENT_GRAIN, w.n * w.plane), normalize_channels, &w);
     return y;
 }
@@ -299,7 +513,8 @@ pith_var *pith_var_batch_norm(pith_var *x, pith_var *gain, pith_var *bias, float
     bool in_place = plane_of(x) >= PLANE;
     /* else channels as rows, and back */
     pith_var *turned = in_place ? NULL : pith_var_transpose(x, 0, 1), *rows = turned ? pith_var_reshape(turned, PITH_DIMS(channels, n)) : NULL;
-    pith_var *y = in_place ? channels_normalized(x, eps) : pith_var_normalize(rows, eps, true);
+    bool with_scale = in_place && gain && bias && gain->count == channels && bias->count == channels;
+    pith_var *y = with_scale ? channels_scaled(x, gain, bias, eps) : in_place ? channels_normalized(x, eps) : pith_var_normalize(rows, eps, true);
     if (!y) return NULL;
     const norm_attr *a = y->attr;
     if (x->tape->recording) { /* once, not in a checkpoint's first time as well */
@@ -310,5 +525,5 @@ pith_var *pith_var_batch_norm(pith_var *x, pith_var *gain, pith_var *bias, float
         }
     }
     if (!in_place) y = pith_var_transpose(pith_var_reshape(y, turned->n_dims, turned->dims), 0, 1);
-    return scale_channels("batch_norm", y, gain, bias);
+    return with_scale ? y : scale_channels("batch_norm", y, gain, bias);
 }

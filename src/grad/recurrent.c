@@ -3,7 +3,9 @@
  * all steps and waits for no other. */
 #include "grad/tape.h"
 
-#define ROWS ((size_t)16) /* of the batch, a task */
+#define ROWS ((size_t)16)    /* of the batch a task has at least, and */
+#define ROWS_AT_MOST ((size_t)48)
+#define PANEL ((size_t)PITH_GEMM_PANEL)
 
 typedef struct recurrent_attr {
     pith_cell cell;
@@ -16,7 +18,7 @@ typedef struct recurrent_attr {
 typedef struct recurrent_work {
     const pith_tape *tape;
     const recurrent_attr *a;
-    const float *gates, *w, *turned, *bias, *peep, *h0, *c0, *y, *gy;
+    const float *gates, *panels, *bias, *peep, *h0, *c0, *y, *gy; /* panels: of the weights, as `multiply` reads them */
     float *states, *scratch;      /* scratch [n, 3 h]: GRU's recurrent product */
     float *g_gates, *g_product, *gh, *gc; /* gh, gc [n, h]: running, and in the end by h0 and c0 */
     float *c_last;
@@ -28,6 +30,31 @@ static size_t n_acts(pith_cell cell) { return cell == PITH_CELL_GRU ? 4 : pith_c
 
 /* Row `row` of the values kept of step t, of `width` a row. */
 static float *kept_row(const recurrent_attr *a, float *values, size_t t, size_t row, size_t width) { return values + ((a->kept == 1 ? 0 : t * a->n) + row) * width; }
+
+/* ---- products --------------------------------------------------------------------------------- */
+
+/* Weights are used at every step: they are laid out once, PANEL columns at a time, so that none of their rows are apart. */
+static void lay_panels(const float *w, size_t k, size_t n, bool transposed, float *panels)
+{
+    for (size_t j = 0; j < n; j += PANEL, panels += k * PANEL) {
+        size_t width = PITH_MIN(PANEL, n - j);
+        if (transposed) pith_transpose(w + j * k, width, k, k, panels, width);
+        for (size_t r = 0; !transposed && r < k; r++) memcpy(panels + r * width, w + r * n + j, width * sizeof *w);
+    }
+}
+
+/* c [rows, n] = a [rows, k] by panels, plus c if add */
+static void multiply(const recurrent_work *w, size_t rows, size_t n, size_t k, const float *a, float *c, bool add)
+{
+    const float *panel = w->panels;
+    for (size_t j = 0; j < n; j += PANEL, panel += k * PANEL) w->tape->kernels->gemm(rows, PITH_MIN(PANEL, n - j), k, a, k, panel, PITH_MIN(PANEL, n - j), c + j, n, add);
+}
+
+/* Rows of the batch a task takes: as many as leave all threads some, so that the weights are read the less often. */
+static size_t rows_a_task(const pith_tape *tape, size_t n)
+{
+    return PITH_MIN(PITH_MAX(PITH_CEIL_DIV(n, (size_t)pith_n_threads(tape->ctx)), ROWS), ROWS_AT_MOST);
+}
 
 /* ---- forward ---------------------------------------------------------------------------------- */
 
@@ -70,21 +97,20 @@ static void forward_step(const recurrent_work *w, size_t t, size_t from, size_t 
 {
     const recurrent_attr *a = w->a;
     const pith_loops *l = w->tape->loops;
-    pith_gemm_fn *gemm = w->tape->kernels->gemm;
     size_t h = a->h, wide = pith_cell_gates(a->cell) * h;
     const float *gates = w->gates + (t * a->n + from) * wide;
     float *y = w->states + (t * a->n + from) * h;
     if (pith_cell_is_lstm(a->cell)) {
         float *act = kept_row(a, a->acts, t, from, wide);
         memcpy(act, gates, rows * wide * sizeof *act);
-        gemm(rows, wide, h, before, h, w->turned, wide, act, wide, true);
+        multiply(w, rows, wide, h, before, act, true);
         for (size_t r = 0; r < rows; r++) lstm_row(w, t, from + r, c_before + r * h, y + r * h);
     } else if (a->cell == PITH_CELL_GRU) {
-        gemm(rows, wide, h, before, h, w->turned, wide, w->scratch + from * wide, wide, false);
+        multiply(w, rows, wide, h, before, w->scratch + from * wide, false);
         for (size_t r = 0; r < rows; r++) gru_row(w, t, from + r, before + r * h, y + r * h);
     } else {
         memcpy(y, gates, rows * wide * sizeof *y);
-        gemm(rows, wide, h, before, h, w->turned, wide, y, wide, true);
+        multiply(w, rows, wide, h, before, y, true);
         for (size_t r = 0; w->bias && r < rows; r++) l->binary(PITH_BINARY_ADD, y + r * h, 1, w->bias, 1, y + r * h, h);
         l->unary(a->cell == PITH_CELL_TANH ? PITH_UNARY_TANH : PITH_UNARY_RELU, 0, 0, 0, y, NULL, y, rows * h);
     }
@@ -165,7 +191,7 @@ static void backward_step(const recurrent_work *w, size_t t, size_t from, size_t
         for (size_t i = 0; i < rows * h; i++) g[i] = a->cell == PITH_CELL_TANH ? gh[i] * (1 - y[i] * y[i]) : y[i] > 0 ? gh[i] : 0;
     }
     const float *product = (a->cell == PITH_CELL_GRU ? w->g_product : w->g_gates) + at * wide;
-    w->tape->kernels->gemm(rows, h, wide, product, wide, w->w, h, gh, h, a->cell == PITH_CELL_GRU);
+    multiply(w, rows, h, wide, product, gh, a->cell == PITH_CELL_GRU);
 }
 
 static void backward_rows(void *arg, size_t from, size_t to, int worker)
@@ -253,9 +279,13 @@ static void recurrent_backward(pith_var *y, pith_var *gy, pith_var **gx)
     pith_var *gc = c0 ? pith_tape_fill(y->tape, 0, h0->n_dims, h0->dims) : gh;
     pith_var *product = a->cell == PITH_CELL_GRU ? pith_op_value(y->tape, &back, NULL, 0, gates->n_dims, gates->dims, 0) : g;
     if (!g || !gh || !gc || !product) return;
-    recurrent_work w = {.tape = y->tape, .a = a, .w = weights->data, .peep = a->peep ? y->in[a->peep]->data : NULL, .h0 = h0->data, .c0 = c0 ? c0->data : NULL, .y = y->data, .gy = gy->data,
+    pith_block *panels = pith_op_take(y->tape, weights->count);
+    if (!panels) return;
+    lay_panels(weights->data, pith_cell_gates(a->cell) * a->h, a->h, false, pith_op_floats(panels));
+    recurrent_work w = {.tape = y->tape, .a = a, .panels = pith_op_floats(panels), .peep = a->peep ? y->in[a->peep]->data : NULL, .h0 = h0->data, .c0 = c0 ? c0->data : NULL, .y = y->data, .gy = gy->data,
                         .g_gates = g->data, .g_product = product->data, .gh = gh->data, .gc = gc->data};
-    pith_op_ranges(y->tape, a->n, ROWS, backward_rows, &w);
+    pith_op_ranges(y->tape, a->n, rows_a_task(y->tape, a->n), backward_rows, &w);
+    pith_op_drop(y->tape, panels);
     gx[0] = g;
     size_t wide = pith_cell_gates(a->cell) * a->h;
     pith_var *tall = pith_var_reshape(product, PITH_DIMS(a->len * a->n, wide));
@@ -313,17 +343,17 @@ pith_var *pith_var_recurrent_peep(pith_cell cell, pith_var *gates, pith_var *w, 
     memcpy(y->attr, &a, sizeof a);
     if (c_last && lstm && !(last = pith_op_value(tape, &cells, NULL, 0, PITH_DIMS(a.n, a.h), 0))) return NULL;
     size_t wide = pith_cell_gates(cell) * a.h;
-    pith_block *turned = pith_op_take(tape, wide * a.h), *scratch = pith_op_take(tape, cell == PITH_CELL_GRU ? a.n * wide : 1);
-    if (turned && scratch) {
-        pith_transpose(w->data, wide, a.h, a.h, pith_op_floats(turned), wide);
-        recurrent_work work = {.tape = tape, .a = y->attr, .gates = gates->data, .turned = pith_op_floats(turned), .bias = bias ? bias->data : NULL, .peep = peep ? peep->data : NULL, .h0 = h0->data,
+    pith_block *panels = pith_op_take(tape, wide * a.h), *scratch = pith_op_take(tape, cell == PITH_CELL_GRU ? a.n * wide : 1);
+    if (panels && scratch) {
+        lay_panels(w->data, a.h, wide, true, pith_op_floats(panels));
+        recurrent_work work = {.tape = tape, .a = y->attr, .gates = gates->data, .panels = pith_op_floats(panels), .bias = bias ? bias->data : NULL, .peep = peep ? peep->data : NULL, .h0 = h0->data,
                                .c0 = c0 ? c0->data : NULL, .states = y->data, .scratch = pith_op_floats(scratch), .c_last = last ? last->data : NULL};
-        pith_op_ranges(tape, a.n, ROWS, forward_rows, &work);
+        pith_op_ranges(tape, a.n, rows_a_task(tape, a.n), forward_rows, &work);
         if (last) *c_last = last;
     }
-    bool done = turned && scratch;
+    bool done = panels && scratch;
     pith_op_drop(tape, scratch);
-    pith_op_drop(tape, turned);
+    pith_op_drop(tape, panels);
     return done ? y : NULL;
 }
 

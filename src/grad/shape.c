@@ -169,7 +169,14 @@ typedef struct slice_attr {
 static void slice_backward(pith_var *y, pith_var *gy, pith_var **gx)
 {
     const slice_attr *a = y->attr;
-    gx[0] = pith_var_pad(gy, (int)a->axis, a->from, y->in[0]->dims[a->axis] - a->from - y->dims[a->axis]);
+    pith_var *x = y->in[0];
+    size_t outer, inner;
+    if (!pith_recording(y->tape)) { /* often others take the rest of x: no array of zeros for each */
+        around(x, a->axis, &outer, &inner);
+        if (pith_wanted(x)) pith_op_add_piece(x, gy->data, outer, y->dims[a->axis] * inner, x->dims[a->axis] * inner, a->from * inner);
+        return;
+    }
+    gx[0] = pith_var_pad(gy, (int)a->axis, a->from, x->dims[a->axis] - a->from - y->dims[a->axis]);
 }
 
 pith_var *pith_var_slice(pith_var *x, int axis, size_t from, size_t n)

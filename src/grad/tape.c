@@ -434,6 +434,37 @@ static void accumulate(pith_var *v, pith_var *g)
     }
 }
 
+typedef struct piece_arg {
+    const pith_loops *loops;
+    float *y;
+    const float *g;
+    size_t n, step;
+} piece_arg;
+
+static void piece_range(void *arg, size_t from, size_t to, int worker)
+{
+    (void)worker;
+    const piece_arg *p = arg;
+    for (size_t i = from; i < to; i++) p->loops->binary(PITH_BINARY_ADD, p->y + i * p->step, 1, p->g + i * p->n, 1, p->y + i * p->step, p->n);
+}
+
+void pith_op_add_piece(pith_var *x, const float *g, size_t rows, size_t n, size_t step, size_t at)
+{
+    pith_tape *tape = x->tape;
+    if (!x->g_data || x->g_block->refs > 1) {
+        pith_block *own = pith_op_take(tape, x->count);
+        if (!own) return;
+        if (x->g_data) memcpy(pith_op_floats(own), x->g_data, x->count * sizeof(float));
+        else memset(pith_op_floats(own), 0, x->count * sizeof(float));
+        pith_op_drop(tape, x->g_block);
+        x->g_block = own;
+        x->g_data = pith_op_floats(own);
+    }
+    if (!rows || !n) return;
+    piece_arg p = {tape->loops, x->g_data + at, g, n, step};
+    pith_op_ranges(tape, rows, PITH_CEIL_DIV(ELEMENT_GRAIN, n), piece_range, &p);
+}
+
 static void forget_gradient(pith_var *v)
 {
     pith_op_drop(v->tape, v->g_block);

@@ -45,6 +45,9 @@ bool pith_record_values(pith_tape *tape, bool on);
 bool pith_same_shape(const pith_var *a, const pith_var *b);
 /** Axis from the front; false (and the failure set) when x has no such axis. */
 bool pith_axis(const pith_var *x, const char *op, int axis, size_t *at);
+/** Add g [rows, n] to a piece of x's gradient, whose rows begin at value `at` and are `step` apart; for backward functions in
+ *  place of setting gx, where x is wanted and the pass is not recorded.  Without memory the tape's failure is set. */
+void pith_op_add_piece(pith_var *x, const float *g, size_t rows, size_t n, size_t step, size_t at);
 /** f'(x) g or f''(x) g of an elementwise function. */
 pith_var *pith_var_slope(pith_var *x, pith_var *g, pith_unary fn, int order, float p0, float p1);
 pith_var *pith_var_unary(pith_var *x, pith_unary fn, float p0, float p1);

@@ -100,16 +100,24 @@ INLINE vec vtanh(vec x)
     return choose(a < 0.25f, small, choose(x < spread(0), -big, big));
 }
 
-/* Within 6e-7 of erf, of which 1.5e-7 are the formula's: C. Hastings, 7.1.26 in Abramowitz and Stegun, 1964. */
-INLINE vec verf(vec x)
+/* Within 6e-7 of erf, of which 1.5e-7 are the formula's: C. Hastings, 7.1.26 in Abramowitz and Stegun, 1964.
+ * *e: exp(-x x), of which it is made */
+INLINE vec verf_exp(vec x, vec *e)
 {
     vec a = vabs(x), t = 1.0f / (a * 0.3275911f + 1.0f);
     vec p = t * 1.061405429f - 1.453152027f;
     p = p * t + 1.421413741f;
     p = p * t - 0.284496736f;
     p = p * t + 0.254829592f;
-    vec y = 1.0f - p * t * vexp(-a * a);
+    *e = vexp(-a * a);
+    vec y = 1.0f - p * t * *e;
     return choose(x < spread(0), -y, y);
+}
+
+INLINE vec verf(vec x)
+{
+    vec e;
+    return verf_exp(x, &e);
 }
 
 /* sin (quarter 0) or cos (quarter 1): x = n pi/2 + r, pi/2 in three parts, then the series of sin r or cos r. */

@@ -152,7 +152,7 @@ static pith_var *forward(pith_net *net, void *self, const pith_net_input *in)
         balance = pith_var_add(balance, pith_var_scale(more, 1 / (float)m->n_blocks));
         x = pith_net_depth(net, b->depth, pith_var_add(x, pith_var_reshape(y, x->n_dims, x->dims)));
     }
-    pith_net_depth(net, m->balance, balance);
+    if (!pith_net_depth(net, m->balance, balance)) return NULL;
     return pith_var_linear(pith_norm_run(&m->norm, x), m->words.w->value, NULL);
 }
 

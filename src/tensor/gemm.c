@@ -14,15 +14,36 @@ void pith_gemm_ref(size_t m, size_t n, size_t k, const float *a, size_t lda, con
     }
 }
 
-void pith_gemm_rows_ref(size_t m, size_t n, size_t k, const float *a, const size_t *a_row, const float *b, const size_t *b_row, float *c, size_t ldc, bool add)
+void pith_gemm_turned_ref(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b, size_t ldb, float *c, size_t ldc, bool add)
 {
     for (size_t i = 0; i < m; i++) {
         for (size_t j = 0; j < n; j++) {
             float sum = add ? c[i * ldc + j] : 0;
-            for (size_t p = 0; p < k; p++) sum = fmaf(a[a_row[i] + p], b[b_row[p] + j], sum);
+            for (size_t p = 0; p < k; p++) sum = fmaf(a[p * lda + i], b[p * ldb + j], sum);
             c[i * ldc + j] = sum;
         }
     }
+}
+
+void pith_gemm_apart_ref(size_t m, size_t n, size_t k, const float *a, const size_t *a_row, const float *b, size_t ldb, float *c, size_t ldc, bool add)
+{
+    for (size_t i = 0; i < m; i++) pith_gemm_ref(1, n, k, a + a_row[i], k, b, ldb, c + i * ldc, ldc, add);
+}
+
+void pith_gemm_rows_ref(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b, const size_t *b_row, float *c, size_t ldc, bool add)
+{
+    for (size_t i = 0; i < m; i++) {
+        for (size_t j = 0; j < n; j++) {
+            float sum = add ? c[i * ldc + j] : 0;
+            for (size_t p = 0; p < k; p++) sum = fmaf(a[i * lda + p], b[b_row[p] + j], sum);
+            c[i * ldc + j] = sum;
+        }
+    }
+}
+
+void pith_gemm_pieces_ref(size_t m, size_t n_pieces, size_t k, const float *a, size_t lda, const float *b, const size_t *b_piece, size_t ldb, float *c, size_t ldc, bool add)
+{
+    for (size_t j = 0; j < n_pieces; j++) pith_gemm_ref(m, PITH_GEMM_PIECE, k, a, lda, b + b_piece[j], ldb, c + j * PITH_GEMM_PIECE, ldc, add);
 }
 
 /* Four vectors of four: every processor we know has them, and both compilers know this way to write it. */

@@ -185,4 +185,5 @@ const pith_kernels pith_kernels_avx2_vnni = {.name = "avx2-vnni", .gemm16 = pith
 #else
 const pith_kernels pith_kernels_avx2 = {.name = "avx2", .gemm16 = pith_gemm16_avx2, .gemm8 = pith_gemm8_avx2,
 #endif
-    .gemm = pith_gemm_avx2, .gemm_rows = pith_gemm_rows_avx2, LANES_ENTRIES, QMAT_ENTRIES};
+    .gemm = pith_gemm_avx2, .gemm_turned = pith_gemm_turned_avx2, .gemm_apart = pith_gemm_apart_avx2, .gemm_rows = pith_gemm_rows_avx2,
+    .gemm_pieces = pith_gemm_pieces_avx2, LANES_ENTRIES, QMAT_ENTRIES};

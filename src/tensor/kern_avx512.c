@@ -151,4 +151,5 @@ const pith_kernels pith_kernels_avx512_vnni = {.name = "avx512-vnni", .gemm16 = 
 #else
 const pith_kernels pith_kernels_avx512 = {.name = "avx512", .gemm16 = pith_gemm16_avx512, .gemm8 = pith_gemm8_avx512,
 #endif
-    .gemm = pith_gemm_avx512, .gemm_rows = pith_gemm_rows_avx512, LANES_ENTRIES, QMAT_ENTRIES};
+    .gemm = pith_gemm_avx512, .gemm_turned = pith_gemm_turned_avx512, .gemm_apart = pith_gemm_apart_avx512, .gemm_rows = pith_gemm_rows_avx512,
+    .gemm_pieces = pith_gemm_pieces_avx512, LANES_ENTRIES, QMAT_ENTRIES};

@@ -172,4 +172,5 @@ const pith_kernels pith_kernels_neon_dot = {.name = "neon-dot",
 #else
 const pith_kernels pith_kernels_neon = {.name = "neon",
 #endif
-    .gemm = pith_gemm_neon, .gemm_rows = pith_gemm_rows_neon, .gemm16 = pith_gemm16_neon, .gemm8 = pith_gemm8_neon, LANES_ENTRIES, QMAT_ENTRIES};
+    .gemm = pith_gemm_neon, .gemm_turned = pith_gemm_turned_neon, .gemm_apart = pith_gemm_apart_neon, .gemm_rows = pith_gemm_rows_neon,
+    .gemm_pieces = pith_gemm_pieces_neon, .gemm16 = pith_gemm16_neon, .gemm8 = pith_gemm8_neon, LANES_ENTRIES, QMAT_ENTRIES};

@@ -268,5 +268,6 @@ const pith_kernels pith_kernels_ref = {
     .dot = ref_dot, .axpy = ref_axpy, .rmsnorm = ref_rmsnorm, .softmax = ref_softmax, .silu_mul = ref_silu_mul,
     .rope = ref_rope,
     .attend_heads_f32 = ref_attend_heads_f32, .attend_heads_f16 = ref_attend_heads_f16, .attend_heads_q8 = ref_attend_heads_q8,
-    .gemm = pith_gemm_ref, .gemm_rows = pith_gemm_rows_ref, .gemm16 = pith_gemm16_ref, .gemm8 = pith_gemm8_ref,
+    .gemm = pith_gemm_ref, .gemm_turned = pith_gemm_turned_ref, .gemm_apart = pith_gemm_apart_ref, .gemm_rows = pith_gemm_rows_ref,
+    .gemm_pieces = pith_gemm_pieces_ref, .gemm16 = pith_gemm16_ref, .gemm8 = pith_gemm8_ref,
 };

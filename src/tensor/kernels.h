@@ -33,7 +33,10 @@ typedef struct pith_kernels {
     void (*bf16_to_f32)(const uint16_t *src, float *dst, size_t n);
 
     pith_gemm_fn *gemm; /* dense f32 product, gemm.h */
+    pith_gemm_turned_fn *gemm_turned;
+    pith_gemm_apart_fn *gemm_apart;
     pith_gemm_rows_fn *gemm_rows;
+    pith_gemm_pieces_fn *gemm_pieces;
     pith_gemm16_fn *gemm16; /* gemm_whole.h */
     pith_gemm8_fn *gemm8;
     float (*dot)(const float *a, const float *b, size_t n);

@@ -11,7 +11,7 @@ typedef struct shape {
     size_t m, n, k;
 } shape;
 
-static const shape shapes[] = {{1, 1, 1}, {6, 64, 160}, {7, 65, 161}, {5, 15, 3}, {13, 33, 150}, {2, 48, 199}, {12, 31, 0}, {1, 128, 64}, {6, 17, 170}, {11, 100, 7}};
+static const shape shapes[] = {{1, 1, 1}, {6, 64, 160}, {7, 65, 161}, {5, 15, 3}, {13, 33, 150}, {2, 48, 199}, {12, 31, 0}, {1, 128, 64}, {6, 17, 170}, {11, 100, 7}, {23, 80, 161}, {31, 48, 20}};
 
 static float *values(size_t n, uint64_t stream)
 {
@@ -21,7 +21,17 @@ static float *values(size_t n, uint64_t stream)
     return x;
 }
 
-static void check(pith_gemm_fn *gemm, pith_gemm_rows_fn *gemm_rows)
+typedef struct products {
+    pith_gemm_fn *gemm;
+    pith_gemm_turned_fn *turned;
+    pith_gemm_apart_fn *apart;
+    pith_gemm_rows_fn *rows;
+    pith_gemm_pieces_fn *pieces;
+} products;
+
+#define PRODUCTS(isa) (&(products){pith_gemm_##isa, pith_gemm_turned_##isa, pith_gemm_apart_##isa, pith_gemm_rows_##isa, pith_gemm_pieces_##isa})
+
+static void check(const products *of)
 {
     for (size_t s = 0; s < PITH_COUNT(shapes); s++) {
         size_t m = shapes[s].m, n = shapes[s].n, k = shapes[s].k, lda = k + 3, ldb = n + 5, ldc = n + 2;
@@ -33,7 +43,7 @@ static void check(pith_gemm_fn *gemm, pith_gemm_rows_fn *gemm_rows)
             memcpy(c, start, bytes);
             /* one value off the start: no alignment is asked for */
             pith_gemm_ref(m, n, k, a + 1, lda, b + 1, ldb, expected + 1, ldc, add);
-            gemm(m, n, k, a + 1, lda, b + 1, ldb, c + 1, ldc, add);
+            of->gemm(m, n, k, a + 1, lda, b + 1, ldb, c + 1, ldc, add);
             if (memcmp(expected, c, bytes)) fail_msg("%zu x %zu x %zu, add %d: not the scalar's bytes", m, n, k, add);
             for (size_t i = 0; i < m; i++) {
                 for (size_t j = 0; j < n; j++) {
@@ -46,21 +56,54 @@ static void check(pith_gemm_fn *gemm, pith_gemm_rows_fn *gemm_rows)
                     assert_true(fabs((double)c[1 + i * ldc + j] - sum) <= size * (double)(k + 1) * 0x1p-24);
                 }
             }
-            /* rows the other way round, of a one overlapping another */
-            size_t *a_row = malloc((m + 1) * sizeof *a_row), *b_row = malloc((k + 1) * sizeof *b_row);
+            /* a by columns */
+            float *across = malloc((m * k + 1) * sizeof *across);
+            pith_transpose(a + 1, m, k, lda, across + 1, m);
+            memcpy(c, start, bytes);
+            of->turned(m, n, k, across + 1, m, b + 1, ldb, c + 1, ldc, add);
+            if (memcmp(expected, c, bytes)) fail_msg("%zu x %zu x %zu, add %d: turned, not the scalar's bytes", m, n, k, add);
+            free(across);
+            /* rows of a that overlap, the last first */
+            size_t *a_row = malloc((m + 1) * sizeof *a_row);
             for (size_t i = 0; i < m; i++) a_row[i] = (m - 1 - i) * lda / 2;
+            memcpy(expected, start, bytes);
+            memcpy(c, start, bytes);
+            for (size_t i = 0; i < m; i++)
+                for (size_t j = 0; j < n; j++) {
+                    float sum = add ? start[1 + i * ldc + j] : 0;
+                    for (size_t p = 0; p < k; p++) sum = fmaf(a[1 + a_row[i] + p], b[1 + p * ldb + j], sum);
+                    expected[1 + i * ldc + j] = sum;
+                }
+            of->apart(m, n, k, a + 1, a_row, b + 1, ldb, c + 1, ldc, add);
+            if (memcmp(expected, c, bytes)) fail_msg("%zu x %zu x %zu, add %d: rows apart, not the scalar's bytes", m, n, k, add);
+            free(a_row);
+            /* rows of b the other way round */
+            size_t *b_row = malloc((k + 1) * sizeof *b_row);
             for (size_t p = 0; p < k; p++) b_row[p] = (k - 1 - p) * ldb;
             memcpy(expected, start, bytes);
             memcpy(c, start, bytes);
             for (size_t i = 0; i < m; i++)
                 for (size_t j = 0; j < n; j++) {
                     float sum = add ? start[1 + i * ldc + j] : 0;
-                    for (size_t p = 0; p < k; p++) sum = fmaf(a[1 + a_row[i] + p], b[1 + b_row[p] + j], sum);
+                    for (size_t p = 0; p < k; p++) sum = fmaf(a[1 + i * lda + p], b[1 + b_row[p] + j], sum);
                     expected[1 + i * ldc + j] = sum;
                 }
-            gemm_rows(m, n, k, a + 1, a_row, b + 1, b_row, c + 1, ldc, add);
+            of->rows(m, n, k, a + 1, lda, b + 1, b_row, c + 1, ldc, add);
             if (memcmp(expected, c, bytes)) fail_msg("%zu x %zu x %zu, add %d: rows elsewhere, not the scalar's bytes", m, n, k, add);
-            free(a_row), free(b_row);
+            /* columns of b in pieces that overlap, the last first */
+            size_t n_pieces = n / PITH_GEMM_PIECE, *b_piece = malloc((n_pieces + 1) * sizeof *b_piece);
+            for (size_t p = 0; p < n_pieces; p++) b_piece[p] = (n_pieces - 1 - p) * 7;
+            memcpy(expected, start, bytes);
+            memcpy(c, start, bytes);
+            for (size_t i = 0; i < m; i++)
+                for (size_t j = 0; j < n_pieces * PITH_GEMM_PIECE; j++) {
+                    float sum = add ? start[1 + i * ldc + j] : 0;
+                    for (size_t p = 0; p < k; p++) sum = fmaf(a[1 + i * lda + p], b[1 + b_piece[j / PITH_GEMM_PIECE] + p * ldb + j % PITH_GEMM_PIECE], sum);
+                    expected[1 + i * ldc + j] = sum;
+                }
+            of->pieces(m, n_pieces, k, a + 1, lda, b + 1, b_piece, ldb, c + 1, ldc, add);
+            if (memcmp(expected, c, bytes)) fail_msg("%zu x %zu x %zu, add %d: pieces, not the scalar's bytes", m, n, k, add);
+            free(b_row), free(b_piece);
             free(expected), free(c);
         }
         free(a), free(b), free(start);
@@ -72,12 +115,12 @@ static void test_products(void **state)
     (void)state;
     pith_ctx *ctx = test_ctx(1);
     const pith_cpu *cpu = pith_ctx_cpu(ctx);
-    check(pith_gemm_ref, pith_gemm_rows_ref);
+    check(PRODUCTS(ref));
 #if defined(__x86_64__)
-    if (cpu->avx2) check(pith_gemm_avx2, pith_gemm_rows_avx2);
-    if (cpu->avx512) check(pith_gemm_avx512, pith_gemm_rows_avx512);
+    if (cpu->avx2) check(PRODUCTS(avx2));
+    if (cpu->avx512) check(PRODUCTS(avx512));
 #elif defined(__aarch64__)
-    if (cpu->neon) check(pith_gemm_neon, pith_gemm_rows_neon);
+    if (cpu->neon) check(PRODUCTS(neon));
 #endif
     (void)cpu;
     pith_ctx_free(ctx);
