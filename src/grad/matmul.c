@@ -185,7 +185,8 @@ static void matmul_backward(pith_var *y, pith_var *gy, pith_var **gx)
     if (pith_wanted(a)) gx[0] = back_shared(t->transpose_a ? pith_var_matmul(b, gy, t->transpose_b, true) : pith_var_matmul(gy, b, false, !t->transpose_b), a);
     if (!pith_wanted(b)) return;
     if (b->n_dims == 2 && a->n_dims > 2 && !t->transpose_a) { /* all matrices of a are one tall one */
-        size_t k = a->dims[a->n_dims - 1], n = y->dims[y->n_dims - 1], rows = k ? a->count / k : 0;
+        size_t k = a->dims[a->n_dims - 1], n = y->dims[y->n_dims - 1], rows = 1;
+        for (int d = 0; d < a->n_dims - 1; d++) rows *= a->dims[d]; /* not by a's count: k may be 0 */
         pith_var *tall = pith_var_reshape(a, PITH_DIMS(rows, k)), *g = pith_var_reshape(gy, PITH_DIMS(rows, n));
         gx[1] = t->transpose_b ? pith_var_matmul(g, tall, true, false) : pith_var_matmul(tall, g, true, false);
         return;
