@@ -154,6 +154,9 @@ class Train(unittest.TestCase):
         self.assertIn("nobody to send gradients to", alone.stderr)
         self.assertNotIn("n_workers", json.loads(alone.stdout))
         self.assertEqual(json.loads(train("words", CARD, "--json").stdout)["folder"], json.loads(alone.stdout)["folder"])
+        plain = json.loads(train("words", CARD, "--json", "--workers", 2).stdout)
+        self.assertEqual((plain["n_workers"], plain["compress"]), (2, "none"))
+        self.assertTrue(1 <= plain["sent_of_dense"] < 1.2, plain)
         # the card's own words
         CARD.write_text(CARD.read_text().replace("  batch: 8\n", "  batch: 8\n  compress: qsgd:5\n  feedback: ef\n"))
         self.assertEqual(json.loads(train("words", CARD, "--json", "--workers", 2).stdout)["compress"], "qsgd:5 with ef")
