@@ -130,7 +130,10 @@ static void add_gradients(pith_trainer *t, size_t w)
     for (size_t i = 0; i < n; sum += params[i++]->count) {
         const float *g = params[i]->grad;
         t->summed[i] = g || (w && t->summed[i]);
-        for (size_t k = 0; k < params[i]->count; k++) sum[k] = (w ? sum[k] : 0) + (g ? g[k] : 0);
+        for (size_t k = 0; k < params[i]->count; k++) {
+            float x = g ? g[k] : 0;
+            sum[k] = w ? sum[k] + x : x; /* not 0 + x: -0 stays */
+        }
     }
     pith_tape_zero_grad(t->tape);
 }
