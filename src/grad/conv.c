@@ -1,5 +1,5 @@
 /* Convolution over one, two or three dimensions, by laying the values under the kernel out as a matrix and the
- * matrix product; of one group in one or two dimensions without laying out (conv_direct.c, conv_positions.c).
+ * matrix product; most of one group in one or two dimensions without laying out (conv_direct.c, conv_positions.c).
  *
  * The product x * w, its gradient by x and that by w are three functions, linear in each of their two arguments,
  * whose gradients are again these three: so a convolution can be differentiated any number of times, and the

@@ -13,11 +13,13 @@ typedef struct conv_attr {
     size_t stride[MAX_SPACE], padding[MAX_SPACE], dilation[MAX_SPACE];
 } conv_attr;
 
-/* Convolutions over one or two dimensions in one group, but for results of a few positions: no columns are laid
- * out, the product reads shifted rows of the padded input where they are.  Whether a convolution is of that kind
- * depends on its shape alone. */
+/* In all of these: x [n, c_in, x..], w [c_out, c_in, w..], y or its gradient g [n, c_out, y..]; what is computed is the last
+ * argument.  @return false: no memory, the tape's failure is set */
+
+/** Convolutions over one or two dimensions in one group, unless more positions would be left out than there are, or strides
+ *  are long: no columns are laid out, the product reads shifted rows of the padded input where they are.  Whether a
+ *  convolution is of that kind depends on its shape alone. */
 bool pith_conv_is_direct(const conv_attr *a);
-/* x [n, c_in, x..], w [c_out, c_in, w..], y [n, c_out, y..].  @return false: no memory, the tape's failure is set */
 bool pith_conv_direct(pith_tape *tape, const conv_attr *a, const float *x, const float *w, float *y);
 bool pith_conv_direct_by_input(pith_tape *tape, const conv_attr *a, const float *g, const float *w, float *x);
 bool pith_conv_direct_by_weights(pith_tape *tape, const conv_attr *a, const float *x, const float *g, float *w);
@@ -25,10 +27,20 @@ bool pith_conv_direct_by_weights(pith_tape *tape, const conv_attr *a, const floa
 /** Positions that such a product takes for an image, those that are left out with them. */
 size_t pith_conv_direct_positions(const conv_attr *a);
 
-/* Those of small planes and many channels, of which too many positions would be left out; by_input: of stride 1. */
+/** Those of them with small planes and many channels, where too many positions would be left out; by_input: of stride 1. */
 bool pith_conv_is_by_positions(const conv_attr *a);
 bool pith_conv_by_positions(pith_tape *tape, const conv_attr *a, const float *x, const float *w, float *y);
 bool pith_conv_by_positions_by_input(pith_tape *tape, const conv_attr *a, const float *g, const float *w, float *x);
 bool pith_conv_by_positions_by_weights(pith_tape *tape, const conv_attr *a, const float *x, const float *g, float *w);
+
+/* Their gradients by the weights are sums over groups of images, which are tasks, then over the groups in order. */
+#define CONV_STEPS ((size_t)160)      /* positions that one product should sum over, about; else it takes some images together */
+#define CONV_IMAGES ((size_t)8)       /* of a group, at least */
+#define CONV_PARTS ((size_t)1 << 22)  /* values that the groups' sums may take together, about */
+/** Images of a group whose sum has n_part values. */
+static inline size_t conv_group(const conv_attr *a, size_t n_part)
+{
+    return PITH_MAX(CONV_IMAGES, PITH_CEIL_DIV(a->n, PITH_MAX(CONV_PARTS / n_part, (size_t)1)));
+}
 
 #endif

@@ -17,10 +17,7 @@ enum { H = 1, W = 2 };
 #define MAX_PHASES ((size_t)16)      /* with more of them a kernel meets each too seldom */
 #define BAND ((size_t)1024)         /* positions of a task; whole rows of them */
 #define STACK ((size_t)400)         /* positions of images one below the other, about */
-#define STEPS ((size_t)160)         /* positions that a sum over some images should run over, at least */
-#define IMAGES_A_TASK ((size_t)8)   /* whose gradients by the weights are added up one after the other, or more */
-#define PARTS ((size_t)1 << 22)     /* values that the groups of images may take before they are added up */
-#define CHANNELS_A_TASK ((size_t)96) /* of the result, of that gradient */
+#define CHANNELS_A_TASK ((size_t)96) /* of the result, of the gradient by the weights, at most */
 
 static size_t reach(const conv_attr *a, int d) { return (a->w[d] - 1) * a->dilation[d]; }
 static size_t padded16(size_t n) { return PITH_ROUND_UP(n, (size_t)16); }
@@ -348,12 +345,12 @@ bool pith_conv_direct_by_weights(pith_tape *tape, const conv_attr *a, const floa
 {
     size_t run = run_of(a), runs = plane_of(a->w) / run, pieces = PITH_CEIL_DIV(run * a->c_in, (size_t)PITH_GEMM_PIECE);
     weights_work t = {.gemm = tape->kernels->gemm_pieces, .a = a, .x = x, .g = g, .wide = pitch(a, W), .columns = runs * pieces * PITH_GEMM_PIECE};
-    t.images = PITH_MAX(IMAGES_A_TASK, PITH_CEIL_DIV(a->n, PITH_MAX(PARTS / (a->c_out * t.columns), (size_t)1)));
+    t.images = conv_group(a, a->c_out * t.columns);
     t.n_groups = PITH_CEIL_DIV(a->n, t.images);
     t.n_blocks = PITH_CEIL_DIV(a->c_out, CHANNELS_A_TASK);
     t.channels = PITH_CEIL_DIV(a->c_out, t.n_blocks);
     t.rows = PITH_MIN(PITH_CEIL_DIV(BAND, t.wide), a->y[H]);
-    t.stack = t.rows < a->y[H] ? 1 : PITH_MIN(PITH_CEIL_DIV(STEPS, stacked(a)), t.images);
+    t.stack = t.rows < a->y[H] ? 1 : PITH_MIN(PITH_CEIL_DIV(CONV_STEPS, stacked(a)), t.images);
     t.plane = ((t.stack - 1) * pitch(a, H) + t.rows + shift(a, H)) * t.wide;
     size_t tail = a->padding[W] + 16, n_workers = (size_t)pith_n_threads(tape->ctx), *piece = pith_op_attr(tape, runs * pieces, sizeof *piece);
     t.n_padded = a->c_in * n_phases(a) * t.plane + tail;

@@ -9,15 +9,13 @@ enum { H = 1, W = 2 };
 
 #define PANEL ((size_t)PITH_GEMM_PANEL)
 #define ROWS_A_TASK ((size_t)96)    /* positions, about */
-#define STEPS ((size_t)160)         /* positions that a sum over some images should run over, about */
-#define IMAGES_A_TASK ((size_t)8)   /* whose gradients by the weights are added up one after the other, or more */
-#define PARTS ((size_t)1 << 22)     /* values that the groups of images may take before they are added up */
 #define CHANNELS ((size_t)32)       /* fewer would not fill the products */
 
 static size_t padded16(size_t n) { return PITH_ROUND_UP(n, (size_t)16); }
 static size_t plane_of(const size_t *dims) { return dims[H] * dims[W]; }
 static size_t padded(const conv_attr *a, int d) { return a->x[d] + 2 * a->padding[d]; }
 
+/* Where the other way would compute 15% more positions than there are, or more. */
 bool pith_conv_is_by_positions(const conv_attr *a)
 {
     return pith_conv_is_direct(a) && a->c_in >= CHANNELS && a->c_out >= CHANNELS && 20 * pith_conv_direct_positions(a) >= 23 * plane_of(a->y);
@@ -174,9 +172,9 @@ bool pith_conv_by_positions_by_weights(pith_tape *tape, const conv_attr *a, cons
 {
     weights_work t = {.gemm = tape->kernels->gemm_rows, .a = a, .x = x, .g = g, .wide_in = padded16(a->c_in)};
     size_t places = plane_of(a->w), n_part = a->c_out * places * t.wide_in, n_workers = (size_t)pith_n_threads(tape->ctx);
-    t.images = PITH_MAX(IMAGES_A_TASK, PITH_CEIL_DIV(a->n, PITH_MAX(PARTS / n_part, (size_t)1)));
+    t.images = conv_group(a, n_part);
     t.n_groups = PITH_CEIL_DIV(a->n, t.images);
-    t.stack = PITH_MIN(PITH_CEIL_DIV(STEPS, plane_of(a->y)), PITH_MIN(t.images, a->n));
+    t.stack = PITH_MIN(PITH_CEIL_DIV(CONV_STEPS, plane_of(a->y)), PITH_MIN(t.images, a->n));
     t.n_laid = laid(a, t.stack, PANEL); /* of PANEL channels at a time */
     t.n_g = PITH_ROUND_UP(a->c_out * t.stack * plane_of(a->y), (size_t)16);
     size_t n = n_workers * (t.n_laid + t.n_g), *row = pith_op_attr(tape, t.stack * plane_of(a->y), sizeof *row);

@@ -2,9 +2,9 @@
  *
  * gemm wants the right side row by row, and is fast where the result's columns are a multiple of 16.  So the right
  * side is copied ("packed") into panels of PITH_GEMM_PANEL columns, padded with zeros, where it is transposed,
- * narrow or used by many rows; the left side is read where it is.  As each element is one chain of multiply-adds in the
- * order of k, no choice made here changes a bit, and neither does turning a product around (c' = b' a'), which is done
- * where that packs less. */
+ * narrow or used by many rows; the left side is read where it is.  As each element is one chain of multiply-adds, from 0
+ * or its bias, in the order of k, no choice made here changes a bit, and neither does turning a product around
+ * (c' = b' a'), which is done where that packs less. */
 #include "grad/tape.h"
 #include "grad/matmul.h"
 
@@ -53,10 +53,13 @@ static void pack_b(void *arg, size_t from, size_t to, int worker)
     for (size_t i = from; i < to; i++) pack_panel(w, w->b.data + i / w->n_panels * w->step_b, i % w->n_panels, 0, w->k, w->packed + i * w->panel_len);
 }
 
-static void set_bias(const product *w, float *c, size_t ldc, size_t rows, size_t cols, size_t i, size_t j)
+/* What sums begin with: the bias of rows from i and columns from j on, and zeros in columns cols..width-1. */
+static void set_bias(const product *w, float *c, size_t ldc, size_t rows, size_t cols, size_t width, size_t i, size_t j)
 {
-    for (size_t r = 0; r < rows; r++)
+    for (size_t r = 0; r < rows; r++) {
         for (size_t q = 0; q < cols; q++) c[r * ldc + q] = w->bias[w->turn ? i + r : j + q];
+        for (size_t q = cols; q < width; q++) c[r * ldc + q] = 0;
+    }
 }
 
 /* Rows of a task by one panel. */
@@ -68,13 +71,12 @@ static void multiply_panel(const product *w, size_t matrix, size_t block, size_t
     size_t width = w->packed ? padded(n) : n, ldb = w->packed ? width : w->b.stride;
     float *c = w->c + matrix * w->step_c + (w->turn ? j * w->ldc + i : i * w->ldc + j);
     if (width == n && !w->turn) {
-        if (w->bias) set_bias(w, c, w->ldc, rows, n, i, j);
+        if (w->bias) set_bias(w, c, w->ldc, rows, n, n, i, j);
         w->gemm(rows, n, w->k, a, w->a.stride, b, ldb, c, w->ldc, w->bias);
         return;
     }
     float *edge = w->edge + (size_t)worker * w->rows_a_task * PANEL;
-    if (w->bias) set_bias(w, edge, width, rows, n, i, j);
-    for (size_t r = 0; w->bias && r < rows; r++) memset(edge + r * width + n, 0, (width - n) * sizeof(float));
+    if (w->bias) set_bias(w, edge, width, rows, n, width, i, j);
     w->gemm(rows, width, w->k, a, w->a.stride, b, ldb, edge, width, w->bias);
     if (w->turn) pith_transpose(edge, rows, n, width, c, w->ldc);
     else
@@ -92,16 +94,16 @@ static void multiply_turned(const product *w, size_t matrix, size_t block, size_
         size_t depth = PITH_MIN(w->k - k0, DEPTH);
         for (size_t p = from; p < to; p++) {
             size_t j = p * PANEL, n = PITH_MIN(PANEL, w->n - j), width = padded(n);
-            float *c = w->c + matrix * w->step_c + i * w->ldc + j;
+            float *c = w->c + matrix * w->step_c + i * w->ldc + j, *to_c = width == n ? c : edge; /* only the last panel is narrow */
+            size_t ldc = width == n ? w->ldc : width;
             pack_panel(w, b, p, k0, depth, panel);
-            w->gemm_turned(rows, width, depth, a + k0 * w->a.stride, w->a.stride, panel, width, width == n ? c : edge, width == n ? w->ldc : width, k0 > 0);
+            if (w->bias && k0 == 0) set_bias(w, to_c, ldc, rows, n, width, i, j);
+            w->gemm_turned(rows, width, depth, a + k0 * w->a.stride, w->a.stride, panel, width, to_c, ldc, w->bias || k0 > 0);
             if (width == n || k0 + depth < w->k) continue;
             for (size_t r = 0; r < rows; r++) memcpy(c + r * w->ldc, edge + r * width, n * sizeof(float));
         }
         k0 += depth;
     } while (k0 < w->k);
-    for (size_t r = 0; w->bias && r < rows; r++)
-        for (size_t j = from * PANEL; j < PITH_MIN(to * PANEL, w->n); j++) w->c[matrix * w->step_c + (i + r) * w->ldc + j] += w->bias[j];
 }
 
 static void multiply(void *arg, size_t from, size_t to, int worker)
@@ -185,7 +187,8 @@ static void matmul_backward(pith_var *y, pith_var *gy, pith_var **gx)
     if (pith_wanted(a)) gx[0] = back_shared(t->transpose_a ? pith_var_matmul(b, gy, t->transpose_b, true) : pith_var_matmul(gy, b, false, !t->transpose_b), a);
     if (!pith_wanted(b)) return;
     if (b->n_dims == 2 && a->n_dims > 2 && !t->transpose_a) { /* all matrices of a are one tall one */
-        size_t k = a->dims[a->n_dims - 1], n = y->dims[y->n_dims - 1], rows = k ? a->count / k : 0;
+        size_t k = a->dims[a->n_dims - 1], n = y->dims[y->n_dims - 1], rows = 1;
+        for (int d = 0; d < a->n_dims - 1; d++) rows *= a->dims[d]; /* not by a's count: k may be 0 */
         pith_var *tall = pith_var_reshape(a, PITH_DIMS(rows, k)), *g = pith_var_reshape(gy, PITH_DIMS(rows, n));
         gx[1] = t->transpose_b ? pith_var_matmul(g, tall, true, false) : pith_var_matmul(tall, g, true, false);
         return;

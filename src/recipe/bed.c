@@ -161,7 +161,10 @@ pith_status pith_bed_workers(const pith_bed *bed, pith_workers *w)
         if (cJSON_IsNumber(v)) values[i] = v->valuedouble;
     }
     cJSON_Delete(json);
-    if (values[0] >= 2 && values[0] <= 65536) w->n = (size_t)values[0];
+    if (values[0] == 0) return PITH_OK; /* nobody shared it */
+    bool sane = values[0] >= 2 && values[0] <= 65536 && values[1] >= 0 && values[1] <= 1e18 && values[2] > 0 && values[2] <= 1e18;
+    if (!sane) return pith_fail(bed->ctx, PITH_E_CORRUPT, "%s/" RESULT ": no sensible numbers of what workers sent; remove the folder to train it anew", bed->folder);
+    w->n = (size_t)values[0];
     w->sent_bytes = values[1];
     w->dense_bytes = values[2];
     return PITH_OK;

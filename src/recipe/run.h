@@ -89,7 +89,7 @@ void pith_bed_close(pith_bed *bed); /* NULL is allowed */
 pith_status pith_bed_value(const pith_bed *bed, const char *row, const char *measure, double *value);
 /** Report all of that as the run's own rows and notes; the run is of the bed's card. */
 pith_status pith_bed_report(const pith_bed *bed, pith_run *run);
-/** What its workers sent; n 0: it was trained by one process. */
+/** What its workers sent; n 0: it was trained by one process.  @return PITH_E_IO, PITH_E_CORRUPT, PITH_E_MEMORY */
 pith_status pith_bed_workers(const pith_bed *bed, pith_workers *workers);
 /** The network it kept (pith_run_keep), its parameters on the tape. */
 pith_status pith_bed_net(const pith_bed *bed, pith_tape *tape, pith_net **net);

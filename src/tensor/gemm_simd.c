@@ -167,6 +167,7 @@ void NAME(gemm_rows)(size_t m, size_t n, size_t k, const float *a, size_t lda, c
     if (whole < n) pith_gemm_rows_ref(m, n - whole, k, a, lda, b + whole, b_row, c + whole, ldc, add);
 }
 
+_Static_assert(VECS * WIDTH % PITH_GEMM_PIECE == 0, "a panel begins where a piece does");
 void NAME(gemm_pieces)(size_t m, size_t n_pieces, size_t k, const float *a, size_t lda, const float *b, const size_t *b_piece, size_t ldb, float *c, size_t ldc, bool add)
 {
     run_all(PIECES, m, n_pieces * PITH_GEMM_PIECE / WIDTH, k, a, lda, b, b_piece, ldb, c, ldc, add);

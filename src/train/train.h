@@ -155,7 +155,7 @@ void pith_trainer_free(pith_trainer *trainer); /* NULL is allowed */
 /** Before the run: memory of the caller that a checkpoint has to hold beside parameters and optimizers (running
  *  statistics of batch norm, masks).  Plain bytes without pointers; it must stay while the trainer does. */
 pith_status pith_trainer_keep(pith_trainer *trainer, const char *name, void *data, size_t n_bytes);
-/** The same, of numbers that differ between the processes of a group: after each step they are their mean. */
+/** The same, of numbers that differ between the workers of a group: after each step they are their mean. */
 pith_status pith_trainer_share(pith_trainer *trainer, const char *name, float *data, size_t n);
 /** Train to the end, from the checkpoint if there is one.  At the end the parameters are the trained ones: their
  *  moving averages where a role has ema, the best ones where restore_best.  result may be NULL.

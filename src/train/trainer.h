@@ -11,7 +11,7 @@ typedef struct kept {
     char *name;
     void *data;
     size_t n_bytes;
-    bool shared;                      /* floats, of which the processes of a group take the mean */
+    bool shared;                      /* floats, of which the workers of a group take the mean */
 } kept;
 
 typedef struct pith_role_state {

@@ -31,7 +31,7 @@ pith_status pith_trainer_join(pith_trainer *t)
         return PITH_OK;
     }
     t->many = pith_group_local(group) < pith_group_size(group);
-    if (t->many || compresses) t->history.n_workers = pith_group_size(group);
+    t->history.n_workers = pith_group_size(group);
     if (!compresses) return t->many ? pith_reducer_new(group, t->tape, PITH_BUCKET_BYTES, &t->reducer) : PITH_OK;
     t->compresses = true;
     for (size_t i = 0; i < t->history.n_roles; i++) PITH_TRY(make_exchange(t, &t->roles[i]));
@@ -130,17 +130,22 @@ static void add_gradients(pith_trainer *t, size_t w)
     for (size_t i = 0; i < n; sum += params[i++]->count) {
         const float *g = params[i]->grad;
         t->summed[i] = g || (w && t->summed[i]);
-        for (size_t k = 0; k < params[i]->count; k++) sum[k] = (w ? sum[k] : 0) + (g ? g[k] : 0);
+        for (size_t k = 0; k < params[i]->count; k++) {
+            float x = g ? g[k] : 0;
+            sum[k] = w ? sum[k] + x : x; /* not 0 + x: -0 stays */
+        }
     }
     pith_tape_zero_grad(t->tape);
 }
 
+/* Counted as what a reducer sends: all values, and for each parameter whether there is a gradient. */
 static pith_status take_sums(pith_trainer *t)
 {
     size_t n;
     pith_var *const *params = pith_tape_params(t->tape, &n);
     const float *sum = t->sums;
     for (size_t i = 0; i < n; sum += params[i++]->count) {
+        t->sent.sum_bytes += (params[i]->count + 1) * sizeof(float);
         if (!t->summed[i]) continue;
         float *grad = pith_tape_own_grad(params[i]);
         if (!grad) return PITH_E_MEMORY;

@@ -154,6 +154,16 @@ class Train(unittest.TestCase):
         self.assertIn("nobody to send gradients to", alone.stderr)
         self.assertNotIn("n_workers", json.loads(alone.stdout))
         self.assertEqual(json.loads(train("words", CARD, "--json").stdout)["folder"], json.loads(alone.stdout)["folder"])
+        plain = json.loads(train("words", CARD, "--json", "--workers", 2).stdout)
+        self.assertEqual((plain["n_workers"], plain["compress"]), (2, "none"))
+        self.assertTrue(1 <= plain["sent_of_dense"] < 1.2, plain)
+        # numbers of a file are not believed
+        result = pathlib.Path(plain["folder"], "bed.json")
+        for key, wrong in ("n_workers", 1e6), ("sent_bytes_per_step", 1e300), ("dense_bytes_per_step", 0):
+            result.write_text(json.dumps(json.loads(result.read_text()) | {"n_workers": 2, "sent_bytes_per_step": 8, "dense_bytes_per_step": 8, key: wrong}))
+            r = train("words", CARD, "--workers", 2)
+            self.assertNotEqual(r.returncode, 0)
+            self.assertIn("no sensible numbers", r.stderr)
         # the card's own words
         CARD.write_text(CARD.read_text().replace("  batch: 8\n", "  batch: 8\n  compress: qsgd:5\n  feedback: ef\n"))
         self.assertEqual(json.loads(train("words", CARD, "--json", "--workers", 2).stdout)["compress"], "qsgd:5 with ef")

@@ -1,5 +1,6 @@
 /* What operations compute, against plain loops in double precision and the C library. */
 #include "differences.h"
+#include "grad/matmul.h"
 
 static double gelu(double x) { return 0.5 * x * (1 + erf(x / sqrt(2))); }
 static double sigmoid(double x) { return 1 / (1 + exp(-x)); }
@@ -53,6 +54,38 @@ static void test_products(void **state)
                         for (size_t p = 0; p < k; p++) sum += (double)a->data[z * m * k + (ta ? p * m + i : i * k + p)] * (double)b->data[z * k * n + (tb ? j * k + p : p * n + j)];
                         assert_near((double)y->data[(z * m + i) * n + j], sum, 1e-4);
                     }
+        }
+    }
+    pith_tape_free(tape);
+    pith_ctx_free(ctx);
+}
+
+/* A bias is what each sum begins with, however the sides lie in memory: the same bits. */
+static void test_product_bias(void **state)
+{
+    (void)state;
+    static const size_t sizes[][3] = {{3, 5, 1}, {50, 65, 33}, {100, 80, 400}, {6, 200, 170}, {4, 7, 0}};
+    pith_ctx *ctx = test_ctx(2);
+    pith_tape *tape;
+    assert_ok(ctx, pith_tape_new(ctx, 7, &tape));
+    for (size_t s = 0; s < PITH_COUNT(sizes); s++) {
+        size_t m = sizes[s][0], n = sizes[s][1], k = sizes[s][2];
+        pith_tape_step(tape, 0);
+        pith_var *a = drawn(tape, 1, PITH_DIMS(m, k)), *b = drawn(tape, 2, PITH_DIMS(k, n)), *bias = drawn(tape, 3, PITH_DIMS(n));
+        pith_var *turned_a = pith_var_transpose(a, 0, 1), *turned_b = pith_var_transpose(b, 0, 1);
+        float *first = NULL;
+        for (int t = 0; t < 4; t++) {
+            bool ta = t & 1, tb = t & 2;
+            pith_var *y = pith_tape_fill(tape, 0, PITH_DIMS(m, n));
+            pith_matrix left = {ta ? turned_a->data : a->data, ta ? m : k, ta}, right = {tb ? turned_b->data : b->data, tb ? k : n, tb};
+            assert_true(pith_product(tape, 1, m, n, k, left, right, 0, 0, bias->data, y->data));
+            if (!first) first = y->data;
+            assert_memory_equal(y->data, first, m * n * sizeof(float));
+        }
+        for (size_t i = 0; i < m * n; i++) {
+            double sum = (double)bias->data[i % n];
+            for (size_t p = 0; p < k; p++) sum += (double)a->data[i / n * k + p] * (double)b->data[p * n + i % n];
+            assert_near((double)first[i], sum, 1e-4);
         }
     }
     pith_tape_free(tape);
@@ -390,6 +423,6 @@ static void test_gated(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_functions), cmocka_unit_test(test_products), cmocka_unit_test(test_einsum), cmocka_unit_test(test_space), cmocka_unit_test(test_pooling), cmocka_unit_test(test_rows), cmocka_unit_test(test_recurrent), cmocka_unit_test(test_scan), cmocka_unit_test(test_gated)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_functions), cmocka_unit_test(test_products), cmocka_unit_test(test_product_bias), cmocka_unit_test(test_einsum), cmocka_unit_test(test_space), cmocka_unit_test(test_pooling), cmocka_unit_test(test_rows), cmocka_unit_test(test_recurrent), cmocka_unit_test(test_scan), cmocka_unit_test(test_gated)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

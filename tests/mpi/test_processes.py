@@ -110,15 +110,16 @@ class Processes(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             card = pathlib.Path(folder, "tiny.yaml")
             card.write_text(CARD)
-            results, words = [], [PITH, "train", str(card), "-t", "1", "--json", "--compress", "topk:0.1"]
-            for name, command in ("processes", [MPIRUN, "-n", "2", *words]), ("here", [*words, "--workers", "2"]):
-                r = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT | {"XDG_CACHE_HOME": str(pathlib.Path(folder, name)), "PITH_DATA": ""}, timeout=150)
-                self.assertEqual(r.returncode, 0, r.stderr)
-                results.append(json.loads(r.stdout))
-                results[-1]["net"] = pathlib.Path(results[-1].pop("folder"), "net.safetensors").read_bytes()
-            self.assertEqual(*results)
-            self.assertEqual((results[0]["n_workers"], results[0]["compress"]), (2, "topk:0.1 with ef"))
-            self.assertLess(results[0]["sent_of_dense"], 0.3)
+            for how, told, share in ("none", "none", 1.1), ("topk:0.1", "topk:0.1 with ef", 0.3):
+                results, words = [], [PITH, "train", str(card), "-t", "1", "--json", "--compress", how]
+                for name, command in ("processes", [MPIRUN, "-n", "2", *words]), ("here", [*words, "--workers", "2"]):
+                    r = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT | {"XDG_CACHE_HOME": str(pathlib.Path(folder, name)), "PITH_DATA": ""}, timeout=150)
+                    self.assertEqual(r.returncode, 0, r.stderr)
+                    results.append(json.loads(r.stdout))
+                    results[-1]["net"] = pathlib.Path(results[-1].pop("folder"), "net.safetensors").read_bytes()
+                self.assertEqual(*results)
+                self.assertEqual((results[0]["n_workers"], results[0]["compress"]), (2, told))
+                self.assertLess(results[0]["sent_of_dense"], share)
             r = subprocess.run([MPIRUN, "-n", "2", *words, "--workers", "3"], capture_output=True, text=True, env=ENVIRONMENT, timeout=150)
             self.assertNotEqual(r.returncode, 0)
             self.assertIn("mpirun started 2 processes", r.stderr)

@@ -48,8 +48,8 @@ void pith_exchange_send_whole(pith_exchange *exchange, bool whole);
 pith_status pith_exchange_tune(pith_exchange *exchange, size_t i, double param);
 /** Average worker 0's gradients from the next step on, from none; off: the averages stay. */
 void pith_exchange_observe(pith_exchange *exchange, bool on);
-/** Bytes a worker sends in a step by pith_compressor_bytes, were `param` that of all compressed layers (0: each layer's own,
- *  as now); messages' lengths left out. */
+/** Bytes a worker sends in a step by pith_compressor_bytes, without the lengths of messages.  param: as if all compressed
+ *  layers had this one; 0: each has its own. */
 double pith_exchange_bytes(const pith_exchange *exchange, double param);
 /** pith_channel_visit of each tensor in turn. */
 pith_status pith_exchange_visit(const pith_exchange *exchange, pith_channel_visit_fn *visit, void *user);

@@ -67,7 +67,8 @@ pith_status pith_group_sum(pith_group *group, float *const *x, size_t count);
 pith_status pith_group_gather(pith_group *group, const pith_parcel *mine, const pith_parcel **all);
 /** data [len] of worker 0 to all processes. */
 pith_status pith_group_broadcast(pith_group *group, void *data, size_t len);
-/** All processes agree that none has failed: the first failure, in order of workers.  Not counted as traffic. */
+/** All processes agree that none has failed.  @return mine where that is a failure, else the first of the others', in order of
+ *  workers; PITH_E_IO.  Not counted as traffic. */
 pith_status pith_group_agree(pith_group *group, pith_status mine);
 const pith_traffic *pith_group_traffic(const pith_group *group);
 void pith_group_forget_traffic(pith_group *group);
