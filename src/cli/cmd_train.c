@@ -38,7 +38,9 @@ static pith_status print_json(pith_cli *cli, const pith_bed *bed)
 {
     const pith_card *card = bed->card;
     pith_workers w;
+    cJSON *notes;
     PITH_TRY(pith_bed_workers(bed, &w));
+    PITH_TRY(pith_bed_notes(bed, &notes));
     cJSON *j = cJSON_CreateObject();
     cJSON_AddStringToObject(j, "card", card->id);
     pith_json_number(j, "seed", (double)bed->seed);
@@ -60,6 +62,7 @@ static pith_status print_json(pith_cli *cli, const pith_bed *bed)
             if (pith_bed_value(bed, card->rows[r].name, card->measures[m].name, &value) == PITH_OK) pith_json_number(row, card->measures[m].name, value);
         }
     }
+    if (!cJSON_AddItemToObject(j, "notes", notes)) cJSON_Delete(notes);
     return pith_json_print(cli, j);
 }
 
@@ -76,7 +79,13 @@ static pith_status print_text(const pith_bed *bed)
             printf("  %-20s %-10.6g %s\n", name, value, card->measures[m].text);
         }
     pith_workers w;
+    cJSON *notes;
     PITH_TRY(pith_bed_workers(bed, &w));
+    PITH_TRY(pith_bed_notes(bed, &notes));
+    const cJSON *note;
+    cJSON_ArrayForEach(note, notes)
+        if (cJSON_IsString(note)) printf("%s\n", note->valuestring);
+    cJSON_Delete(notes);
     if (w.n) printf("%zu workers, each sent %s a step: %.3g of dense (%s)\n", w.n, pith_text_bytes((uint64_t)w.sent_bytes).s, w.sent_bytes / w.dense_bytes, w.how);
     printf("in %s\n", bed->folder);
     return PITH_OK;

@@ -170,6 +170,17 @@ pith_status pith_bed_workers(const pith_bed *bed, pith_workers *w)
     return PITH_OK;
 }
 
+pith_status pith_bed_notes(const pith_bed *bed, cJSON **notes)
+{
+    cJSON *json;
+    PITH_TRY(read_result(bed, &json));
+    *notes = cJSON_DetachItemFromObjectCaseSensitive(json, "notes");
+    cJSON_Delete(json);
+    if (cJSON_IsArray(*notes)) return PITH_OK;
+    cJSON_Delete(*notes);
+    return pith_fail(bed->ctx, PITH_E_CORRUPT, "%s/" RESULT ": no list of notes; remove the folder to train it anew", bed->folder);
+}
+
 pith_status pith_bed_net(const pith_bed *bed, pith_tape *tape, pith_net **net)
 {
     char *file = pith_format(bed->ctx, "%s/net.safetensors", bed->folder);

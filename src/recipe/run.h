@@ -16,6 +16,8 @@
 #ifndef PITH_RUN_H
 #define PITH_RUN_H
 
+#include <cjson/cJSON.h>
+
 #include "data/data.h"
 #include "model/net.h"
 #include "recipe/card.h"
@@ -91,6 +93,8 @@ pith_status pith_bed_value(const pith_bed *bed, const char *row, const char *mea
 pith_status pith_bed_report(const pith_bed *bed, pith_run *run);
 /** What its workers sent; n 0: it was trained by one process.  @return PITH_E_IO, PITH_E_CORRUPT, PITH_E_MEMORY */
 pith_status pith_bed_workers(const pith_bed *bed, pith_workers *workers);
+/** What its training noted, as where its data came from: an array of texts, cJSON_Delete frees it.  @return PITH_E_IO, PITH_E_CORRUPT, PITH_E_MEMORY */
+pith_status pith_bed_notes(const pith_bed *bed, cJSON **notes);
 /** The network it kept (pith_run_keep), its parameters on the tape. */
 pith_status pith_bed_net(const pith_bed *bed, pith_tape *tape, pith_net **net);
 /** Where a bed is or would be: ~/.cache/pith/beds/<id>-<hash of its card, its procedure's code, which data is there, the seed,

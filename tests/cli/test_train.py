@@ -95,6 +95,16 @@ class Train(unittest.TestCase):
         text = train("bed", CARD).stdout
         self.assertIn("trained already", text)
         self.assertIn("bed.acc", text)
+        self.assertNotIn("stands in", text)
+
+    def test_stand_in(self):
+        """Data that had to be replaced are told with the result."""
+        CARD.write_text(TEXT.replace("STEPS", "2").replace("[factors]", "[fashion, factors]"))
+        told = "fashion is not here, and factors stands in for it"
+        self.assertIn(told, train("stand_in", CARD).stdout)
+        r = json.loads(train("stand_in", CARD, "--json").stdout)
+        self.assertTrue(r["was_cached"])
+        self.assertTrue(any(told in n for n in r["notes"]), r)
 
     def test_stopped(self):
         """Interrupted in the middle, then again: the same network as without."""
