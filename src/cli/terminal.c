@@ -14,7 +14,7 @@ void pith_terminal_init(pith_terminal *terminal, bool progress)
 {
     const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
     bool dumb = !term || strcmp(term, "dumb") == 0;
-    *terminal = (pith_terminal){.out = stderr, .progress = progress};
+    *terminal = (pith_terminal){.out = stderr, .progress = progress, .left_s = -1};
     terminal->is_terminal = isatty(STDERR_FILENO) && !dumb;
     terminal->colour = terminal->is_terminal && !(no_color && *no_color);
 }
@@ -53,6 +53,7 @@ void pith_terminal_progress(void *user, const char *what, uint64_t done, uint64_
     bool new_work = !t->last_what || strcmp(t->last_what, what) != 0;
     if (new_work) t->start_s = t->last_line_s = now;
     t->last_what = done >= total ? NULL : what;
+    t->left_s = done < total ? left_s : -1;
     if (left_s >= 0 && done < total) snprintf(left, sizeof left, ", %s left", pith_text_duration(left_s).s);
     if (!t->is_terminal) {
         if (now - t->last_line_s < LINE_EVERY_S) return;

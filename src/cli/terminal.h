@@ -12,6 +12,7 @@ typedef struct pith_terminal {
     double start_s;          /* when the work that progress is about began */
     double last_line_s;      /* when the last plain progress line was printed */
     const char *last_what;
+    double left_s;           /* that the work shown last still takes; below 0: not known */
     unsigned n_lines;        /* log lines so far: what draws above the bar sees that it has moved */
 } pith_terminal;
 

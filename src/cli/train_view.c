@@ -57,6 +57,7 @@ void pith_train_view_observe(void *user, const pith_train_history *h)
     bool fresh = h->n_points < v->n_points, last = h->points[h->n_points - 1].step >= h->n_steps;
     double now = pith_now_s();
     if (v->shown_s == 0 && !v->plot) v->shown_s = now; /* short work shows nothing */
+    if (!t->is_terminal) t->last_line_s = now;         /* these lines tell all that those of progress would */
     if (fresh) v->height = 0;                          /* another network's: below */
     v->n_points = h->n_points;
     if (!last && now - v->shown_s < (v->plot ? DRAW_EVERY_S : LINE_EVERY_S)) return;
@@ -68,5 +69,6 @@ void pith_train_view_observe(void *user, const pith_train_history *h)
     pith_terminal_clear(t);
     fputs("pith: ", t->out);
     print_line(t->out, h);
+    if (!t->is_terminal && !last && t->left_s >= 0) fprintf(t->out, ", %s left", pith_text_duration(t->left_s).s);
     fputc('\n', t->out);
 }

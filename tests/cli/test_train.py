@@ -106,6 +106,15 @@ class Train(unittest.TestCase):
         self.assertTrue(r["was_cached"])
         self.assertTrue(any(told in n for n in r["notes"]), r)
 
+    def test_lines(self):
+        """Elsewhere than on a terminal: one line every few seconds, not another of progress beside it."""
+        write_card(40000)
+        process = subprocess.Popen([PITH, "train", CARD, "-t", "1"], env=environment("lines"), stderr=subprocess.PIPE, text=True)
+        line = process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+        self.assertRegex(line, r"^pith: step [0-9]+ of 40000: loss .* images/s, .* left$")
+
     def test_stopped(self):
         """Interrupted in the middle, then again: the same network as without."""
         write_card(400)
