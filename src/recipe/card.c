@@ -290,7 +290,7 @@ pith_status pith_card_share(pith_card *card, size_t n)
     pith_card_train *t = &card->train;
     card->workers = n;
     if (t->accumulate % n == 0) return PITH_OK;
-    if (t->batch % n) return pith_fail(card->ctx, PITH_E_ARGUMENT, "%s: a batch of %llu cannot be shared by %zu workers; make it, or accumulate, a multiple of that", card->file, (unsigned long long)t->batch, n);
+    if (t->batch % n) return pith_fail(card->ctx, PITH_E_ARGUMENT, "%s: a batch of %llu cannot be shared by %zu workers; take a number of them that divides it, or a card whose batch, or accumulate, is a multiple of that", card->file, (unsigned long long)t->batch, n);
     pith_log(card->ctx, PITH_LOG_WARN, "%s: each batch of %llu is %zu parts of %llu, one a worker; batch norm sees a part", card->id, (unsigned long long)t->batch, n, (unsigned long long)t->batch / n);
     t->batch /= n;
     t->accumulate *= n;

@@ -96,6 +96,9 @@ class Train(unittest.TestCase):
         self.assertIn("trained already", text)
         self.assertIn("bed.acc", text)
         self.assertNotIn("stands in", text)
+        r = train("bed", CARD, "--workers", 3)
+        self.assertEqual(r.returncode, 1)
+        self.assertIn("a batch of 8 cannot be shared by 3 workers; take a number of them that divides it", r.stderr)
 
     def test_stand_in(self):
         """Data that had to be replaced are told with the result."""
