@@ -206,7 +206,9 @@ static pith_status train(pith_bed *bed, const char *part, audience who)
 {
     pith_ctx *ctx = bed->ctx;
     pith_run run = {.ctx = ctx, .card = bed->card, .seed = bed->seed, .quick = bed->card->quick, .folder = part, .parent = who.parent, .observe = who.observe, .observe_user = who.user, .group = who.group};
-    pith_log(ctx, PITH_LOG_INFO, "training the bed %s%s, seed %llu, about %.3g min", bed->card->id, run.quick ? " (quick)" : "", (unsigned long long)bed->seed, bed->card->minutes);
+    char about[48] = "";
+    if (!run.quick) snprintf(about, sizeof about, ", about %.3g min", bed->card->minutes); /* which quick runs do not take */
+    pith_log(ctx, PITH_LOG_INFO, "training the bed %s%s, seed %llu%s", bed->card->id, run.quick ? " (quick)" : "", (unsigned long long)bed->seed, about);
     double start = pith_now_s();
     bool leads = pith_group_leads(who.group);
     pith_status status = agree(&who, leads ? pith_folder_make(ctx, part) : PITH_OK);

@@ -96,6 +96,8 @@ class Train(unittest.TestCase):
         self.assertIn("trained already", text)
         self.assertIn("bed.acc", text)
         self.assertNotIn("stands in", text)
+        quick = train("bed", CARD, "--quick", "-v").stderr
+        self.assertIn("training the bed tiny (quick), seed 1\n", quick)   # the card's minutes are of full runs
         r = train("bed", CARD, "--workers", 3)
         self.assertEqual(r.returncode, 1)
         self.assertIn("a batch of 8 cannot be shared by 3 workers; take a number of them that divides it", r.stderr)
