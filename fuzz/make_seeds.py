@@ -388,10 +388,10 @@ def data():
 
 # ---- sound and Y4M ----
 
-def wav_file(codec, bits, channels, content, extra=b"", rate=8000):
+def wav_file(codec, bits, channels, content, extra=b"", rate=8000, names=b"abc"):
     block = channels * bits // 8
     fmt = struct.pack("<HHIIHH", codec, channels, rate, rate * block, block, bits)
-    chunks = b"".join(name + struct.pack("<I", len(body)) + body + bytes(len(body) % 2) for name, body in ((b"fmt ", fmt + extra), (b"LIST", b"abc"), (b"data", content)))
+    chunks = b"".join(name + struct.pack("<I", len(body)) + body + bytes(len(body) % 2) for name, body in ((b"fmt ", fmt + extra), (b"LIST", names), (b"data", content)))
     return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks
 
 
@@ -410,6 +410,7 @@ def media():
         yield flag + wav_file(0xFFFE, 16, 2, rng.randbytes(40), struct.pack("<HHI", 22, 16, 3) + bytes.fromhex("0100000000001000800000aa00389b71"))
         yield flag + wav_file(17, 4, 1, rng.randbytes(256), struct.pack("<HH", 2, 505))
         yield flag + wav_file(1, 16, 1, rng.randbytes(40))[:-7]
+        yield flag + wav_file(1, 16, 1, rng.randbytes(40), names=b"adtlabcd\xf8\xff\xff\xff" + bytes(8))  # a length that is -8 leads back
         yield flag + wav_file(1, 16, 1, rng.randbytes(40)).replace(struct.pack("<I", 40), b"\xff" * 4)
     yield b"\0" + FLAC
     yield b"\0" + FLAC[:42]

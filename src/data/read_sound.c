@@ -1,5 +1,6 @@
 /* Sound files, by libsndfile out of memory.  What libsndfile would pass over is checked here: chunks of a WAV that reach
- * beyond its end, damaged pages of an Ogg, samples that are missing at the end. */
+ * beyond its end, damaged pages of an Ogg, samples that are missing at the end.  Of a WAV it sees the chunks that make
+ * the sound and no other: in names and comments it can loop for minutes (libsndfile's issue 1118). */
 #include <math.h>
 #include <sndfile.h>
 
@@ -20,45 +21,131 @@ void pith_sound_free(pith_ctx *ctx, pith_sound *sound)
     *sound = (pith_sound){0};
 }
 
+/* ---- a file in memory, as libsndfile wants it ------------------------------------------------- */
+
+/* A head made here, if any, then `body`, which stands at `from` in the file. */
+typedef struct memory {
+    uint8_t *head;
+    const uint8_t *body;
+    sf_count_t head_len, len, at; /* len, at: of both together */
+    size_t from;
+} memory;
+
+static sf_count_t memory_len(void *user) { return ((memory *)user)->len; }
+
+static sf_count_t memory_seek(sf_count_t offset, int whence, void *user)
+{
+    memory *m = user;
+    sf_count_t from = whence == SEEK_SET ? 0 : whence == SEEK_CUR ? m->at : m->len, to;
+    if (__builtin_add_overflow(from, offset, &to) || to < 0 || to > m->len) return -1;
+    return m->at = to;
+}
+
+static sf_count_t memory_read(void *dst, sf_count_t n, void *user)
+{
+    memory *m = user;
+    sf_count_t got = 0;
+    while (got < n && m->at < m->len) {
+        bool in_head = m->at < m->head_len;
+        const uint8_t *from = in_head ? m->head + m->at : m->body + (m->at - m->head_len);
+        sf_count_t part = PITH_MIN(n - got, (in_head ? m->head_len : m->len) - m->at);
+        memcpy((uint8_t *)dst + got, from, (size_t)part);
+        m->at += part;
+        got += part;
+    }
+    return got;
+}
+
+static sf_count_t memory_tell(void *user) { return ((memory *)user)->at; }
+
 /* ---- WAV's chunks ----------------------------------------------------------------------------- */
 
+enum { RIFF_HEAD = 12, CHUNK_HEAD = 8 };
 #define UNKNOWN 0xFFFFFFFFu /* a length that its writer, into a pipe, could not go back to fill in; some leave 0 */
 
+typedef struct chunk {
+    const uint8_t *bytes; /* NULL: none */
+    size_t size;
+} chunk;
+
+/* What the sound of a WAV is made of: how samples are coded, how many there are (a compressed one says it), they themselves. */
+typedef struct wav {
+    chunk fmt, fact, data;
+    size_t frames; /* what the data chunk has; SIZE_MAX: as many as there are */
+} wav;
+
 /* "RIFF" size "WAVE", then chunks: name, size, that many bytes, one more where they are odd.  (Multimedia Programming Interface and
- * Data Specifications 1.0, 1991.)  *frames: what the data chunk has; SIZE_MAX: as many as there are. */
-static pith_status check_wav(pith_ctx *ctx, const char *what, const uint8_t *bytes, size_t len, size_t *frames)
+ * Data Specifications 1.0, 1991.) */
+static pith_status find_chunks(pith_ctx *ctx, const char *what, const uint8_t *bytes, size_t len, wav *w)
 {
-    enum { HEAD = 12, CHUNK_HEAD = 8, FMT = 16, PCM = 1, FLOAT = 3, EXTENSIBLE = 0xFFFE };
+    enum { FMT = 16, PCM = 1, FLOAT = 3, EXTENSIBLE = 0xFFFE };
     uint32_t whole = pith_le32(bytes + 4);
     bool piped = whole == UNKNOWN || whole == 0;
     if (!piped && whole > len - CHUNK_HEAD)
         return pith_fail(ctx, PITH_E_CORRUPT, "%s: offset 4: cut off: the head says %zu bytes in all, there are %zu", what, (size_t)whole + CHUNK_HEAD, len);
     size_t end = piped ? len : (size_t)whole + CHUNK_HEAD, block = 0;
-    *frames = SIZE_MAX;
-    for (size_t at = HEAD; at < end;) {
+    *w = (wav){.frames = SIZE_MAX};
+    for (size_t at = RIFF_HEAD; at < end;) {
         if (end - at < CHUNK_HEAD) {
             if (end - at == 1 && bytes[at] == 0) break; /* some count a last chunk's padding, some do not */
             return pith_fail(ctx, PITH_E_CORRUPT, "%s: offset %zu: %zu bytes after the last chunk", what, at, end - at);
         }
-        const uint8_t *chunk = bytes + at;
-        size_t size = pith_le32(chunk + 4), there = end - at - CHUNK_HEAD;
-        bool is_fmt = memcmp(chunk, "fmt ", 4) == 0, is_data = memcmp(chunk, "data", 4) == 0;
+        const uint8_t *name = bytes + at;
+        size_t size = pith_le32(name + 4), there = end - at - CHUNK_HEAD;
+        bool is_data = memcmp(name, "data", 4) == 0;
         if (is_data && piped && (size == UNKNOWN || size == 0)) size = there;
-        if (size > there) return pith_fail(ctx, PITH_E_CORRUPT, "%s: offset %zu: chunk \"%.4s\" of %zu bytes; %zu are left", what, at, (const char *)chunk, size, there);
-        if (is_fmt) {
+        if (size > there) return pith_fail(ctx, PITH_E_CORRUPT, "%s: offset %zu: chunk \"%.4s\" of %zu bytes; %zu are left", what, at, (const char *)name, size, there);
+        chunk here = {name + CHUNK_HEAD, size};
+        if (memcmp(name, "fmt ", 4) == 0) {
             if (size < FMT) return pith_fail(ctx, PITH_E_CORRUPT, "%s: offset %zu: a format of %zu bytes, not %d or more", what, at, size, FMT);
-            uint16_t codec = pith_le16(chunk + CHUNK_HEAD);
-            block = codec == PCM || codec == FLOAT || codec == EXTENSIBLE ? pith_le16(chunk + CHUNK_HEAD + 12) : 0;
+            uint16_t codec = pith_le16(here.bytes);
+            block = codec == PCM || codec == FLOAT || codec == EXTENSIBLE ? pith_le16(here.bytes + 12) : 0;
+            w->fmt = here;
         }
+        if (memcmp(name, "fact", 4) == 0) w->fact = here;
         if (is_data) {
+            if (!w->fmt.bytes) return pith_fail(ctx, PITH_E_CORRUPT, "%s: offset %zu: samples without a chunk \"fmt \" before them", what, at);
             if (block && size % block) return pith_fail(ctx, PITH_E_CORRUPT, "%s: offset %zu: %zu bytes are no whole number of frames of %zu", what, at, size, block);
-            if (block) *frames = size / block;
+            if (block) w->frames = size / block;
             if (piped) pith_log(ctx, PITH_LOG_WARN, "%s: its lengths were never filled in; read to the end of the file", what);
+            w->data = here;
             return PITH_OK;
         }
         at += CHUNK_HEAD + size + size % 2;
     }
     return pith_fail(ctx, PITH_E_CORRUPT, "%s: offset %zu: ends without a chunk \"data\"", what, end);
+}
+
+static uint8_t *put_name(uint8_t *p, const char *name, size_t size)
+{
+    memcpy(p, name, 4);
+    pith_put32(p + 4, (uint32_t)size);
+    return p + CHUNK_HEAD;
+}
+
+static uint8_t *put_chunk(uint8_t *p, const char *name, chunk c)
+{
+    if (!c.bytes) return p;
+    p = put_name(p, name, c.size);
+    memcpy(p, c.bytes, c.size);
+    return p + c.size + c.size % 2;
+}
+
+/* A file of these three chunks alone.  m->head: the caller's, even after an error. */
+static pith_status open_wav(pith_ctx *ctx, const char *what, const uint8_t *bytes, const wav *w, memory *m)
+{
+    size_t len = RIFF_HEAD + 3 * CHUNK_HEAD + w->fmt.size + w->fmt.size % 2 + w->fact.size + w->fact.size % 2;
+    if (w->data.size > UINT32_MAX - len) return pith_fail(ctx, PITH_E_LIMIT, "%s: %zu bytes of samples; a WAV of 4 GB or less can be read", what, w->data.size);
+    m->head = pith_calloc(ctx, len, 1);
+    if (!m->head) return PITH_E_MEMORY;
+    uint8_t *p = put_chunk(put_chunk(m->head + RIFF_HEAD, "fmt ", w->fmt), "fact", w->fact);
+    p = put_name(p, "data", w->data.size);
+    m->head_len = p - m->head;
+    m->body = w->data.bytes;
+    m->from = (size_t)(w->data.bytes - bytes);
+    m->len = m->head_len + (sf_count_t)w->data.size;
+    memcpy(put_name(m->head, "RIFF", (size_t)m->len - CHUNK_HEAD), "WAVE", 4);
+    return PITH_OK;
 }
 
 /* ---- Ogg's pages ------------------------------------------------------------------------------ */
@@ -99,35 +186,6 @@ static pith_status check_ogg(pith_ctx *ctx, const char *what, const uint8_t *byt
     }
     return last ? PITH_OK : pith_fail(ctx, PITH_E_CORRUPT, "%s: offset %zu: cut off: its last page is not marked as the last", what, len);
 }
-
-/* ---- a file in memory, as libsndfile wants it ------------------------------------------------- */
-
-typedef struct memory {
-    const uint8_t *bytes;
-    sf_count_t len, at;
-} memory;
-
-static sf_count_t memory_len(void *user) { return ((memory *)user)->len; }
-
-static sf_count_t memory_seek(sf_count_t offset, int whence, void *user)
-{
-    memory *m = user;
-    sf_count_t from = whence == SEEK_SET ? 0 : whence == SEEK_CUR ? m->at : m->len, to;
-    if (__builtin_add_overflow(from, offset, &to) || to < 0 || to > m->len) return -1;
-    return m->at = to;
-}
-
-static sf_count_t memory_read(void *dst, sf_count_t n, void *user)
-{
-    memory *m = user;
-    n = PITH_MIN(n, m->len - m->at);
-    if (n <= 0) return 0;
-    memcpy(dst, m->bytes + m->at, (size_t)n);
-    m->at += n;
-    return n;
-}
-
-static sf_count_t memory_tell(void *user) { return ((memory *)user)->at; }
 
 /* ---- decoding --------------------------------------------------------------------------------- */
 
@@ -181,29 +239,37 @@ static pith_status read_opened(pith_ctx *ctx, const library *l, const char *what
     return status;
 }
 
+/* frames: how many its head says there are; SIZE_MAX: libsndfile knows. */
+static pith_status read_memory(pith_ctx *ctx, const library *l, const char *what, memory *m, size_t frames, pith_sound *sound)
+{
+    SF_VIRTUAL_IO io = {.get_filelen = memory_len, .seek = memory_seek, .read = memory_read, .tell = memory_tell};
+    SF_INFO info = {0};
+    SNDFILE *file = l->sf_open_virtual(&io, SFM_READ, &info, m);
+    if (!file) {
+        const char *why = l->sf_strerror(NULL); /* the library's own, shared by all threads: a hint, no more */
+        size_t in_body = m->at > m->head_len ? (size_t)(m->at - m->head_len) : 0;
+        return pith_fail(ctx, PITH_E_CORRUPT, "%s: offset %zu: %s", what, m->from + in_body, why);
+    }
+    pith_status status = read_opened(ctx, l, what, file, &info, frames, sound);
+    l->sf_close(file);
+    return status;
+}
+
 pith_status pith_sound_read(pith_ctx *ctx, const char *what, const uint8_t *bytes, size_t len, pith_sound *sound)
 {
     *sound = (pith_sound){0};
-    bool wav = len >= 12 && memcmp(bytes, "RIFF", 4) == 0 && memcmp(bytes + 8, "WAVE", 4) == 0;
+    bool riff = len >= RIFF_HEAD && memcmp(bytes, "RIFF", 4) == 0 && memcmp(bytes + 8, "WAVE", 4) == 0;
     bool flac = len >= 4 && memcmp(bytes, "fLaC", 4) == 0, ogg = len >= 4 && memcmp(bytes, "OggS", 4) == 0;
-    if (!wav && !flac && !ogg) return pith_fail(ctx, PITH_E_FORMAT, "%s: offset 0: no WAV, FLAC or Ogg file", what);
-    size_t frames = SIZE_MAX;
-    if (wav) PITH_TRY(check_wav(ctx, what, bytes, len, &frames));
+    if (!riff && !flac && !ogg) return pith_fail(ctx, PITH_E_FORMAT, "%s: offset 0: no WAV, FLAC or Ogg file", what);
+    wav w = {.frames = SIZE_MAX};
+    if (riff) PITH_TRY(find_chunks(ctx, what, bytes, len, &w));
     if (ogg) PITH_TRY(check_ogg(ctx, what, bytes, len));
     library l;
     PITH_TRY(pith_library_open(ctx, what, "libsndfile.so.1", "libsndfile1", names, &l));
-    memory m = {.bytes = bytes, .len = (sf_count_t)len};
-    SF_VIRTUAL_IO io = {.get_filelen = memory_len, .seek = memory_seek, .read = memory_read, .tell = memory_tell};
-    SF_INFO info = {0};
-    SNDFILE *file = l.sf_open_virtual(&io, SFM_READ, &info, &m);
-    pith_status status;
-    if (!file) {
-        const char *why = l.sf_strerror(NULL); /* the library's own, shared by all threads: a hint, no more */
-        status = pith_fail(ctx, PITH_E_CORRUPT, "%s: offset %lld: %s", what, (long long)m.at, why);
-    } else {
-        status = read_opened(ctx, &l, what, file, &info, frames, sound);
-        l.sf_close(file);
-    }
+    memory m = {.body = bytes, .len = (sf_count_t)len};
+    pith_status status = riff ? open_wav(ctx, what, bytes, &w, &m) : PITH_OK;
+    if (status == PITH_OK) status = read_memory(ctx, &l, what, &m, w.frames, sound);
+    pith_free(ctx, m.head);
     pith_library_close(&l);
     if (status != PITH_OK) pith_sound_free(ctx, sound);
     return status;

@@ -94,7 +94,7 @@ static void test_wav(void **state)
 
 /* A file as libsndfile writes it, in memory. */
 typedef struct written {
-    uint8_t bytes[1 << 16];
+    uint8_t bytes[1 << 17];
     sf_count_t len, at;
 } written;
 static sf_count_t w_len(void *user) { return ((written *)user)->len; }
@@ -134,6 +134,58 @@ static void write_tone(written *w, int format, int16_t *tone)
     assert_non_null(f);
     assert_int_equal(sf_writef_short(f, tone, TONE), TONE);
     sf_close(f);
+}
+
+/* Each coding that a WAV may have is what libsndfile itself reads of the file, though it gets no more than three chunks of it. */
+static void test_wav_codings(void **state)
+{
+    (void)state;
+    static const int codings[] = {SF_FORMAT_PCM_24, SF_FORMAT_DOUBLE, SF_FORMAT_ULAW, SF_FORMAT_ALAW, SF_FORMAT_IMA_ADPCM, SF_FORMAT_MS_ADPCM};
+    pith_ctx *ctx = test_ctx(1);
+    static written w;
+    static int16_t tone[TONE * 2];
+    static float want[TONE * 4];
+    for (size_t k = 0; k < sizeof codings / sizeof *codings; k++) {
+        write_tone(&w, SF_FORMAT_WAV | codings[k], tone);
+        w.at = 0;
+        SF_VIRTUAL_IO io = {w_len, w_seek, w_read, w_write, w_tell};
+        SF_INFO info = {0};
+        SNDFILE *f = sf_open_virtual(&io, SFM_READ, &info, &w);
+        assert_non_null(f);
+        size_t n = (size_t)sf_readf_float(f, want, TONE * 2);
+        sf_close(f);
+        assert_in_range(n, TONE, TONE * 2);
+        pith_sound s;
+        assert_ok(ctx, pith_sound_read(ctx, "file", w.bytes, (size_t)w.len, &s));
+        assert_true(s.channels == 2 && s.samples == n);
+        for (size_t i = 0; i < n * 2; i++) assert_true(s.data[i % 2 * n + i / 2] == want[i]);
+        pith_sound_free(ctx, &s);
+    }
+    pith_ctx_free(ctx);
+}
+
+/* A chunk that is not sound may hold anything: here a name whose length, taken as signed, leads back to its own begin, for ever. */
+static void test_wav_strange_names(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = test_ctx(1);
+    uint8_t plain[256], file[512];
+    const int16_t samples[] = {1, -2, 3};
+    uint8_t list[28] = "LIST\x14\0\0\0adtlabcd\xf8\xff\xff\xff";
+    size_t len = make_wav(plain, 1, 16, 1, samples, sizeof samples);
+    memcpy(file, plain, 36);
+    memcpy(file + 36, list, sizeof list);
+    memcpy(file + 36 + sizeof list, plain + 36, len - 36);
+    len += sizeof list;
+    pith_put32(file + 4, (uint32_t)(len - 8));
+    pith_sound s;
+    assert_ok(ctx, pith_sound_read(ctx, "file", file, len, &s));
+    assert_true(s.samples == 3 && s.data[1] == -2 / 32768.0f);
+    pith_sound_free(ctx, &s);
+    memcpy(file + 12, "junk", 4); /* no format */
+    assert_int_equal(pith_sound_read(ctx, "file", file, len, &s), PITH_E_CORRUPT);
+    assert_says(ctx, "offset 76: samples without a chunk \"fmt \"");
+    pith_ctx_free(ctx);
 }
 
 static void test_flac_and_ogg(void **state)
@@ -411,7 +463,8 @@ static void test_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_wav), cmocka_unit_test(test_flac_and_ogg), cmocka_unit_test(test_colours), cmocka_unit_test(test_y4m),
+        cmocka_unit_test(test_wav), cmocka_unit_test(test_wav_codings), cmocka_unit_test(test_wav_strange_names),
+        cmocka_unit_test(test_flac_and_ogg), cmocka_unit_test(test_colours), cmocka_unit_test(test_y4m),
         cmocka_unit_test(test_y4m_heads), cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
