@@ -13,6 +13,29 @@ typedef struct conv_attr {
     size_t stride[MAX_SPACE], padding[MAX_SPACE], dilation[MAX_SPACE];
 } conv_attr;
 
+/* ---- over one or two dimensions (conv_direct.c, conv_positions.c) ------------------------------- */
+
+enum { H = 1, W = 2 };
+static inline size_t plane_of(const size_t *dims) { return dims[H] * dims[W]; }
+static inline size_t padded16(size_t n) { return PITH_ROUND_UP(n, (size_t)16); }
+/** How much further on the kernel's last place is than its first. */
+static inline size_t reach(const conv_attr *a, int d) { return (a->w[d] - 1) * a->dilation[d]; }
+
+/** Of stride 1: the gradient by the input is this convolution of the gradient by the result, which is padded by what the
+ *  kernel reaches beyond, with the kernel turned round. */
+static inline conv_attr conv_back(const conv_attr *a)
+{
+    conv_attr back = *a;
+    back.c_in = a->c_out;
+    back.c_out = a->c_in;
+    for (int d = H; d <= W; d++) {
+        back.x[d] = a->y[d];
+        back.y[d] = a->x[d];
+        back.padding[d] = reach(a, d) - a->padding[d];
+    }
+    return back;
+}
+
 /* In all of these: x [n, c_in, x..], w [c_out, c_in, w..], y or its gradient g [n, c_out, y..]; what is computed is the last
  * argument.  @return false: no memory, the tape's failure is set */
 

@@ -12,16 +12,11 @@
  * the next; images so small that a product of one would not pay are laid out one below the other. */
 #include "grad/conv.h"
 
-enum { H = 1, W = 2 };
-
 #define MAX_PHASES ((size_t)16)      /* with more of them a kernel meets each too seldom */
 #define BAND ((size_t)1024)         /* positions of a task; whole rows of them */
 #define STACK ((size_t)400)         /* positions of images one below the other, about */
 #define CHANNELS_A_TASK ((size_t)96) /* of the result, of the gradient by the weights, at most */
 
-static size_t reach(const conv_attr *a, int d) { return (a->w[d] - 1) * a->dilation[d]; }
-static size_t padded16(size_t n) { return PITH_ROUND_UP(n, (size_t)16); }
-static size_t plane_of(const size_t *dims) { return dims[H] * dims[W]; }
 static size_t n_phases(const conv_attr *a) { return a->stride[H] * a->stride[W]; }
 
 /* How much further on the kernel's last place is, within a phase. */
@@ -258,18 +253,10 @@ static bool by_phases(pith_tape *tape, const conv_attr *a, const float *g, const
     return true;
 }
 
-/* Of stride 1: a convolution of the gradient, padded by what the kernel reaches beyond, with the kernel turned round. */
 bool pith_conv_direct_by_input(pith_tape *tape, const conv_attr *a, const float *g, const float *w, float *x)
 {
     if (n_phases(a) > 1) return by_phases(tape, a, g, w, x);
-    conv_attr back = *a;
-    back.c_in = a->c_out;
-    back.c_out = a->c_in;
-    for (int d = H; d <= W; d++) {
-        back.x[d] = a->y[d];
-        back.y[d] = a->x[d];
-        back.padding[d] = reach(a, d) - a->padding[d];
-    }
+    conv_attr back = conv_back(a);
     size_t places = plane_of(a->w);
     pith_block *turned = pith_op_take(tape, a->c_in * a->c_out * places);
     if (!turned) return false;

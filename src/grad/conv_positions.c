@@ -5,14 +5,10 @@
  * computed that is none of the result, as there are in conv_direct.c, where on 4x4 planes they are a third. */
 #include "grad/conv.h"
 
-enum { H = 1, W = 2 };
-
 #define PANEL ((size_t)PITH_GEMM_PANEL)
 #define ROWS_A_TASK ((size_t)96)    /* positions, about */
 #define CHANNELS ((size_t)32)       /* fewer would not fill the products */
 
-static size_t padded16(size_t n) { return PITH_ROUND_UP(n, (size_t)16); }
-static size_t plane_of(const size_t *dims) { return dims[H] * dims[W]; }
 static size_t padded(const conv_attr *a, int d) { return a->x[d] + 2 * a->padding[d]; }
 
 /* Where the other way would compute 15% more positions than there are, or more. */
@@ -107,17 +103,9 @@ bool pith_conv_by_positions(pith_tape *tape, const conv_attr *a, const float *x,
     return done;
 }
 
-/* Of stride 1: a convolution of the gradient, padded by what the kernel reaches beyond, with the kernel turned round. */
 bool pith_conv_by_positions_by_input(pith_tape *tape, const conv_attr *a, const float *g, const float *w, float *x)
 {
-    conv_attr back = *a;
-    back.c_in = a->c_out;
-    back.c_out = a->c_in;
-    for (int d = H; d <= W; d++) {
-        back.x[d] = a->y[d];
-        back.y[d] = a->x[d];
-        back.padding[d] = (a->w[d] - 1) * a->dilation[d] - a->padding[d];
-    }
+    conv_attr back = conv_back(a);
     size_t places = plane_of(a->w), wide = padded16(a->c_in);
     pith_block *turned = pith_op_take(tape, a->c_out * places * wide);
     if (!turned) return false;
