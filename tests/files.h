@@ -2,7 +2,9 @@
 #ifndef PITH_TEST_FILES_H
 #define PITH_TEST_FILES_H
 
+#include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "test.h"
 
@@ -45,6 +47,28 @@ static inline int test_remove_folder(const char *path)
     if (status != PITH_OK) fprintf(stderr, "%s\n", pith_error(ctx));
     pith_ctx_free(ctx);
     return status != PITH_OK;
+}
+
+/* A folder of the test program's own: set-up and tear-down of its group, or the first and last step of them. */
+static char test_folder[] = "/tmp/pith-test-XXXXXX";
+static inline int test_make_folder(void **state)
+{
+    (void)state;
+    return mkdtemp(test_folder) ? 0 : 1;
+}
+static inline int test_drop_folder(void **state)
+{
+    (void)state;
+    return test_remove_folder(test_folder);
+}
+/* A name in it; the last four are good. */
+static inline const char *test_path(const char *name)
+{
+    static char path[4][128];
+    static int at;
+    char *p = path[at++ % 4];
+    assert_true(snprintf(p, sizeof path[0], "%s/%s", test_folder, name) < (int)sizeof path[0]);
+    return p;
 }
 
 /* A copy that ends where its memory ends, so that a sanitizer sees reads beyond it; free() it. */

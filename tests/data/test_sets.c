@@ -14,8 +14,6 @@
 #include "data/media.h"
 #include "data/sequences.h"
 
-static char folder[64]; /* PITH_DATA and the cache of these tests */
-
 static void make_folder_of(const char *path)
 {
     char part[256];
@@ -29,7 +27,7 @@ static void make_folder_of(const char *path)
 static void write_file(const char *name, const void *bytes, size_t len)
 {
     char path[256];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
+    snprintf(path, sizeof path, "%s/%s", test_folder, name);
     make_folder_of(path);
     test_write_file(path, bytes, len);
 }
@@ -37,7 +35,7 @@ static void write_file(const char *name, const void *bytes, size_t len)
 static void remove_file(const char *name)
 {
     char path[256];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
+    snprintf(path, sizeof path, "%s/%s", test_folder, name);
     assert_int_equal(remove(path), 0);
 }
 
@@ -73,8 +71,8 @@ static void write_png(const char *name, size_t width, size_t height, uint8_t sha
 
 static void empty_folder(void)
 {
-    assert_int_equal(test_remove_folder(folder), 0);
-    mkdir(folder, 0777);
+    assert_int_equal(test_remove_folder(test_folder), 0);
+    mkdir(test_folder, 0777);
 }
 
 static pith_dataset *must_open(pith_ctx *ctx, const char *name, const char *split, const pith_dataset_options *o)
@@ -751,7 +749,7 @@ static void test_sounds(void **state)
     static uint8_t wav[44 + 2 * 1000];
     empty_folder();
     char folder_name[160], name[64];
-    snprintf(folder_name, sizeof folder_name, "sounds:%s/voices", folder);
+    snprintf(folder_name, sizeof folder_name, "sounds:%s/voices", test_folder);
     pith_dataset *ds;
     assert_int_equal(pith_dataset_open(ctx, folder_name, "train", NULL, &ds), PITH_E_IO);
     for (int i = 0; i < 20; i++) { /* recording i has values i * 1000 + 0, 1, 2 …; two levels of folders */
@@ -853,7 +851,7 @@ static void write_film(pith_ctx *ctx, int k, size_t width, size_t height, int n_
     static uint8_t rgb[3 * 64 * 64];
     char path[160];
     pith_y4m_writer w;
-    snprintf(path, sizeof path, "%s/films/%d.y4m", folder, k);
+    snprintf(path, sizeof path, "%s/films/%d.y4m", test_folder, k);
     assert_ok(ctx, pith_y4m_write_begin(ctx, path, &(pith_y4m_format){.width = width, .height = height, .rate_num = 25, .rate_den = 1, .sampling = PITH_Y4M_444, .full_range = true}, &w));
     for (int t = 0; t < n_frames; t++) {
         memset(rgb, 100 * k + 2 * t, 3 * width * height);
@@ -868,7 +866,7 @@ static void test_films(void **state)
     pith_ctx *ctx = test_ctx(1), *two = test_ctx(2);
     empty_folder();
     char name[160];
-    snprintf(name, sizeof name, "videos:%s/films", folder);
+    snprintf(name, sizeof name, "videos:%s/films", test_folder);
     pith_dataset *ds;
     write_file("films/readme", "", 0);
     assert_int_equal(pith_dataset_open(ctx, name, "train", NULL, &ds), PITH_E_IO);
@@ -911,8 +909,8 @@ static void test_cifar(void **state)
     for (size_t k = 0; k < PITH_COUNT(names); k++) {
         char name[64], path[160], first[160];
         snprintf(name, sizeof name, "images/cifar10/%s.bin", names[k]);
-        snprintf(path, sizeof path, "%s/%s", folder, name);
-        snprintf(first, sizeof first, "%s/images/cifar10/%s.bin", folder, names[k & 1]);
+        snprintf(path, sizeof path, "%s/%s", test_folder, name);
+        snprintf(first, sizeof first, "%s/images/cifar10/%s.bin", test_folder, names[k & 1]);
         file[2] = (uint8_t)(k + 1);
         if (k < 2) write_file(name, file, N * RECORD);
         else assert_int_equal(link(first, path), 0);
@@ -925,7 +923,7 @@ static void test_cifar(void **state)
     assert_true(ds->n == N && ((const uint8_t *)data_of(ds, "image"))[1] == 2);
     pith_dataset_free(ds);
     char path[160];
-    snprintf(path, sizeof path, "%s/images/cifar10/test_batch.bin", folder);
+    snprintf(path, sizeof path, "%s/images/cifar10/test_batch.bin", test_folder);
     assert_int_equal(unlink(path), 0); /* and not its other names */
     write_file("images/cifar10/test_batch.bin", file, RECORD * 3);
     assert_int_equal(pith_dataset_open(ctx, "cifar10", "test", NULL, &ds), PITH_E_CORRUPT);
@@ -962,7 +960,7 @@ static void test_photos_and_folders(void **state)
     }
     write_file("mine/cats/notes.txt", "no image", 8);
     char path[128];
-    snprintf(path, sizeof path, "folder:%s/mine", folder);
+    snprintf(path, sizeof path, "folder:%s/mine", test_folder);
     pith_dataset *ds = must_open(ctx, path, "train", &(pith_dataset_options){.size = 16});
     assert_int_equal(ds->n, 18);
     assert_string_equal(pith_dataset_field(ds, "label")->names[1], "dogs");
@@ -1002,13 +1000,13 @@ static void test_folders_that_lack(void **state)
         snprintf(name, sizeof name, "mine/%s/%02d.png", i < 19 ? "many" : "few", i);
         write_png(name, 9, 9, 0);
     }
-    snprintf(path, sizeof path, "folder:%s/halves", folder);
+    snprintf(path, sizeof path, "folder:%s/halves", test_folder);
     ds = must_open(ctx, path, "train", NULL);
     assert_int_equal(ds->n, 20);
     pith_dataset_free(ds);
     assert_int_equal(pith_dataset_open(ctx, path, "test", NULL, &ds), PITH_E_IO);
     assert_non_null(strstr(pith_error(ctx), "no folder \"test\""));
-    snprintf(path, sizeof path, "folder:%s/mine", folder);
+    snprintf(path, sizeof path, "folder:%s/mine", test_folder);
     assert_string_equal(said, "");
     ds = must_open(ctx, path, "train", &(pith_dataset_options){.n = 8}); /* 4 of a class, of which one has 1 */
     assert_int_equal(ds->n, 5);
@@ -1153,9 +1151,9 @@ static void test_memory(void **state)
     assert_ok(all, pith_data_describe(all, pages, &info));
     pith_ctx_free(all);
     char mine[128], voices[128], films[128];
-    snprintf(mine, sizeof mine, "folder:%s/mine", folder);
-    snprintf(voices, sizeof voices, "sounds:%s/voices", folder);
-    snprintf(films, sizeof films, "videos:%s/films", folder);
+    snprintf(mine, sizeof mine, "folder:%s/mine", test_folder);
+    snprintf(voices, sizeof voices, "sounds:%s/voices", test_folder);
+    snprintf(films, sizeof films, "videos:%s/films", test_folder);
     const char *const names[] = {"scenes32", "factors", "clips32", "recall", "reber", "assoc", "adding", "fashion", "photos", "text", mine, voices, films, "pages"};
     for (size_t k = 0; k < PITH_COUNT(names) - (info.state != PITH_DATA_THERE); k++) /* without its typefaces, not the last */
         assert_true(test_every_fault_with(open_one, names[k], &(test_fault_options){.name = names[k]}) >= 3);
@@ -1193,20 +1191,10 @@ static void test_pick(void **state)
     pith_ctx_free(ctx);
 }
 
+/* The folder is PITH_DATA, and has the cache. */
 static int set_up(void **state)
 {
-    (void)state;
-    snprintf(folder, sizeof folder, "/tmp/pith-data-XXXXXX");
-    if (!mkdtemp(folder)) return -1;
-    char cache[128];
-    snprintf(cache, sizeof cache, "%s/cache", folder);
-    return setenv("PITH_DATA", folder, 1) || setenv("XDG_CACHE_HOME", cache, 1);
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    return test_remove_folder(folder);
+    return test_make_folder(state) || setenv("PITH_DATA", test_folder, 1) || setenv("XDG_CACHE_HOME", test_path("cache"), 1);
 }
 
 int main(void)
@@ -1217,5 +1205,5 @@ int main(void)
         cmocka_unit_test(test_photos_and_folders), cmocka_unit_test(test_folders_that_lack), cmocka_unit_test(test_textures_are_no_photos), cmocka_unit_test(test_corpus), cmocka_unit_test(test_arguments), cmocka_unit_test(test_cancelled_and_limits),
         cmocka_unit_test(test_memory), cmocka_unit_test(test_pick),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, set_up, test_drop_folder);
 }

@@ -7,17 +7,6 @@
 
 enum { W = 50, H = 38, FRAMES = 20, PIXELS = W * H, SKIP = 77 };
 
-static char folder[] = "/tmp/pith-video-XXXXXX";
-
-static const char *path_of(const char *name)
-{
-    static char paths[4][128];
-    static int next;
-    char *path = paths[next++ % 4];
-    snprintf(path, sizeof *paths, "%s/%s", folder, name);
-    return path;
-}
-
 /* A disc that moves over a slope of colours. */
 static void picture(uint8_t *rgb, int t)
 {
@@ -35,7 +24,7 @@ static void picture(uint8_t *rgb, int t)
 static bool encode(const char *options, const char *name)
 {
     char command[512];
-    snprintf(command, sizeof command, "ffmpeg -nostdin -v error -y -i %s/film.y4m -threads 1 %s %s/%s 2> %s/log", folder, options, folder, name, folder);
+    snprintf(command, sizeof command, "ffmpeg -nostdin -v error -y -i %s/film.y4m -threads 1 %s %s/%s 2> %s/log", test_folder, options, test_folder, name, test_folder);
     return system(command) == 0;
 }
 
@@ -43,7 +32,7 @@ static void write_film(pith_ctx *ctx, pith_y4m_sampling sampling)
 {
     static uint8_t rgb[3 * PIXELS];
     pith_y4m_writer w;
-    assert_ok(ctx, pith_y4m_write_begin(ctx, path_of("film.y4m"), &(pith_y4m_format){.width = W, .height = H, .rate_num = 25, .rate_den = 1, .sampling = sampling}, &w));
+    assert_ok(ctx, pith_y4m_write_begin(ctx, test_path("film.y4m"), &(pith_y4m_format){.width = W, .height = H, .rate_num = 25, .rate_den = 1, .sampling = sampling}, &w));
     for (int t = 0; t < FRAMES; t++) {
         picture(rgb, t);
         assert_ok(ctx, pith_y4m_write(&w, rgb));
@@ -57,8 +46,8 @@ static void compare(pith_ctx *ctx, const char *name, double *mean, int *worst)
     static uint8_t a[3 * PIXELS], b[3 * PIXELS];
     pith_video *film, *other;
     bool got = true, got_other;
-    assert_ok(ctx, pith_video_open(ctx, path_of("film.y4m"), &film));
-    assert_ok(ctx, pith_video_open(ctx, path_of(name), &other));
+    assert_ok(ctx, pith_video_open(ctx, test_path("film.y4m"), &film));
+    assert_ok(ctx, pith_video_open(ctx, test_path(name), &other));
     assert_true(pith_video_about(other)->width == W && pith_video_about(other)->height == H && pith_video_about(other)->rate_num == 25 * pith_video_about(other)->rate_den);
     *mean = *worst = 0;
     for (int n = 0; got; n++) {
@@ -126,14 +115,14 @@ static void test_damage(void **state)
     assert_true(encode("-c:v libx264 -g 5 -crf 12", "whole.mkv"));
     assert_true(encode("-c:v mpeg4 -q:v 2 -movflags +faststart", "whole.mp4"));
     size_t len;
-    uint8_t *bytes = test_read_file(path_of("whole.mkv"), &len);
+    uint8_t *bytes = test_read_file(test_path("whole.mkv"), &len);
     int n_refused = 0;
     for (int k = 0; k < 20; k++) { /* a run of bytes of the pictures; what a decoder patches over is told, too */
         size_t at = len / 4 + (size_t)k * len / 32;
         for (size_t i = 0; i < 12; i++) bytes[at + i] ^= 0xA5;
-        test_write_file(path_of("damaged.mkv"), bytes, len);
+        test_write_file(test_path("damaged.mkv"), bytes, len);
         for (size_t i = 0; i < 12; i++) bytes[at + i] ^= 0xA5;
-        pith_status status = read_all(ctx, path_of("damaged.mkv"), &n);
+        pith_status status = read_all(ctx, test_path("damaged.mkv"), &n);
         if (status != PITH_OK && strstr(pith_error(ctx), "frame")) n_refused++;
     }
     free(bytes);
@@ -144,29 +133,29 @@ static void test_damage(void **state)
         bool warned = false;
         pith_options o = {.n_threads = 1, .log_level = PITH_LOG_WARN, .log = hear, .user = &warned};
         assert_int_equal(pith_ctx_new(&o, &ctx), PITH_OK);
-        assert_int_equal(read_all(ctx, path_of(names[k]), &n), PITH_OK);
+        assert_int_equal(read_all(ctx, test_path(names[k]), &n), PITH_OK);
         assert_true(n == FRAMES && !warned);
-        bytes = test_read_file(path_of(names[k]), &len);
-        test_write_file(path_of("cut"), bytes, len * 2 / 3);
+        bytes = test_read_file(test_path(names[k]), &len);
+        test_write_file(test_path("cut"), bytes, len * 2 / 3);
         free(bytes);
-        pith_status status = read_all(ctx, path_of("cut"), &n);
+        pith_status status = read_all(ctx, test_path("cut"), &n);
         assert_true(n < FRAMES && (status == PITH_E_CORRUPT || warned));
         pith_ctx_free(ctx);
     }
     ctx = test_ctx(1);
-    test_write_text(path_of("text"), "this is no video at all, whatever one may think of it");
-    assert_int_equal(read_all(ctx, path_of("text"), &n), PITH_E_FORMAT);
-    test_write_text(path_of("empty"), "");
-    assert_int_not_equal(read_all(ctx, path_of("empty"), &n), PITH_OK);
+    test_write_text(test_path("text"), "this is no video at all, whatever one may think of it");
+    assert_int_equal(read_all(ctx, test_path("text"), &n), PITH_E_FORMAT);
+    test_write_text(test_path("empty"), "");
+    assert_int_not_equal(read_all(ctx, test_path("empty"), &n), PITH_OK);
     /* A playlist may not open what it names. */
     char list[256];
-    snprintf(list, sizeof list, "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n%s\n#EXT-X-ENDLIST\n", path_of("whole.mkv"));
-    test_write_text(path_of("list.m3u8"), list);
-    assert_int_not_equal(read_all(ctx, path_of("list.m3u8"), &n), PITH_OK);
-    snprintf(list, sizeof list, "ffconcat version 1.0\nfile %s\n", path_of("whole.mkv"));
-    test_write_text(path_of("list"), list);
-    assert_int_not_equal(read_all(ctx, path_of("list"), &n), PITH_OK);
-    assert_int_equal(read_all(ctx, path_of("nothing"), &n), PITH_E_IO);
+    snprintf(list, sizeof list, "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n%s\n#EXT-X-ENDLIST\n", test_path("whole.mkv"));
+    test_write_text(test_path("list.m3u8"), list);
+    assert_int_not_equal(read_all(ctx, test_path("list.m3u8"), &n), PITH_OK);
+    snprintf(list, sizeof list, "ffconcat version 1.0\nfile %s\n", test_path("whole.mkv"));
+    test_write_text(test_path("list"), list);
+    assert_int_not_equal(read_all(ctx, test_path("list"), &n), PITH_OK);
+    assert_int_equal(read_all(ctx, test_path("nothing"), &n), PITH_E_IO);
     pith_ctx_free(ctx);
 }
 
@@ -174,7 +163,7 @@ static pith_status read_small(pith_ctx *ctx, const void *user)
 {
     (void)user;
     int n;
-    PITH_TRY(read_all(ctx, path_of("small.avi"), &n));
+    PITH_TRY(read_all(ctx, test_path("small.avi"), &n));
     assert_int_equal(n, FRAMES);
     return PITH_OK;
 }
@@ -189,18 +178,6 @@ static void test_memory(void **state)
     assert_true(test_every_fault(read_small, NULL) >= 3);
 }
 
-static int set_up(void **state)
-{
-    (void)state;
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    return test_remove_folder(folder);
-}
-
 int main(void)
 {
     if (system("ffmpeg -version > /dev/null 2>&1") != 0) {
@@ -208,5 +185,5 @@ int main(void)
         return SKIP;
     }
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_frames), cmocka_unit_test(test_damage), cmocka_unit_test(test_memory)};
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, test_make_folder, test_drop_folder);
 }

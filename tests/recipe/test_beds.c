@@ -7,28 +7,18 @@
 #include "recipe/cards.h"
 #include "recipe/scenes.h"
 
-static char root[] = "/tmp/pith-beds-XXXXXX";
-
 static void use_cache(const char *name)
 {
     char folder[64];
-    snprintf(folder, sizeof folder, "%s/%s", root, name);
+    snprintf(folder, sizeof folder, "%s/%s", test_folder, name);
     assert_true(mkdir(folder, 0777) == 0 || access(folder, W_OK) == 0);
     setenv("XDG_CACHE_HOME", folder, 1);
 }
 
 static int make_root(void **state)
 {
-    (void)state;
-    if (!mkdtemp(root)) return 1;
     unsetenv("PITH_DATA");
-    return 0;
-}
-
-static int remove_root(void **state)
-{
-    (void)state;
-    return test_remove_folder(root);
+    return test_make_folder(state);
 }
 
 /* ---- attributes ------------------------------------------------------------------------------- */
@@ -197,5 +187,5 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_attributes), cmocka_unit_test(test_quick), cmocka_unit_test(test_latents), cmocka_unit_test(test_no_memory),
     };
-    return cmocka_run_group_tests(tests, make_root, remove_root);
+    return cmocka_run_group_tests(tests, make_root, test_drop_folder);
 }

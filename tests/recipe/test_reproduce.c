@@ -7,21 +7,12 @@
 #include "recipe/cards.h"
 #include "recipe/reproduce.h"
 
-static char root[] = "/tmp/pith-reproduce-XXXXXX";
-
 static int make_root(void **state)
 {
-    (void)state;
-    if (!mkdtemp(root)) return 1;
+    if (test_make_folder(state)) return 1;
     unsetenv("PITH_DATA");
-    setenv("TMPDIR", root, 1);
-    return setenv("XDG_CACHE_HOME", root, 1);
-}
-
-static int remove_root(void **state)
-{
-    (void)state;
-    return test_remove_folder(root);
+    setenv("TMPDIR", test_folder, 1);
+    return setenv("XDG_CACHE_HOME", test_folder, 1);
 }
 
 /* ---- a procedure whose numbers are known ------------------------------------------------------ */
@@ -77,7 +68,7 @@ static void test_report(void **state)
     assert_int_not_equal(access(scratch, F_OK), 0); /* scratch is gone */
 
     /* what is written reads as what was measured, and makes the page */
-    char *folder = pith_format(ctx, "%s/results/deep", root), *path, *page;
+    char *folder = pith_format(ctx, "%s/results/deep", test_folder), *path, *page;
     assert_ok(ctx, pith_report_save(r, folder, &path));
     assert_non_null(strstr(path, "results/deep/mine.json"));
     cJSON *json;
@@ -269,7 +260,7 @@ static void test_bed_of_run(void **state)
     (void)state;
     pith_ctx *ctx = test_ctx(2);
     char text[1024];
-    snprintf(bed_path, sizeof bed_path, "%s/small.yaml", root);
+    snprintf(bed_path, sizeof bed_path, "%s/small.yaml", test_folder);
     test_write_text(bed_path, small_bed);
     snprintf(text, sizeof text, CARD_HEAD CARD_ROWS CARD_TRAIN "beds: [%s]\nclaims: [ours.acc >= 0]\n", bed_path);
     for (int pass = 0; pass < 2; pass++) {
@@ -337,5 +328,5 @@ int main(void)
         cmocka_unit_test(test_report), cmocka_unit_test(test_wrong_reports), cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_bed), cmocka_unit_test(test_bed_of_run), cmocka_unit_test(test_quick),
     };
-    return cmocka_run_group_tests(tests, make_root, remove_root);
+    return cmocka_run_group_tests(tests, make_root, test_drop_folder);
 }

@@ -11,30 +11,6 @@
 
 extern char **environ;
 
-static char folder[64];
-
-static const char *path_in(const char *name)
-{
-    static char path[4][128];
-    static int at;
-    char *p = path[at++ % 4];
-    snprintf(p, sizeof path[0], "%s/%s", folder, name);
-    return p;
-}
-
-static int make_folder(void **state)
-{
-    (void)state;
-    strcpy(folder, "/tmp/pith-resume-XXXXXX");
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int drop_folder(void **state)
-{
-    (void)state;
-    return test_remove_folder(folder);
-}
-
 enum { N_STEPS = 40 };
 
 /* Train with a checkpoint at `path` (or none), until n_losses passes were made (0: to the end). */
@@ -70,7 +46,7 @@ static void test_cancelled(void **state)
             pith_train_result r;
             assert_int_equal(train(kind, best, NULL, 0, &r, &whole), PITH_OK);
             for (uint64_t after = 2; after < 2 * N_STEPS; after += 26) {
-                const char *path = path_in("cancelled");
+                const char *path = test_path("cancelled");
                 unlink(path);
                 assert_int_equal(train(kind, best, path, after, &r, &hash), PITH_E_CANCELLED);
                 assert_true(hash != whole);
@@ -131,11 +107,11 @@ static void test_killed(void **state)
     (void)state;
     int status, n_killed = 0, n_kept = 0;
     double begin = pith_now_s();
-    assert_int_equal(waitpid(start(path_in("whole.checkpoint"), path_in("whole")), &status, 0) > 0 && status == 0, 1);
+    assert_int_equal(waitpid(start(test_path("whole.checkpoint"), test_path("whole")), &status, 0) > 0 && status == 0, 1);
     double whole_s = pith_now_s() - begin;
     char checkpoint[128], result[128];
-    strcpy(checkpoint, path_in("killed.checkpoint"));
-    strcpy(result, path_in("killed"));
+    strcpy(checkpoint, test_path("killed.checkpoint"));
+    strcpy(result, test_path("killed"));
     pith_rng rng = {(uint64_t)getpid(), 0, 0};
     for (int round = 0;; round++) {
         pid_t pid = start(checkpoint, result);
@@ -166,7 +142,7 @@ static void test_killed(void **state)
     assert_true(waitpid(start(checkpoint, result), &status, 0) > 0 && status == 0);
     assert_int_equal(access(leftover, F_OK), -1);
     assert_int_equal(access(ours, F_OK), 0);
-    assert_true(result_of(result) == result_of(path_in("whole")));
+    assert_true(result_of(result) == result_of(test_path("whole")));
 }
 
 /* ---- damage ----------------------------------------------------------------------------------- */
@@ -174,7 +150,7 @@ static void test_killed(void **state)
 static void test_damaged(void **state)
 {
     (void)state;
-    const char *path = path_in("damaged");
+    const char *path = test_path("damaged");
     uint64_t hash, fresh;
     pith_train_result r;
     assert_int_equal(train(PITH_ADAMW, true, path, 20, &r, &hash), PITH_E_CANCELLED);
@@ -221,7 +197,7 @@ static void test_damaged(void **state)
 static void test_full_disk(void **state)
 {
     (void)state;
-    const char *path = path_in("full");
+    const char *path = test_path("full");
     uint64_t hash;
     pith_train_result r;
     assert_int_equal(train(PITH_ADAMW, false, path, 20, &r, &hash), PITH_E_CANCELLED);
@@ -241,7 +217,7 @@ static void test_full_disk(void **state)
     free(after);
     free(before);
     /* no folder to write to: told before the first step */
-    assert_int_equal(train(PITH_ADAMW, false, path_in("no/where"), 0, &r, &hash), PITH_E_IO);
+    assert_int_equal(train(PITH_ADAMW, false, test_path("no/where"), 0, &r, &hash), PITH_E_IO);
     assert_int_equal(r.n_steps, 0);
 }
 
@@ -251,7 +227,7 @@ static void test_nonfinite_keeps(void **state)
     task t;
     task_open(&t, 1);
     t.nan_at = 9;
-    pith_train_options o = task_options(&t, 20, path_in("nan"));
+    pith_train_options o = task_options(&t, 20, test_path("nan"));
     o.checkpoint_every = 3;
     pith_train_role role = task_role(PITH_ADAMW);
     pith_trainer *trainer;
@@ -272,7 +248,7 @@ static void test_nonfinite_keeps(void **state)
 /* Every allocation fails once: the error is told, nothing leaks, and the file is a whole checkpoint or none. */
 static pith_status whole_run(pith_ctx *ctx, const void *curves)
 {
-    const char *path = path_in("memory");
+    const char *path = test_path("memory");
     unlink(path);
     task t = {.ctx = ctx, .batch = TASK_BATCH};
     pith_train_options o = task_options(&t, 8, path);
@@ -302,7 +278,7 @@ static void test_no_memory(void **state)
     assert_in_range(test_every_fault(whole_run, NULL), 1, 1000);
     /* curves that cannot be written stop no run */
     char stem[128];
-    strcpy(stem, path_in("curves"));
+    strcpy(stem, test_path("curves"));
     assert_in_range(test_every_fault_with(whole_run, stem, &(test_fault_options){.can_do_without = true}), 1, 1000);
 }
 
@@ -313,5 +289,5 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_cancelled), cmocka_unit_test(test_killed), cmocka_unit_test(test_damaged), cmocka_unit_test(test_full_disk),
         cmocka_unit_test(test_nonfinite_keeps), cmocka_unit_test(test_no_memory),
     };
-    return cmocka_run_group_tests(tests, make_folder, drop_folder);
+    return cmocka_run_group_tests(tests, test_make_folder, test_drop_folder);
 }

@@ -31,30 +31,6 @@ typedef struct job {
     uint64_t step;
 } job;
 
-static char folder[64];
-
-static const char *path_in(const char *name)
-{
-    static char path[128];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    return path;
-}
-
-static int make_folder(void **state)
-{
-    (void)state;
-    strcpy(folder, "/tmp/pith-workers-XXXXXX");
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int drop_folder(void **state)
-{
-    (void)state;
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    return system(command);
-}
-
 /* ---- a run ------------------------------------------------------------------------------------ */
 
 /* The task of task.h by two roles, of which the second begins late. */
@@ -253,7 +229,7 @@ static void test_resumed(void **state)
         assert_run(&whole);
         for (int how = 0; how < 4; how++) {
             job j = job_of(i);
-            j.path = path_in("resumed");
+            j.path = test_path("resumed");
             unlink(j.path);
             j.stop_at = how == 3 ? 1 : 7;
             if (how & 1) run_threads(&j);
@@ -286,7 +262,7 @@ static void test_other_run(void **state)
 {
     (void)state;
     job j = job_of(1);
-    j.path = path_in("other");
+    j.path = test_path("other");
     unlink(j.path);
     j.stop_at = 5;
     assert_int_equal(run(NULL, &j), PITH_E_CANCELLED);
@@ -324,7 +300,7 @@ static void test_damaged(void **state)
 {
     (void)state;
     job j = job_of(1);
-    j.path = path_in("damaged");
+    j.path = test_path("damaged");
     unlink(j.path);
     j.stop_at = 9;
     assert_int_equal(run(NULL, &j), PITH_E_CANCELLED);
@@ -360,7 +336,7 @@ static void test_full_disk(void **state)
     (void)state;
     job j = job_of(5), whole = j;
     assert_run(&whole);
-    j.path = path_in("full");
+    j.path = test_path("full");
     unlink(j.path);
     j.stop_at = 4;
     run_threads(&j);
@@ -420,7 +396,7 @@ static void test_no_memory(void **state)
         job j = job_of(i);
         j.n = 2;
         j.n_parts = 2;
-        j.path = path_in("memory");
+        j.path = test_path("memory");
         j.every = 6;
         /* a checkpoint on the way that cannot be written stops no run */
         test_every_fault_with(life, &j, &(test_fault_options){.can_do_without = true});
@@ -433,5 +409,5 @@ int main(void)
         cmocka_unit_test(test_same), cmocka_unit_test(test_resumed), cmocka_unit_test(test_other_run), cmocka_unit_test(test_damaged),
         cmocka_unit_test(test_full_disk), cmocka_unit_test(test_alone), cmocka_unit_test(test_no_memory),
     };
-    return cmocka_run_group_tests(tests, make_folder, drop_folder);
+    return cmocka_run_group_tests(tests, test_make_folder, test_drop_folder);
 }
