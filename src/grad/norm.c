@@ -12,6 +12,25 @@ typedef struct norm_attr {
     size_t rows;
 } norm_attr;
 
+/* For y, which may be NULL.  NULL: no memory. */
+static norm_attr *new_attr(pith_var *y, float eps, bool center, size_t rows)
+{
+    if (!y) return NULL;
+    norm_attr *a = y->attr;
+    *a = (norm_attr){eps, center, pith_op_attr(y->tape, rows, sizeof(float)), pith_op_attr(y->tape, rows, sizeof(float)), rows};
+    return a->mean && a->r ? a : NULL;
+}
+
+/* Room for the gradients that are wanted.  false: no memory */
+static bool make_gradients(pith_var *y, const pith_op *back, pith_var **gx)
+{
+    for (int i = 0; i < y->n_in; i++) {
+        const pith_var *in = y->in[i];
+        if (pith_wanted(in) && !(gx[i] = pith_op_value(y->tape, back, NULL, 0, in->n_dims, in->dims, 0))) return false;
+    }
+    return true;
+}
+
 typedef struct norm_work {
     const pith_loops *loops;
     norm_attr *a;
@@ -85,10 +104,9 @@ pith_var *pith_var_normalize(pith_var *x, float eps, bool center)
     if (!x || !pith_axis(x, "normalize", -1, &axis)) return NULL;
     pith_var *y = pith_op_value(x->tape, &op, &x, 1, x->n_dims, x->dims, sizeof(norm_attr));
     size_t n = x->dims[axis], rows = n ? x->count / n : 0;
-    norm_attr a = {eps, center, y ? pith_op_attr(x->tape, rows, sizeof(float)) : NULL, y ? pith_op_attr(x->tape, rows, sizeof(float)) : NULL, rows};
-    if (!a.mean || !a.r) return NULL;
-    memcpy(y->attr, &a, sizeof a);
-    norm_work w = {.loops = x->tape->loops, .a = y->attr, .x = x->data, .y = y->data, .n = n};
+    norm_attr *a = new_attr(y, eps, center, rows);
+    if (!a) return NULL;
+    norm_work w = {.loops = x->tape->loops, .a = a, .x = x->data, .y = y->data, .n = n};
     if (y->count) pith_op_ranges(x->tape, rows, PITH_CEIL_DIV(ELEMENT_GRAIN, n), normalize_rows, &w);
     return y;
 }
@@ -141,10 +159,7 @@ static void scaled_backward(pith_var *y, pith_var *gy, pith_var **gx)
     pith_var *x = y->in[0], *gain = y->in[1], *bias = y->n_in > 2 ? y->in[2] : NULL;
     norm_attr *a = y->attr;
     size_t n = gain->count, blocks = PITH_CEIL_DIV(a->rows, BLOCK);
-    for (int i = 0; i < y->n_in; i++) {
-        pith_var *in = y->in[i];
-        if (pith_wanted(in) && !(gx[i] = pith_op_value(y->tape, &back, NULL, 0, in->n_dims, in->dims, 0))) return;
-    }
+    if (!make_gradients(y, &back, gx)) return;
     bool params = gx[1] || (bias && gx[2]);
     pith_block *parts = params ? pith_op_take(y->tape, blocks * 2 * n) : NULL;
     if (params && !parts) return;
@@ -167,10 +182,9 @@ static pith_var *scaled_rows(const pith_op *op, pith_var *x, pith_var *gain, pit
     if (!x->count || !gain || gain->count != n || (bias && bias->count != n)) return scaled(op->name, pith_var_normalize(x, eps, center), gain, bias, n, PITH_DIMS(n));
     pith_var *in[] = {x, gain, bias}, *y = pith_op_value(x->tape, op, in, bias ? 3 : 2, x->n_dims, x->dims, sizeof(norm_attr));
     size_t rows = x->count / n;
-    norm_attr a = {eps, center, y ? pith_op_attr(x->tape, rows, sizeof(float)) : NULL, y ? pith_op_attr(x->tape, rows, sizeof(float)) : NULL, rows};
-    if (!a.mean || !a.r) return NULL;
-    memcpy(y->attr, &a, sizeof a);
-    norm_work w = {.loops = x->tape->loops, .a = y->attr, .x = x->data, .gain = gain->data, .bias = bias ? bias->data : NULL, .y = y->data, .n = n};
+    norm_attr *a = new_attr(y, eps, center, rows);
+    if (!a) return NULL;
+    norm_work w = {.loops = x->tape->loops, .a = a, .x = x->data, .gain = gain->data, .bias = bias ? bias->data : NULL, .y = y->data, .n = n};
     pith_op_ranges(x->tape, rows, PITH_CEIL_DIV(ELEMENT_GRAIN, n), normalize_rows, &w);
     return y;
 }
@@ -239,10 +253,7 @@ static void scale_backward(pith_var *y, pith_var *gy, pith_var **gx)
         gx[2] = pith_var_reshape(pith_var_sum_to(gy, x->n_dims - 1, dims), bias->n_dims, bias->dims);
         return;
     }
-    for (int i = 0; i < 3; i++) {
-        pith_var *in = y->in[i];
-        if (pith_wanted(in) && !(gx[i] = pith_op_value(y->tape, &back, NULL, 0, in->n_dims, in->dims, 0))) return;
-    }
+    if (!make_gradients(y, &back, gx)) return;
     scale_work w = {y->tape->loops, x->data, gain->data, NULL, gy->data, gx[0] ? gx[0]->data : NULL, gx[1] ? gx[1]->data : NULL, gx[2] ? gx[2]->data : NULL, x->dims[0], x->dims[1], plane_of(x)};
     pith_op_ranges(y->tape, w.channels, PITH_CEIL_DIV(ELEMENT_GRAIN, w.n * w.plane), scale_channels_back, &w);
 }
@@ -332,10 +343,7 @@ static void groups_backward(pith_var *y, pith_var *gy, pith_var **gx)
 {
     static const pith_op back = {"group_norm_back", NULL};
     if (pith_op_remake(y, gy, remake_groups)) return;
-    for (int i = 0; i < 3; i++) {
-        pith_var *in = y->in[i];
-        if (pith_wanted(in) && !(gx[i] = pith_op_value(y->tape, &back, NULL, 0, in->n_dims, in->dims, 0))) return;
-    }
+    if (!make_gradients(y, &back, gx)) return;
     pith_var *x = y->in[0];
     groups_work w = groups_of(x, y->attr);
     size_t images = x->dims[0], channels = x->dims[1];
@@ -360,10 +368,9 @@ pith_var *pith_var_group_norm(pith_var *x, size_t n_groups, pith_var *gain, pith
     size_t rows = x->dims[0] * n_groups;
     if (!gain || !bias || gain->count != x->dims[1] || bias->count != x->dims[1] || plane_of(x) < PLANE) return groups_then_scaled("group_norm", x, rows, gain, bias, eps);
     pith_var *in[] = {x, gain, bias}, *y = pith_op_value(x->tape, &op, in, 3, x->n_dims, x->dims, sizeof(norm_attr));
-    norm_attr a = {eps, true, y ? pith_op_attr(x->tape, rows, sizeof(float)) : NULL, y ? pith_op_attr(x->tape, rows, sizeof(float)) : NULL, rows};
-    if (!a.mean || !a.r) return NULL;
-    memcpy(y->attr, &a, sizeof a);
-    groups_work w = groups_of(x, y->attr);
+    norm_attr *a = new_attr(y, eps, true, rows);
+    if (!a) return NULL;
+    groups_work w = groups_of(x, a);
     w.gain = gain->data;
     w.bias = bias->data;
     w.y = y->data;
@@ -449,10 +456,9 @@ static pith_var *channels_normalized(pith_var *x, float eps)
 {
     static const pith_op op = {"normalize_channels", channels_backward};
     pith_var *y = pith_op_value(x->tape, &op, &x, 1, x->n_dims, x->dims, sizeof(norm_attr));
-    norm_attr a = {eps, true, y ? pith_op_attr(x->tape, x->dims[1], sizeof(float)) : NULL, y ? pith_op_attr(x->tape, x->dims[1], sizeof(float)) : NULL, x->dims[1]};
-    if (!a.mean || !a.r) return NULL;
-    memcpy(y->attr, &a, sizeof a);
-    channels_work w = channels_of(x, y->attr, NULL, y->data);
+    norm_attr *a = new_attr(y, eps, true, x->dims[1]);
+    if (!a) return NULL;
+    channels_work w = channels_of(x, a, NULL, y->data);
     pith_op_ranges(x->tape, w.channels, PITH_CEIL_DIV(ELEMENT_GRAIN, w.n * w.plane), normalize_channels, &w);
     return y;
 }
@@ -466,10 +472,7 @@ static void scaled_channels_backward(pith_var *y, pith_var *gy, pith_var **gx)
 {
     static const pith_op back = {"batch_norm_back", NULL};
     if (pith_op_remake(y, gy, remake_channels)) return;
-    for (int i = 0; i < 3; i++) {
-        pith_var *in = y->in[i];
-        if (pith_wanted(in) && !(gx[i] = pith_op_value(y->tape, &back, NULL, 0, in->n_dims, in->dims, 0))) return;
-    }
+    if (!make_gradients(y, &back, gx)) return;
     channels_work w = channels_of(y->in[0], y->attr, gy->data, gx[0] ? gx[0]->data : NULL);
     w.gain = y->in[1]->data;
     w.g_gain = gx[1] ? gx[1]->data : NULL;
@@ -482,10 +485,9 @@ static pith_var *channels_scaled(pith_var *x, pith_var *gain, pith_var *bias, fl
 {
     static const pith_op op = {"batch_norm", scaled_channels_backward};
     pith_var *in[] = {x, gain, bias}, *y = pith_op_value(x->tape, &op, in, 3, x->n_dims, x->dims, sizeof(norm_attr));
-    norm_attr a = {eps, true, y ? pith_op_attr(x->tape, x->dims[1], sizeof(float)) : NULL, y ? pith_op_attr(x->tape, x->dims[1], sizeof(float)) : NULL, x->dims[1]};
-    if (!a.mean || !a.r) return NULL;
-    memcpy(y->attr, &a, sizeof a);
-    channels_work w = channels_of(x, y->attr, NULL, y->data);
+    norm_attr *a = new_attr(y, eps, true, x->dims[1]);
+    if (!a) return NULL;
+    channels_work w = channels_of(x, a, NULL, y->data);
     w.gain = gain->data;
     w.bias = bias->data;
     pith_op_ranges(x->tape, w.channels, PITH_CEIL_DIV(ELEMENT_GRAIN, w.n * w.plane), normalize_channels, &w);
