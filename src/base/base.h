@@ -167,6 +167,8 @@ pith_status pith_out_check(pith_ctx *ctx, const char *path, const char *source);
 pith_status pith_folder_make(pith_ctx *ctx, const char *path);
 /** With all that is in it; one that is not there is fine.  @return PITH_E_IO */
 pith_status pith_folder_remove(pith_ctx *ctx, const char *path);
+/** The folder of caches, ${XDG_CACHE_HOME:-~/.cache}, is the one text and then the other.  @return false: neither is set */
+bool pith_cache_root(const char **root, const char **below);
 /** ${XDG_CACHE_HOME:-~/.cache}/pith/<name>, which need not be there; free with pith_free.  @return PITH_E_IO (neither
  *  is set), PITH_E_MEMORY */
 pith_status pith_cache_path(pith_ctx *ctx, const char *name, char **path);

@@ -68,12 +68,20 @@ pith_status pith_folder_remove(pith_ctx *ctx, const char *path)
     return PITH_OK;
 }
 
-pith_status pith_cache_path(pith_ctx *ctx, const char *name, char **path)
+bool pith_cache_root(const char **root, const char **below)
 {
     const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     bool set = cache && cache[0] == '/'; /* a relative one is to be ignored: XDG Base Directory Specification */
-    if (!set && (!home || !home[0])) return pith_fail(ctx, PITH_E_IO, "neither XDG_CACHE_HOME nor HOME is set, so there is no place for the cache; set one");
-    char *text = set ? pith_format(ctx, "%s/pith/%s", cache, name) : pith_format(ctx, "%s/.cache/pith/%s", home, name);
+    *root = set ? cache : home;
+    *below = set ? "" : "/.cache";
+    return set || (home && home[0]);
+}
+
+pith_status pith_cache_path(pith_ctx *ctx, const char *name, char **path)
+{
+    const char *root, *below;
+    if (!pith_cache_root(&root, &below)) return pith_fail(ctx, PITH_E_IO, "neither XDG_CACHE_HOME nor HOME is set, so there is no place for the cache; set one");
+    char *text = pith_format(ctx, "%s%s/pith/%s", root, below, name);
     if (!text) return PITH_E_MEMORY;
     *path = text;
     return PITH_OK;

@@ -20,9 +20,8 @@ static bool PITH_PRINTF(2, 3) put(char *path, const char *format, ...)
 
 bool pith_data_cache(char *path)
 {
-    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    if (cache && cache[0] == '/') return put(path, "%s/pith/data", cache); /* relative ones are to be ignored (XDG base directories) */
-    return home && *home && put(path, "%s/.cache/pith/data", home);
+    const char *root, *below;
+    return pith_cache_root(&root, &below) && put(path, "%s%s/pith/data", root, below);
 }
 
 bool pith_data_cached_path(const pith_data_file *f, char *path)
