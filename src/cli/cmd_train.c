@@ -100,6 +100,8 @@ static pith_status share(pith_cli *cli, const train_args *a, const pith_group *g
     cli->usage_error = status != PITH_OK;
     PITH_TRY(status);
     if (n > 1) return pith_card_share(card, n);
+    if (a->compress && strcmp(a->compress, "none") != 0)
+        return pith_cli_usage(cli, "--compress %s: one process has nobody to send gradients to; start several (mpirun -n 4 pith train ...), or have --workers 4 here", a->compress);
     if (card->train.channel.compressor.kind == PITH_COMPRESS_DENSE) return PITH_OK;
     pith_log(cli->ctx, PITH_LOG_WARN, "one process has nobody to send gradients to: they are not compressed; start several (mpirun -n 4 pith train ...), or have --workers 4 here");
     return pith_card_compress(card, "none", NULL);

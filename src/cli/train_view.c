@@ -59,6 +59,12 @@ void pith_train_view_observe(void *user, const pith_train_history *h)
     if (v->shown_s == 0 && !v->plot) v->shown_s = now; /* short work shows nothing */
     if (!t->is_terminal) t->last_line_s = now;         /* these lines tell all that those of progress would */
     if (fresh) v->height = 0;                          /* another network's: below */
+    if (h->resumed_from != v->resumed_from) {
+        pith_terminal_clear(t);
+        fprintf(t->out, "pith: goes on from step %llu, where it was stopped\n", (unsigned long long)h->resumed_from);
+        v->height = 0;
+    }
+    v->resumed_from = h->resumed_from;
     v->n_points = h->n_points;
     if (!last && now - v->shown_s < (v->plot ? DRAW_EVERY_S : LINE_EVERY_S)) return;
     v->shown_s = now;

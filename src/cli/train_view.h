@@ -10,6 +10,7 @@ typedef struct pith_train_view {
     bool plot;               /* draw; else lines */
     double shown_s;          /* when something was last shown; 0: never */
     size_t n_points;         /* of the history then */
+    uint64_t resumed_from;   /* as the history last said */
     unsigned height;         /* lines of the plot that stands on the terminal; 0: none */
     unsigned n_lines;        /* the terminal's, when it was drawn */
 } pith_train_view;

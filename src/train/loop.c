@@ -456,7 +456,7 @@ static pith_status prepare(pith_trainer *t, pith_train_result *result)
     PITH_TRY(pith_trainer_load(t, &found));
     if (!found) return PITH_OK;
     t->between = false;
-    result->resumed_from = t->state.step;
+    result->resumed_from = t->history.resumed_from = t->state.step;
     pith_log(t->ctx, PITH_LOG_INFO, "train: goes on from step %llu of %s", (unsigned long long)t->state.step, o->checkpoint);
     return PITH_OK;
 }

@@ -103,6 +103,7 @@ typedef struct pith_train_history {
     char figure[PITH_TRAIN_MAX_NOTES][PITH_TRAIN_NAME];
     const pith_train_point *points;
     uint64_t n_steps;                                       /* of the whole run */
+    uint64_t resumed_from;                                  /* the checkpoint's step; 0: from the start */
     double items_per_s;                                     /* so far; steps where items are not counted */
     const char *item_name;                                  /* "images", "steps" */
     size_t n_workers;                                       /* that share the steps; 0: this process alone */

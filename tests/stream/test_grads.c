@@ -313,7 +313,7 @@ static void test_words(void **state)
         {"top", NULL, "none, topk:SHARE, randk:SHARE, qsgd:BITS, sign or powersgd:RANK"}, {"", NULL, "none, topk:SHARE"}, {"topk", NULL, "topk:SHARE"},
         {"topk:", NULL, "topk:SHARE"}, {"topk:0.1%", NULL, "topk:SHARE"}, {"topk:nan", NULL, "topk:SHARE"}, {"topk:0", NULL, "above 0 and at most 1"},
         {"topk:1.5", NULL, "above 0 and at most 1"}, {"qsgd:1", NULL, "2 to 16 bits"}, {"powersgd:0.5", NULL, "rank 1 to"}, {"sign:1", NULL, "without a number"},
-        {"none:1", NULL, "without a number"}, {"sign", "ec", "none, ef, ef21 or econtrol[:ETA]"}, {"sign", "ef:1", "without a number"}, {"sign", "econtrol:-1", "0 to 10"},
+        {"none:1", NULL, "without a number"}, {"sign", "ec", "none, ef, ef21 or econtrol[:ETA]"}, {"sign", "ef:1", "without a number"}, {"sign", "econtrol:-1", "0 to 1"}, {"sign", "econtrol:1.5", "0 to 1"},
         {"sign", "econtrol:", "econtrol[:ETA]"}, {NULL, "ef", "nothing to feed back"},
     };
     for (size_t i = 0; i < PITH_COUNT(bad); i++) {

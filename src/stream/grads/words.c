@@ -64,7 +64,7 @@ pith_status pith_channel_read(pith_ctx *ctx, const char *compress, const char *f
     PITH_TRY(read_word(ctx, "feedback of errors", PITH_FEEDBACK_WORDS, feedback ? feedback : usual, &how, &eta));
     if (c.kind == PITH_COMPRESS_DENSE && how != PITH_FEEDBACK_NONE)
         return pith_fail(ctx, PITH_E_ARGUMENT, "feedback \"%s\" of gradients that are not compressed has nothing to feed back; say how to compress them", feedback);
-    if (eta < 0 || eta > 10) return pith_fail(ctx, PITH_E_ARGUMENT, "\"%s\": econtrol's ETA is 0 to 10", feedback);
+    if (eta < 0 || eta > 1) return pith_fail(ctx, PITH_E_ARGUMENT, "\"%s\": econtrol's ETA is 0 to 1", feedback);
     o->compressor = c;
     o->feedback = (pith_feedback)how;
     o->eta = how != PITH_FEEDBACK_ECONTROL ? 0 : isnan(eta) ? 0.1f : (float)eta;
