@@ -173,7 +173,10 @@ static pith_status answer(pith_cli *cli, pith_model *model, const run_args *a, c
     PITH_GOTO(context_for(model, a, ids.n, &n_context), done);
     PITH_GOTO(pith_session_new(model, n_context, (pith_kv_type)a->cache, &session), done);
     status = chat ? pith_session_reply(session, messages, n_messages, &o, &r) : pith_session_complete(session, prompt, len, &o, &r);
-    if (l.print) fputc('\n', stdout);
+    if (l.print) {
+        fputc('\n', stdout);
+        fflush(stdout); /* warnings may follow, and both streams may be one file */
+    }
     if (status == PITH_OK && l.failed) status = PITH_E_MEMORY;
     if (status != PITH_OK) goto done;
     report(cli, &r, a);
