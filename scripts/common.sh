@@ -32,8 +32,8 @@ install_packages() {
     touch .cache/installed
 }
 
-# setup_build FOLDER MESON_OPTIONS...: configure, again when packages were installed since (some are optional), and build.
-# FOLDER/built is there when all of it was.
+# setup_build FOLDER MESON_OPTIONS...: configure, again when packages were installed since (some are optional), and build;
+# build_targets names what, if not everything.  FOLDER/built is there when everything was.
 setup_build() {
     local dir=$1
     shift
@@ -43,8 +43,9 @@ setup_build() {
         meson setup "$dir" "$@" > ".cache/$dir.setup.log" 2>&1 || { tail -n 30 ".cache/$dir.setup.log"; return 1; }
     fi
     rm -f "$dir/built"
-    ninja -C "$dir" -k 0 > "$dir/build.log" 2>&1 || { grep -E -A 12 'FAILED|error:|ERROR:' "$dir/build.log" | head -n 60; return 1; }
-    touch "$dir/built"
+    # shellcheck disable=SC2086
+    ninja -C "$dir" -k 0 ${build_targets:-} > "$dir/build.log" 2>&1 || { grep -E -A 12 'FAILED|error:|ERROR:' "$dir/build.log" | head -n 60; return 1; }
+    [ -n "${build_targets:-}" ] || touch "$dir/built"
 }
 
 # A virtual environment with the packages that tests compare with, in .venv.
