@@ -311,6 +311,84 @@ static void to_bf16(const float *x, uint16_t *y, size_t n)
     }
 }
 
+/* ---- LSTM ------------------------------------------------------------------------------------- */
+
+/* n, a constant where this is called, is LANES or what is left. */
+INLINE vec get(const float *p, size_t n) { return n == LANES ? load(p) : load_some(p, n); }
+INLINE void put(float *p, vec v, size_t n)
+{
+    if (n == LANES) store(p, v);
+    else store_some(p, v, n);
+}
+
+INLINE vec gate_sum(const pith_lstm_row *r, size_t at, size_t n)
+{
+    vec v = get(r->act + at, n) + get(r->gates + at, n);
+    return r->bias ? v + get(r->bias + at, n) : v;
+}
+
+/* Values at..at+n-1; g_at: where the gate g begins, behind those that let pass. */
+INLINE void lstm_lanes(const pith_lstm_row *r, size_t g_at, size_t at, size_t n)
+{
+    size_t h = r->h, o_at = g_at + h;
+    vec before = get(r->c_before + at, n), i = gate_sum(r, at, n), g = vtanh(gate_sum(r, g_at + at, n)), o = gate_sum(r, o_at + at, n);
+    if (r->peep) i += get(r->peep + at, n) * before;
+    i = vsigmoid(i);
+    vec c = i * g;
+    if (r->forgets) {
+        vec f = gate_sum(r, h + at, n);
+        if (r->peep) f += get(r->peep + h + at, n) * before;
+        f = vsigmoid(f);
+        put(r->act + h + at, f, n);
+        c = f * before + c;
+    } else {
+        c = before + c;
+    }
+    if (r->peep) o += get(r->peep + g_at + at, n) * c;
+    o = vsigmoid(o);
+    vec tc = vtanh(c);
+    put(r->act + at, i, n);
+    put(r->act + g_at + at, g, n);
+    put(r->act + o_at + at, o, n);
+    put(r->c + at, c, n);
+    put(r->tc + at, tc, n);
+    put(r->y + at, o * tc, n);
+}
+
+static void lstm(const pith_lstm_row *r)
+{
+    size_t rest = r->h % LANES, g_at = r->forgets ? 2 * r->h : r->h;
+    for (size_t at = 0; at + rest < r->h; at += LANES) lstm_lanes(r, g_at, at, LANES);
+    if (rest) lstm_lanes(r, g_at, r->h - rest, rest);
+}
+
+INLINE void lstm_back_lanes(const pith_lstm_row *r, size_t g_at, size_t at, size_t n)
+{
+    size_t h = r->h, o_at = g_at + h;
+    vec i = get(r->act + at, n), z = get(r->act + g_at + at, n), o = get(r->act + o_at + at, n), tc = get(r->tc + at, n), gh = get(r->gh + at, n);
+    vec c = get(r->gc + at, n) + gh * o * (1.0f - tc * tc), by_o = gh * tc * o * (1.0f - o);
+    if (r->peep) c += by_o * get(r->peep + g_at + at, n);
+    vec by_i = c * z * i * (1.0f - i), gc = c;
+    if (r->forgets) {
+        vec f = get(r->act + h + at, n), by_f = c * get(r->c_before + at, n) * f * (1.0f - f);
+        gc = c * f;
+        if (r->peep) gc += by_f * get(r->peep + h + at, n);
+        put(r->g + h + at, by_f, n);
+    }
+    if (r->peep) gc += by_i * get(r->peep + at, n);
+    put(r->g + at, by_i, n);
+    put(r->g + g_at + at, c * i * (1.0f - z * z), n);
+    put(r->g + o_at + at, by_o, n);
+    put(r->gc + at, gc, n);
+}
+
+static void lstm_back(const pith_lstm_row *r)
+{
+    size_t rest = r->h % LANES, g_at = r->forgets ? 2 * r->h : r->h;
+    for (size_t at = 0; at + rest < r->h; at += LANES) lstm_back_lanes(r, g_at, at, LANES);
+    if (rest) lstm_back_lanes(r, g_at, r->h - rest, rest);
+}
+
 /* ---- Fourier transform ------------------------------------------------------------------------ */
 
 typedef struct fft_place {
@@ -409,4 +487,4 @@ static void fft_pass(size_t radix, size_t m, size_t step, size_t lanes, const fl
     }
 }
 
-const pith_loops NAME = {unary, binary, sum, dot, spread_of, max_of, exp_sum, axpy, normalize, center, center_back, gain_back, softmax_back, adam, sgd, blend, to_bf16, fft_pass};
+const pith_loops NAME = {unary, binary, sum, dot, spread_of, max_of, exp_sum, axpy, normalize, center, center_back, gain_back, softmax_back, adam, sgd, lstm, lstm_back, blend, to_bf16, fft_pass};

@@ -22,6 +22,17 @@ typedef enum pith_binary {
     PITH_BINARY_AT_LEAST, PITH_N_BINARIES
 } pith_binary;
 
+/* A row of an LSTM layer at one step: gates i, f (where it forgets), g, o, each of h values. */
+typedef struct pith_lstm_row {
+    size_t h;
+    bool forgets;
+    const float *gates, *bias, *peep;    /* gates, bias: added to act, bias may be NULL; peep [gates but g, h], NULL: none */
+    const float *c_before, *gh;          /* gh: backward, the gradient by y */
+    float *act;                          /* forward: the recurrent product, which becomes the gates behind their functions */
+    float *c, *tc, *y;                   /* the cell, its tanh, the state; backward: tc alone, read */
+    float *gc, *g;                       /* backward: the gradient by the cell, then by the one before; by the gates */
+} pith_lstm_row;
+
 /* Sums are 16 partial sums, number i % 16 takes value i; then s[i] += s[i+8], s[i+4], s[i+2], s[i+1]. */
 typedef struct pith_loops {
     /* order 0: y = f(x); 1: y = f'(x) g; 2: y = f''(x) g.  y may be x or g. */
@@ -46,6 +57,8 @@ typedef struct pith_loops {
     void (*adam)(float *w, const float *g, float *m, float *v, float factor, float beta1, float beta2, float rate, float root, float eps, float keep, size_t n);
     /* in place: m = momentum m + factor g + decay w; w -= rate m (nesterov: rate (g + momentum m)); m NULL: momentum 0 */
     void (*sgd)(float *w, const float *g, float *m, float factor, float momentum, bool nesterov, float rate, float decay, size_t n);
+    void (*lstm)(const pith_lstm_row *row);
+    void (*lstm_back)(const pith_lstm_row *row);
     void (*blend)(float *y, const float *x, float t, size_t n);    /* y += t (x - y) */
     void (*to_bf16)(const float *x, uint16_t *y, size_t n);        /* to the nearest, even of two; NaN stays one */
     /* One pass of a Fourier transform of n = radix m step values, `lanes` of them side by side: for j < m, i < step lanes,

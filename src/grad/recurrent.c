@@ -61,20 +61,10 @@ static size_t rows_a_task(const pith_tape *tape, size_t n)
 static void lstm_row(const recurrent_work *w, size_t t, size_t row, const float *c_before, float *y)
 {
     const recurrent_attr *a = w->a;
-    const pith_loops *l = w->tape->loops;
-    size_t h = a->h, wide = pith_cell_gates(a->cell) * h, sigmoids = wide - 2 * h; /* i and f, or i alone */
-    float *act = kept_row(a, a->acts, t, row, wide), *c = kept_row(a, a->c, t, row, h), *tc = kept_row(a, a->tc, t, row, h), *g = act + sigmoids, *o = g + h;
-    if (w->bias) l->binary(PITH_BINARY_ADD, act, 1, w->bias, 1, act, wide);
-    for (size_t from = 0; w->peep && from < sigmoids; from += h)
-        for (size_t i = 0; i < h; i++) act[from + i] += w->peep[from + i] * c_before[i];
-    l->unary(PITH_UNARY_SIGMOID, 0, 0, 0, act, NULL, act, sigmoids);
-    l->unary(PITH_UNARY_TANH, 0, 0, 0, g, NULL, g, h);
-    if (sigmoids > h) for (size_t i = 0; i < h; i++) c[i] = act[h + i] * c_before[i] + act[i] * g[i];
-    else for (size_t i = 0; i < h; i++) c[i] = c_before[i] + act[i] * g[i];
-    for (size_t i = 0; w->peep && i < h; i++) o[i] += w->peep[sigmoids + i] * c[i];
-    l->unary(PITH_UNARY_SIGMOID, 0, 0, 0, o, NULL, o, h);
-    l->unary(PITH_UNARY_TANH, 0, 0, 0, c, NULL, tc, h);
-    l->binary(PITH_BINARY_MUL, o, 1, tc, 1, y, h);
+    size_t h = a->h, wide = pith_cell_gates(a->cell) * h;
+    pith_lstm_row r = {.h = h, .forgets = a->cell == PITH_CELL_LSTM, .gates = w->gates + (t * a->n + row) * wide, .bias = w->bias, .peep = w->peep, .c_before = c_before,
+                       .act = kept_row(a, a->acts, t, row, wide), .c = kept_row(a, a->c, t, row, h), .tc = kept_row(a, a->tc, t, row, h), .y = y};
+    w->tape->loops->lstm(&r);
 }
 
 static void gru_row(const recurrent_work *w, size_t t, size_t row, const float *before, float *y)
@@ -98,18 +88,15 @@ static void forward_step(const recurrent_work *w, size_t t, size_t from, size_t 
     const recurrent_attr *a = w->a;
     const pith_loops *l = w->tape->loops;
     size_t h = a->h, wide = pith_cell_gates(a->cell) * h;
-    const float *gates = w->gates + (t * a->n + from) * wide;
     float *y = w->states + (t * a->n + from) * h;
     if (pith_cell_is_lstm(a->cell)) {
-        float *act = kept_row(a, a->acts, t, from, wide);
-        memcpy(act, gates, rows * wide * sizeof *act);
-        multiply(w, rows, wide, h, before, act, true);
+        multiply(w, rows, wide, h, before, kept_row(a, a->acts, t, from, wide), false);
         for (size_t r = 0; r < rows; r++) lstm_row(w, t, from + r, c_before + r * h, y + r * h);
     } else if (a->cell == PITH_CELL_GRU) {
         multiply(w, rows, wide, h, before, w->scratch + from * wide, false);
         for (size_t r = 0; r < rows; r++) gru_row(w, t, from + r, before + r * h, y + r * h);
     } else {
-        memcpy(y, gates, rows * wide * sizeof *y);
+        memcpy(y, w->gates + (t * a->n + from) * wide, rows * wide * sizeof *y);
         multiply(w, rows, wide, h, before, y, true);
         for (size_t r = 0; w->bias && r < rows; r++) l->binary(PITH_BINARY_ADD, y + r * h, 1, w->bias, 1, y + r * h, h);
         l->unary(a->cell == PITH_CELL_TANH ? PITH_UNARY_TANH : PITH_UNARY_RELU, 0, 0, 0, y, NULL, y, rows * h);
@@ -136,22 +123,10 @@ static void forward_rows(void *arg, size_t from, size_t to, int worker)
 static void lstm_row_back(const recurrent_work *w, size_t t, size_t row, const float *c_before)
 {
     const recurrent_attr *a = w->a;
-    size_t h = a->h, wide = pith_cell_gates(a->cell) * h, z_at = wide - 2 * h, o_at = wide - h;
-    bool forgets = z_at > h;
-    const float *restrict act = kept_row(a, a->acts, t, row, wide), *restrict tc = kept_row(a, a->tc, t, row, h), *restrict before = c_before, *restrict gh = w->gh + row * h, *restrict peep = w->peep;
-    float *restrict gc = w->gc + row * h, *restrict g = w->g_gates + (t * a->n + row) * wide;
-    for (size_t k = 0; k < h; k++) {
-        float i = act[k], f = forgets ? act[h + k] : 1, z = act[z_at + k], o = act[o_at + k];
-        float c = gc[k] + gh[k] * o * (1 - tc[k] * tc[k]);
-        g[o_at + k] = gh[k] * tc[k] * o * (1 - o);
-        if (peep) c += g[o_at + k] * peep[z_at + k];
-        g[k] = c * z * i * (1 - i);
-        if (forgets) g[h + k] = c * before[k] * f * (1 - f);
-        g[z_at + k] = c * i * (1 - z * z);
-        gc[k] = c * f;
-        if (peep) gc[k] += g[k] * peep[k];
-        if (peep && forgets) gc[k] += g[h + k] * peep[h + k];
-    }
+    size_t h = a->h, wide = pith_cell_gates(a->cell) * h;
+    pith_lstm_row r = {.h = h, .forgets = a->cell == PITH_CELL_LSTM, .peep = w->peep, .c_before = c_before, .gh = w->gh + row * h, .act = kept_row(a, a->acts, t, row, wide),
+                       .tc = kept_row(a, a->tc, t, row, h), .gc = w->gc + row * h, .g = w->g_gates + (t * a->n + row) * wide};
+    w->tape->loops->lstm_back(&r);
 }
 
 /* gh becomes what goes past the gates; g_product what goes through the recurrent product. */
