@@ -55,12 +55,37 @@ size_t pith_tensor_cols(const pith_tensor *t);                      /* the last 
  *  larger than it: it is passed over, but at x[0] it stays. */
 size_t pith_argmax(const float *x, size_t n);
 
-/* f16 and bf16, round to nearest even; NaN stays NaN */
-float pith_f16_to_f32(uint16_t h);
-uint16_t pith_f32_to_f16(float f);
-static inline float pith_bf16_to_f32(uint16_t b) { uint32_t u = (uint32_t)b << 16; float f; memcpy(&f, &u, 4); return f; }
+/* ---- half precision: IEEE 754-2008 binary16, and bfloat16, the upper half of a binary32; rounded to nearest even, NaN stays NaN. ---- */
+
+static inline uint32_t pith_bits_of(float f) { uint32_t u; memcpy(&u, &f, 4); return u; }
+static inline float pith_float_of(uint32_t u) { float f; memcpy(&f, &u, 4); return f; }
+
+static inline float pith_f16_to_f32(uint16_t h)
+{
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, fraction = h & 0x3ff;
+    uint32_t normal = (exponent + 112) << 23 | fraction << 13, small = pith_bits_of((float)fraction * 0x1p-24f); /* exact */
+    uint32_t special = 0x7f800000 | fraction << 13 | (fraction ? 0x400000 : 0); /* NaN becomes quiet, as the processors' own conversions do */
+    return pith_float_of(sign | (exponent == 31 ? special : exponent == 0 ? small : normal));
+}
+
+static inline uint16_t pith_f32_to_f16(float f)
+{
+    uint32_t u = pith_bits_of(f), sign = u >> 16 & 0x8000, magnitude = u & 0x7fffffff;
+    uint32_t normal = (magnitude - (112u << 23) + 0xfff + (magnitude >> 13 & 1)) >> 13;
+    uint32_t small = pith_bits_of(pith_float_of(magnitude) + 0.5f) - 0x3f000000; /* below 2^-14: the addition rounds to multiples of 2^-24 */
+    uint32_t special = magnitude > 0x7f800000 ? 0x7e00 | (magnitude >> 13 & 0x3ff) : 0x7c00; /* 65520 and above round to infinity */
+    return (uint16_t)(sign | (magnitude >= 0x477ff000 ? special : magnitude < 0x38800000 ? small : normal));
+}
+
+static inline float pith_bf16_to_f32(uint16_t b) { return pith_float_of((uint32_t)b << 16); }
+
+static inline uint16_t pith_f32_to_bf16(float f)
+{
+    uint32_t u = pith_bits_of(f);
+    return (uint16_t)((u & 0x7fffffff) > 0x7f800000 ? u >> 16 | 0x40 : (u + 0x7fff + (u >> 16 & 1)) >> 16);
+}
+
 /** floor(log2 x) of x >= 0 from its exponent bits: -127 (0 and what is not normal) to 128 (not finite) */
-static inline int pith_octave(float x) { uint32_t u; memcpy(&u, &x, 4); return (int)(u >> 23 & 255) - 127; }
-uint16_t pith_f32_to_bf16(float f);
+static inline int pith_octave(float x) { return (int)(pith_bits_of(x) >> 23 & 255) - 127; }
 
 #endif

@@ -32,14 +32,15 @@ void pith_grid_split(pith_dtype dtype, const uint8_t *blocks, pith_grid_rows *r)
 
 /* ---- distributions ---------------------------------------------------------------------------- */
 
-/* Models of a family differ in their class only; a model is number first + class * stride. */
+/* Models of a family differ in their class only and have the same symbols; a model is number first + class * stride. */
 typedef struct family {
     int first, stride, n_classes;
 } family;
 
 static family family_of(int model)
 {
-    if (model >= PITH_GRID_FIRST_NUMBER) return (family){PITH_GRID_FIRST_NUMBER + (model - PITH_GRID_FIRST_NUMBER) % 32, 32, PITH_GRID_ERROR_CLASSES};
+    if (model >= PITH_GRID_FIRST_WIDE) return (family){PITH_GRID_FIRST_WIDE + (model - PITH_GRID_FIRST_WIDE) % 32, 32, PITH_GRID_ERROR_CLASSES - PITH_GRID_NARROW_CLASSES};
+    if (model >= PITH_GRID_FIRST_NUMBER) return (family){PITH_GRID_FIRST_NUMBER + (model - PITH_GRID_FIRST_NUMBER) % 32, 32, PITH_GRID_NARROW_CLASSES};
     return (family){model / PITH_GRID_SCALE_CLASSES * PITH_GRID_SCALE_CLASSES, 1, PITH_GRID_SCALE_CLASSES};
 }
 
@@ -169,74 +170,72 @@ pith_grid_decoders *pith_grid_decoders_new(pith_ctx *ctx, const pith_grid_models
 /* Models are mostly made in bf16 and quantised from that: then both ends of a block are bf16 values, which have 8 bits where
  * f16 has 11, and d and m follow from them.  What is coded of a block is the order of an end among all values: of m, or of
  * the bf16 value that it is made of; and of d, or of the high end that it is made of. */
-typedef enum ends { ENDS_F16, ENDS_BF16 } ends;
-
-/* Values of 16 bits, f16 or bf16, in their order. */
-static int order_of(uint16_t h) { return h & 0x8000 ? ~(h & 0x7fff) : h; }
-static uint16_t of_order(int o) { return (uint16_t)(o < 0 ? 0x8000 | (~o & 0x7fff) : o & 0x7fff); }
-
-/* m from a low end, d from a high one. */
-static uint16_t scale_of(const pith_grid *g, ends e, int order, bool min, float m)
-{
-    if (e == ENDS_F16) return of_order(order);
-    float x = pith_bf16_to_f32(of_order(order));
-    return pith_f32_to_f16(min ? x : (x - m) / g->span);
-}
 
 /* An end that gives the scale.  false: none of the nearest three does. */
-static bool end_of(const pith_grid *g, ends e, uint16_t scale, bool min, float m, int *order)
+static bool end_of(const pith_grid *g, pith_ends e, uint16_t scale, bool min, float m, int *order)
 {
-    *order = order_of(scale);
-    if (e == ENDS_F16) return true;
+    *order = pith_order_of(scale);
+    if (e == PITH_ENDS_F16) return true;
     float x = pith_f16_to_f32(scale);
-    int nearest = order_of(pith_f32_to_bf16(min ? x : m + x * g->span));
+    int nearest = pith_order_of(pith_f32_to_bf16(min ? x : m + x * g->span));
     static const int8_t tries[] = {0, 1, -1};
     for (size_t i = 0; i < sizeof tries; i++)
-        if (scale_of(g, e, *order = nearest + tries[i], min, m) == scale) return true;
+        if (pith_scale_of(e, *order = nearest + tries[i], min, m, g->span) == scale) return true;
     return false;
 }
 
 static float minimum(const pith_grid *g, const pith_grid_rows *r, size_t i) { return g->has_min ? pith_f16_to_f32(r->m[i]) : 0; }
 
 /* How most blocks were made. */
-static ends ends_of(const pith_grid *g, const pith_grid_rows *r)
+static pith_ends ends_of(const pith_grid *g, const pith_grid_rows *r)
 {
     size_t n = r->n_rows * r->n_blocks, n_bf16 = 0;
     for (size_t i = 0; i < n; i++) {
         int order;
         float m = minimum(g, r, i);
-        n_bf16 += (!g->has_min || end_of(g, ENDS_BF16, r->m[i], true, m, &order)) && end_of(g, ENDS_BF16, r->d[i], false, m, &order);
+        n_bf16 += (!g->has_min || end_of(g, PITH_ENDS_BF16, r->m[i], true, m, &order)) && end_of(g, PITH_ENDS_BF16, r->d[i], false, m, &order);
     }
-    return n_bf16 >= n - n / 16 ? ENDS_BF16 : ENDS_F16;
+    return n_bf16 >= n - n / 16 ? PITH_ENDS_BF16 : PITH_ENDS_F16;
 }
 
 /* ---- coding ----------------------------------------------------------------------------------- */
 
 typedef struct grid_scratch {
-    pith_block_guess *guess;            /* [blocks] */
+    pith_block_guesses guess;
+    float *min, *step;             /* [blocks] m and d */
+    int32_t *end;                  /* [blocks] the order of an end, first as it is guessed */
+    uint32_t *order;               /* [blocks] sorted by class */
     uint16_t *model;               /* [numbers] see value_loops.h */
     int16_t *zero;                 /* [numbers] */
-    uint32_t *order;               /* [blocks] sorted by class */
     uint8_t *symbols;              /* [2 blocks + numbers] in coding order */
     uint32_t n[PITH_GRID_MODELS];  /* numbers, or scales, of each model */
 } grid_scratch;
 
+/* Parts of all numbers, that are gone through side by side where a step waits for memory that the last one wrote. */
+#define PARTS 4
+
 size_t pith_grid_scratch(size_t n_rows, size_t n_blocks)
 {
     size_t blocks = n_rows * n_blocks, n = blocks * BLOCK;
-    return PITH_ROUND_UP(sizeof(grid_scratch), PITH_ALIGN) + PITH_ROUND_UP(blocks * sizeof(pith_block_guess), PITH_ALIGN) + n * (2 * sizeof(uint16_t) + 1) + blocks * (sizeof(uint32_t) + 2);
+    return PITH_ROUND_UP(sizeof(grid_scratch), PITH_ALIGN) + blocks * (6 * sizeof(float) + 1) + n * (2 * sizeof(uint16_t) + 1) + 2 * blocks;
 }
 
 static grid_scratch *lay_out(const pith_grid_rows *r, void *memory)
 {
     grid_scratch *s = memory;
     size_t blocks = r->n_rows * r->n_blocks;
-    s->guess = (pith_block_guess *)(void *)((uint8_t *)memory + PITH_ROUND_UP(sizeof *s, PITH_ALIGN));
-    s->model = (uint16_t *)(void *)((uint8_t *)s->guess + PITH_ROUND_UP(blocks * sizeof *s->guess, PITH_ALIGN));
+    s->guess.low = (float *)(void *)((uint8_t *)memory + PITH_ROUND_UP(sizeof *s, PITH_ALIGN));
+    s->guess.high = s->guess.low + blocks;
+    s->min = s->guess.high + blocks;
+    s->step = s->min + blocks;
+    s->end = (int32_t *)(void *)(s->step + blocks);
+    s->order = (uint32_t *)(void *)(s->end + blocks);
+    s->model = (uint16_t *)(void *)(s->order + blocks);
     s->zero = (int16_t *)(s->model + blocks * BLOCK);
-    s->order = (uint32_t *)(void *)(s->zero + blocks * BLOCK);
-    s->symbols = (uint8_t *)(s->order + blocks);
+    s->guess.class = (uint8_t *)(void *)(s->zero + blocks * BLOCK);
+    s->symbols = s->guess.class + blocks;
     memset(s->n, 0, sizeof s->n);
+    memset(s->min, 0, blocks * sizeof *s->min); /* stays so without minima */
     return s;
 }
 
@@ -256,57 +255,34 @@ static void sort_scales(const pith_grid *g, const pith_grid_rows *r, grid_scratc
 {
     size_t n = r->n_rows * r->n_blocks;
     uint32_t at[PITH_GRID_SCALE_CLASSES], sum = 0, *count = s->n + SCALES_OF(false);
-    for (size_t i = 0; i < n; i++) count[s->guess[i].class]++;
+    for (size_t i = 0; i < n; i++) count[s->guess.class[i]]++;
     for (int c = 0; c < PITH_GRID_SCALE_CLASSES; sum += count[c++]) at[c] = sum;
-    for (size_t i = 0; i < n; i++) s->order[at[s->guess[i].class]++] = (uint32_t)i;
+    for (size_t i = 0; i < n; i++) s->order[at[s->guess.class[i]]++] = (uint32_t)i;
     if (g->has_min) memcpy(s->n + SCALES_OF(true), count, PITH_GRID_SCALE_CLASSES * sizeof *count);
 }
 
-/* How many numbers each model has, and where the next of each goes in coding order.  In two parts, the first and the second half of all
- * numbers, which then go side by side. */
-static void count_numbers(const pith_grid_rows *r, grid_scratch *s, uint32_t at[2][PITH_GRID_MODELS])
+/* How many numbers each model has, and where the next of each part goes in coding order. */
+static void count_numbers(const pith_grid_rows *r, grid_scratch *s, uint32_t at[PARTS][PITH_GRID_MODELS])
 {
-    size_t half = r->n_rows * r->n_blocks * (BLOCK / 2);
+    const size_t part = r->n_rows * r->n_blocks * (BLOCK / PARTS);
     const uint16_t *model = s->model;
     uint32_t sum = 0;
-    memset(at, 0, 2 * sizeof *at);
-    for (size_t i = 0; i < half; i++) {
-        at[0][model[i] & ~PITH_GRID_DOWN]++;
-        at[1][model[half + i] & ~PITH_GRID_DOWN]++;
-    }
+    memset(at, 0, PARTS * sizeof *at);
+    for (size_t i = 0; i < part; i++)
+        for (size_t k = 0; k < PARTS; k++) at[k][model[k * part + i] & ~PITH_GRID_DOWN]++;
     for (int i = PITH_GRID_FIRST_NUMBER; i < PITH_GRID_MODELS; i++) {
-        uint32_t first = at[0][i], second = at[1][i];
-        s->n[i] = first + second;
-        at[0][i] = sum;
-        at[1][i] = sum + first;
-        sum += s->n[i];
+        const uint32_t first = sum;
+        for (size_t k = 0; k < PARTS; k++) {
+            const uint32_t n = at[k][i];
+            at[k][i] = sum;
+            sum += n;
+        }
+        s->n[i] = sum - first;
     }
-}
-
-static void guess_all(const pith_grid *g, const pith_grid_rows *r, pith_isa isa, grid_scratch *s)
-{
-    const pith_value_loops *loops = pith_value_loops_for(isa);
-    for (size_t i = 0; i < r->n_rows * r->n_blocks; i++) s->guess[i] = loops->guess(g, r->value + i * BLOCK, r->variance + i * BLOCK);
-}
-
-static void place_all(const pith_grid *g, const pith_grid_rows *r, pith_isa isa, grid_scratch *s)
-{
-    const pith_value_loops *loops = pith_value_loops_for(isa);
-    for (size_t i = 0; i < r->n_rows * r->n_blocks; i++)
-        loops->place(g, r->value + i * BLOCK, r->variance + i * BLOCK, pith_f16_to_f32(r->d[i]), g->has_min ? pith_f16_to_f32(r->m[i]) : 0, s->model + i * BLOCK, s->zero + i * BLOCK);
-}
-
-/* The order that the prediction says a block's m, or, once that is known, its d has. */
-static int guess_order(const pith_grid *g, const pith_grid_rows *r, const grid_scratch *s, ends e, uint32_t i, bool min)
-{
-    const pith_block_guess *b = &s->guess[i];
-    float end = pith_within_f(min ? b->low : b->high, -65504.0f, 65504.0f);
-    if (e == ENDS_BF16) return order_of(pith_f32_to_bf16(end));
-    return order_of(pith_f32_to_f16(min ? end : pith_within_f((end - minimum(g, r, i)) / g->span, -65504.0f, 65504.0f)));
 }
 
 /* Low bits of f16 scales' differences, in coding order, lowest bit of a byte first. */
-static size_t low_bytes(ends e, size_t blocks) { return e == ENDS_F16 ? (blocks * SCALE_SHIFT + 7) / 8 : 0; }
+static size_t low_bytes(pith_ends e, size_t blocks) { return e == PITH_ENDS_F16 ? (blocks * SCALE_SHIFT + 7) / 8 : 0; }
 
 static void put_low(uint8_t *low, size_t k, unsigned bits)
 {
@@ -324,21 +300,23 @@ static unsigned get_low(const uint8_t *low, size_t k, size_t n_low)
 }
 
 /* Writers: symbols of everything in coding order, and the raw bytes; returns how many of these. */
-static size_t make_symbols(const pith_grid *g, const pith_grid_rows *r, pith_isa isa, ends e, grid_scratch *s, uint8_t *raw)
+static size_t make_symbols(const pith_grid *g, const pith_grid_rows *r, pith_isa isa, pith_ends e, grid_scratch *s, uint8_t *raw)
 {
+    const pith_value_loops *loops = pith_value_loops_for(isa);
     size_t blocks = r->n_rows * r->n_blocks, n = blocks * BLOCK, n_low = low_bytes(e, blocks);
     uint8_t *out = s->symbols, *escapes = raw + (size_t)(1 + g->has_min) * n_low, *low = raw;
-    const int shift = e == ENDS_F16 ? SCALE_SHIFT : 0;
+    const int shift = e == PITH_ENDS_F16 ? SCALE_SHIFT : 0;
     memset(raw, 0, (size_t)(1 + g->has_min) * n_low);
-    guess_all(g, r, isa, s);
+    loops->guess(g, r->value, r->variance, blocks, s->guess);
     sort_scales(g, r, s);
     for (int min = g->has_min; min >= 0; min--, low += n_low) {
         const uint16_t *scale = min ? r->m : r->d;
+        loops->guess_ends(e, min, min ? s->guess.low : s->guess.high, s->min, g->span, blocks, s->end);
         for (size_t k = 0; k < blocks; k++) {
             uint32_t i = s->order[k];
             int order;
-            bool near = end_of(g, e, scale[i], min, min ? 0 : minimum(g, r, i), &order);
-            int difference = order - guess_order(g, r, s, e, i, min), high = (difference >> shift) + 128;
+            bool near = end_of(g, e, scale[i], min, s->min[i], &order);
+            int difference = order - s->end[i], high = (difference >> shift) + 128;
             near = near && high >= 1 && high <= 255;
             *out++ = (uint8_t)(near ? high : PITH_GRID_ESCAPE);
             if (!near) {
@@ -348,15 +326,16 @@ static size_t make_symbols(const pith_grid *g, const pith_grid_rows *r, pith_isa
                 put_low(low, k, (unsigned)difference & ((1u << SCALE_SHIFT) - 1));
             }
         }
+        loops->widen(scale, blocks, min ? s->min : s->step);
     }
-    uint32_t at[2][PITH_GRID_MODELS];
-    place_all(g, r, isa, s);
+    uint32_t at[PARTS][PITH_GRID_MODELS];
+    loops->place(g, r->value, r->variance, s->step, s->min, blocks, s->model, s->zero);
     count_numbers(r, s, at);
     for (size_t i = 0; i < n; i++) {
-        int difference = (int)r->u[i] - s->zero[i];
-        if (s->model[i] & PITH_GRID_DOWN) difference = -difference;
-        bool near = difference >= -127 && difference <= 127;
-        out[at[i >= n / 2][s->model[i] & ~PITH_GRID_DOWN]++] = (uint8_t)(near ? difference + 128 : PITH_GRID_ESCAPE);
+        const int model = s->model[i] & ~PITH_GRID_DOWN;
+        int symbol = s->model[i] & PITH_GRID_DOWN ? s->zero[i] - r->u[i] : r->u[i] - s->zero[i];
+        bool near = symbol >= 1 && symbol <= (model < PITH_GRID_FIRST_WIDE ? 15 : 255);
+        out[at[i / (n / PARTS)][model]++] = (uint8_t)(near ? symbol : PITH_GRID_ESCAPE);
         if (!near) *escapes++ = r->u[i];
     }
     return (size_t)(escapes - raw);
@@ -377,7 +356,7 @@ pith_status pith_grid_encode(const pith_grid *g, const pith_grid_rows *r, const 
 {
     grid_scratch *s = lay_out(r, scratch);
     size_t raw_cap = raw_bound(r->n_rows * r->n_blocks);
-    const ends kind = ends_of(g, r);
+    const pith_ends kind = ends_of(g, r);
     if (cap < pith_grid_bound(r->n_rows, r->n_blocks)) return PITH_E_SPACE;
     /* raw bytes are gathered at the end of dst, then moved behind the stream */
     uint8_t *raw = dst + cap - raw_cap;
@@ -410,16 +389,14 @@ static pith_status read_models(pith_rans_reader *reader, const pith_grid_decoder
     return PITH_OK;
 }
 
-/* Symbols from coding order to where they belong.  Both halves at once: a step of one waits for memory that its last step wrote. */
-static void put_symbols(const grid_scratch *s, size_t n, uint32_t at[2][PITH_GRID_MODELS], uint8_t *restrict to)
+/* Symbols from coding order to where they belong. */
+static void put_symbols(const grid_scratch *s, size_t n, uint32_t at[PARTS][PITH_GRID_MODELS], uint8_t *restrict to)
 {
-    const uint16_t *first = s->model, *second = first + n / 2;
+    const size_t part = n / PARTS;
+    const uint16_t *model = s->model;
     const uint8_t *symbols = s->symbols;
-    uint8_t *to_second = to + n / 2;
-    for (size_t i = 0; i < n / 2; i++) {
-        to[i] = symbols[at[0][first[i] & ~PITH_GRID_DOWN]++];
-        to_second[i] = symbols[at[1][second[i] & ~PITH_GRID_DOWN]++];
-    }
+    for (size_t i = 0; i < part; i++)
+        for (size_t k = 0; k < PARTS; k++) to[k * part + i] = symbols[at[k][model[k * part + i] & ~PITH_GRID_DOWN]++];
 }
 
 /* Numbers from symbols, in place. */
@@ -427,51 +404,62 @@ static pith_status put_numbers(const pith_grid *g, const grid_scratch *s, size_t
 {
     const pith_value_loops *loops = pith_value_loops_for(isa);
     int top = g->n_levels - 1;
+    bool missing = false;
     for (size_t i = 0; i < n; i += BLOCK) {
         uint8_t symbol[BLOCK];
         memcpy(symbol, u + i, BLOCK);
         size_t n_escapes = loops->settle(s->model + i, s->zero + i, top, u + i);
-        if (n_escapes > (size_t)(end - escapes)) return PITH_E_CORRUPT;
-        for (size_t k = 0; k < BLOCK && n_escapes > 0; k++) {
+        if (n_escapes > (size_t)(end - escapes)) missing = true;
+        for (size_t k = 0; k < BLOCK && n_escapes > 0 && !missing; k++) {
             if (symbol[k] != PITH_GRID_ESCAPE) continue;
             u[i + k] = (uint8_t)pith_within(*escapes++, 0, top);
             n_escapes--;
         }
     }
-    return escapes == end ? PITH_OK : PITH_E_CORRUPT;
+    return escapes == end && !missing ? PITH_OK : PITH_E_CORRUPT;
+}
+
+/* The scales of all blocks from s->symbols, which are in coding order, and the guesses in s->end. */
+static pith_status put_scales(const pith_grid *g, grid_scratch *s, pith_ends e, bool min, size_t blocks, pith_isa isa, const uint8_t *low, const uint8_t **escapes, const uint8_t *end,
+                              uint16_t *scale)
+{
+    const size_t n_low = low_bytes(e, blocks);
+    if (e == PITH_ENDS_F16)
+        for (size_t k = 0; k < blocks; k++) s->end[s->order[k]] += ((int)s->symbols[k] - 128) * (1 << SCALE_SHIFT) + (int)get_low(low, k, n_low);
+    else
+        for (size_t k = 0; k < blocks; k++) s->end[s->order[k]] += (int)s->symbols[k] - 128;
+    pith_value_loops_for(isa)->scales(e, min, s->end, s->min, g->span, blocks, scale);
+    for (const uint8_t *at = s->symbols, *last = at + blocks; (at = memchr(at, PITH_GRID_ESCAPE, (size_t)(last - at))) != NULL; at++) {
+        if (end - *escapes < 2) return PITH_E_CORRUPT;
+        scale[s->order[at - s->symbols]] = pith_le16(*escapes);
+        *escapes += 2;
+    }
+    return PITH_OK;
 }
 
 pith_status pith_grid_decode(const pith_grid *g, const pith_grid_rows *r, const pith_grid_decoders *d, pith_isa isa, const uint8_t *src, size_t len, void *scratch)
 {
+    const pith_value_loops *loops = pith_value_loops_for(isa);
     grid_scratch *s = lay_out(r, scratch);
     size_t blocks = r->n_rows * r->n_blocks;
-    if (len < HEAD || src[0] > ENDS_BF16) return PITH_E_CORRUPT;
-    const ends kind = (ends)src[0];
-    const int shift = kind == ENDS_F16 ? SCALE_SHIFT : 0;
+    if (len < HEAD || src[0] > PITH_ENDS_BF16) return PITH_E_CORRUPT;
+    const pith_ends kind = (pith_ends)src[0];
     size_t stream = pith_le32(src + 1), n_low = low_bytes(kind, blocks), n_lows = (size_t)(1 + g->has_min) * n_low;
     if (stream > len - HEAD || len - HEAD - stream < n_lows) return PITH_E_CORRUPT;
     const uint8_t *low = src + HEAD + stream, *escapes = low + n_lows, *end = src + len;
     pith_rans_reader reader;
     PITH_TRY(pith_rans_read_begin(&reader, isa, src + HEAD, stream));
-    guess_all(g, r, isa, s);
+    loops->guess(g, r->value, r->variance, blocks, s->guess);
     sort_scales(g, r, s);
     for (int min = g->has_min; min >= 0; min--, low += n_low) {
         uint16_t *scale = min ? r->m : r->d;
         PITH_TRY(read_models(&reader, d, s, SCALES_OF(min), SCALES_OF(min) + PITH_GRID_SCALE_CLASSES, s->symbols));
-        for (size_t k = 0; k < blocks; k++) {
-            uint32_t i = s->order[k];
-            if (s->symbols[k] != PITH_GRID_ESCAPE) {
-                int difference = (s->symbols[k] - 128) * (1 << shift) + (shift ? (int)get_low(low, k, n_low) : 0);
-                scale[i] = scale_of(g, kind, guess_order(g, r, s, kind, i, min) + difference, min, min ? 0 : minimum(g, r, i));
-            } else {
-                if (end - escapes < 2) return PITH_E_CORRUPT;
-                scale[i] = pith_le16(escapes);
-                escapes += 2;
-            }
-        }
+        loops->guess_ends(kind, min, min ? s->guess.low : s->guess.high, s->min, g->span, blocks, s->end);
+        PITH_TRY(put_scales(g, s, kind, min, blocks, isa, low, &escapes, end, scale));
+        loops->widen(scale, blocks, min ? s->min : s->step);
     }
-    uint32_t at[2][PITH_GRID_MODELS];
-    place_all(g, r, isa, s);
+    uint32_t at[PARTS][PITH_GRID_MODELS];
+    loops->place(g, r->value, r->variance, s->step, s->min, blocks, s->model, s->zero);
     count_numbers(r, s, at);
     PITH_TRY(read_models(&reader, d, s, PITH_GRID_FIRST_NUMBER, PITH_GRID_MODELS, s->symbols));
     PITH_TRY(pith_rans_read_end(&reader));

@@ -88,10 +88,32 @@ static size_t pack(const int32_t *restrict m, int shift, int low, int high, uint
     return (size_t)n;
 }
 
+static void range(const float *restrict x, float *least, float *most)
+{
+    float low[16], high[16];
+    for (int i = 0; i < 16; i++) {
+        low[i] = x[i + 16] < x[i] ? x[i + 16] : x[i];
+        high[i] = x[i + 16] > x[i] ? x[i + 16] : x[i];
+    }
+#pragma GCC unroll 4
+    for (int h = 8; h > 0; h /= 2)
+        for (int i = 0; i < h; i++) {
+            low[i] = low[i + h] < low[i] ? low[i + h] : low[i];
+            high[i] = high[i + h] > high[i] ? high[i + h] : high[i];
+        }
+    *least = low[0];
+    *most = high[0];
+}
+
+static void steps(const float *restrict x, float low, float step, float zero, float top, uint8_t *restrict u)
+{
+    for (size_t i = 0; i < 32; i++) u[i] = (uint8_t)pith_within_f((((x[i] - low) / step + 0x1.8p23f) - 0x1.8p23f) + zero, 0, top);
+}
+
 /* ---- the exact layer ----------------------------------------------------------------------------- */
 
-/* Of 32 values, by halves: h = 16, 8, 4, 2, 1 makes one value of i and i + h. */
-static pith_block_guess guess(const pith_grid *g, const float *restrict value, const float *restrict variance)
+/* Of 32 values, by halves: h = 16, 8, 4, 2, 1 makes one value of i and i + h.  Not inlined, or gcc 12 makes vectors of blocks. */
+static __attribute__((noinline)) void guess_block(const pith_grid *g, const float *restrict value, const float *restrict variance, float *least, float *most, uint8_t *class)
 {
     float low[16], high[16], sum[16];
     for (int i = 0; i < 16; i++) {
@@ -106,14 +128,43 @@ static pith_block_guess guess(const pith_grid *g, const float *restrict value, c
             high[i] = high[i + h] > high[i] ? high[i + h] : high[i];
             sum[i] += sum[i + h];
         }
-    pith_block_guess b = {.low = g->has_min ? low[0] : 0, .high = high[0]};
-    if (!g->has_min && -low[0] > high[0]) b.high = g->n_levels == 256 ? -low[0] : low[0];
-    float d = (b.high - b.low) / g->span;
-    b.class = pith_within(pith_octave(sum[0] / 32 / (d * d)) >> 1, -6, 6) + 6;
-    return b;
+    float first = g->has_min ? low[0] : 0, last = high[0];
+    if (!g->has_min && -low[0] > high[0]) last = g->n_levels == 256 ? -low[0] : low[0];
+    float d = (last - first) / g->span;
+    *least = first;
+    *most = last;
+    *class = (uint8_t)(pith_within(pith_octave(sum[0] / 32 / (d * d)) >> 1, -6, 6) + 6);
 }
 
-static void place(const pith_grid *g, const float *restrict value, const float *restrict variance, float d, float m, uint16_t *restrict model, int16_t *restrict zero)
+static void guess(const pith_grid *g, const float *value, const float *variance, size_t n_blocks, pith_block_guesses to)
+{
+    for (size_t b = 0; b < n_blocks; b++) guess_block(g, value + 32 * b, variance + 32 * b, &to.low[b], &to.high[b], &to.class[b]);
+}
+
+static void guess_ends(pith_ends e, bool min, const float *restrict end, const float *restrict m, float span, size_t n, int32_t *restrict order)
+{
+    if (e == PITH_ENDS_BF16)
+        for (size_t i = 0; i < n; i++) order[i] = pith_order_of(pith_f32_to_bf16(pith_within_f(end[i], -65504.0f, 65504.0f)));
+    else if (min)
+        for (size_t i = 0; i < n; i++) order[i] = pith_order_of(pith_f32_to_f16(pith_within_f(end[i], -65504.0f, 65504.0f)));
+    else
+        for (size_t i = 0; i < n; i++)
+            order[i] = pith_order_of(pith_f32_to_f16(pith_within_f((pith_within_f(end[i], -65504.0f, 65504.0f) - m[i]) / span, -65504.0f, 65504.0f)));
+}
+
+static void scales(pith_ends e, bool min, const int32_t *restrict order, const float *restrict m, float span, size_t n, uint16_t *restrict scale)
+{
+    if (e == PITH_ENDS_F16) for (size_t i = 0; i < n; i++) scale[i] = pith_scale_of(PITH_ENDS_F16, order[i], min, m[i], span);
+    else if (min) for (size_t i = 0; i < n; i++) scale[i] = pith_scale_of(PITH_ENDS_BF16, order[i], true, m[i], span);
+    else for (size_t i = 0; i < n; i++) scale[i] = pith_scale_of(PITH_ENDS_BF16, order[i], false, m[i], span);
+}
+
+static void widen(const uint16_t *restrict half, size_t n, float *restrict x)
+{
+    for (size_t i = 0; i < n; i++) x[i] = pith_f16_to_f32(half[i]);
+}
+
+static inline void place_block(const pith_grid *g, const float *restrict value, const float *restrict variance, float d, float m, uint16_t *restrict model, int16_t *restrict zero)
 {
     const float top = (float)(g->n_levels - 1), low = (float)g->low, inverse = 1 / d, inverse_square = inverse * inverse;
     const int half = g->n_levels / 2, end = g->n_levels - 1;
@@ -126,17 +177,25 @@ static void place(const pith_grid *g, const float *restrict value, const float *
         int quarter = pith_within((int)f - 8, -2, 5) + 2;
         int class = pith_within(pith_octave(variance[i] * inverse_square), -10, 12) + 10;
         model[i] = (uint16_t)((PITH_GRID_FIRST_NUMBER + class * 32 + pith_within(near, 0, 3) * 8 + quarter) | (down ? PITH_GRID_DOWN : 0));
-        zero[i] = (int16_t)(down ? end - near : near);
+        int middle = class < PITH_GRID_NARROW_CLASSES ? 8 : 128;
+        zero[i] = (int16_t)(down ? end - near + middle : near - middle);
     }
+}
+
+static void place(const pith_grid *g, const float *value, const float *variance, const float *d, const float *m, size_t n_blocks, uint16_t *model, int16_t *zero)
+{
+    for (size_t b = 0; b < n_blocks; b++) place_block(g, value + 32 * b, variance + 32 * b, d[b], m[b], model + 32 * b, zero + 32 * b);
 }
 
 static size_t settle(const uint16_t *restrict model, const int16_t *restrict zero, int top, uint8_t *restrict u)
 {
-    int escapes = 0;
+    int16_t escapes = 0, most = (int16_t)top;
     for (int i = 0; i < 32; i++) {
-        int difference = u[i] - 128;
-        escapes += u[i] == PITH_GRID_ESCAPE;
-        u[i] = (uint8_t)pith_within(zero[i] + (model[i] & PITH_GRID_DOWN ? -difference : difference), 0, top);
+        int16_t down = (int16_t)-(int16_t)(model[i] >> 15), symbol = u[i]; /* PITH_GRID_DOWN: all ones */
+        int16_t number = (int16_t)(zero[i] + (int16_t)((int16_t)(symbol ^ down) - down));
+        escapes = (int16_t)(escapes + (symbol == PITH_GRID_ESCAPE));
+        number = number < 0 ? 0 : number;
+        u[i] = (uint8_t)(number > most ? most : number);
     }
     return (size_t)escapes;
 }
@@ -233,4 +292,4 @@ static void add_pairs(void *sum, const int32_t *restrict offset, float row, cons
     for (size_t i = 0; i < n; i++) to[i] = (float)(from[i] - offset[i]) * (row * column[i]) + (float)z[2 * i] * factor[i];
 }
 
-const pith_value_loops LOOPS = {start, split_contexts, split, split_bits, cells, extent, outside, pack, guess, place, settle, numbers, number_pairs, round7, round_fours, largest, raise_to, add_squares, scale_sums, add_numbers, add_pairs};
+const pith_value_loops LOOPS = {start, split_contexts, split, split_bits, cells, extent, outside, pack, range, steps, guess, guess_ends, scales, widen, place, settle, numbers, number_pairs, round7, round_fours, largest, raise_to, add_squares, scale_sums, add_numbers, add_pairs};

@@ -29,15 +29,34 @@ static inline int pith_split_flip(int m, bool first) { return first ? m <= 0 : m
 /* ---- the exact layer: blocks of 32 numbers ------------------------------------------------------ */
 
 #define PITH_GRID_FIRST_NUMBER (2 * PITH_GRID_SCALE_CLASSES) /* the first model of numbers */
-#define PITH_GRID_ESCAPE 0                                   /* symbols: 128 + what is to be added to the prediction, 1..255 */
+#define PITH_GRID_NARROW_CLASSES 11                          /* of errors: below sqrt 2 steps, where 15 differences are enough */
+#define PITH_GRID_FIRST_WIDE (PITH_GRID_FIRST_NUMBER + 32 * PITH_GRID_NARROW_CLASSES)
+#define PITH_GRID_ESCAPE 0                                   /* symbols: 8, of wide models 128, + what is to be added to the prediction */
 #define PITH_GRID_DOWN 0x8000                                /* beside a model: differences count downwards */
 #define PITH_GRID_FAR 1000.0f                                /* predictions are held within so many steps of the range */
 
-/* What the prediction says about a block's ends (pith_grid.span), and how near that will be. */
-typedef struct pith_block_guess {
-    float low, high;
-    int class;
-} pith_block_guess;
+/* What the prediction says about blocks' ends (pith_grid.span), and the class of how near that will be; [blocks] each. */
+typedef struct pith_block_guesses {
+    float *low, *high;
+    uint8_t *class;
+} pith_block_guesses;
+
+/* Models are mostly made in bf16 and quantised from that: then both ends of a block are bf16 values, which have 8 bits where
+ * f16 has 11, and d and m follow from them.  What is coded of a block is the order of an end among all values: of m, or of
+ * the bf16 value that it is made of; and of d, or of the high end that it is made of. */
+typedef enum pith_ends { PITH_ENDS_F16, PITH_ENDS_BF16 } pith_ends; /* numbers are in files */
+
+/* Values of 16 bits, f16 or bf16, in their order. */
+static inline int pith_order_of(uint16_t h) { return h & 0x8000 ? ~(h & 0x7fff) : h; }
+static inline uint16_t pith_of_order(int o) { return (uint16_t)(o < 0 ? 0x8000 | (~o & 0x7fff) : o & 0x7fff); }
+
+/* m from a low end, d from a high one. */
+static inline uint16_t pith_scale_of(pith_ends e, int order, bool min, float m, float span)
+{
+    if (e == PITH_ENDS_F16) return pith_of_order(order);
+    float x = pith_bf16_to_f32(pith_of_order(order));
+    return pith_f32_to_f16(min ? x : (x - m) / span);
+}
 
 typedef struct pith_value_loops {
     /** Starting values from symbols and low bits, `bits` planes of 64 bytes; returns how many symbols are escapes. */
@@ -57,11 +76,19 @@ typedef struct pith_value_loops {
     size_t (*outside)(const int32_t *m, int bits);
     /** Cells without their lowest `shift` bits, held within low..high, from 0; returns how many had to be. */
     size_t (*pack)(const int32_t *m, int shift, int low, int high, uint8_t *values);
+    /** The least and the largest of 32 values; and they in steps above low, to the nearest, plus zero, held within 0..top. */
+    void (*range)(const float *x, float *least, float *most);
+    void (*steps)(const float *x, float low, float step, float zero, float top, uint8_t *u);
 
-    pith_block_guess (*guess)(const pith_grid *g, const float *value, const float *variance);
-    /** Model of each number, and what a difference of 0 stands for. */
-    void (*place)(const pith_grid *g, const float *value, const float *variance, float d, float m, uint16_t *model, int16_t *zero);
-    /** Numbers 0..top from symbols, in place, given what `place` made; returns how many are escapes. */
+    /** The guesses of n_blocks blocks; the order that they say an end has: of m, or, given m, of d; such ends as scales. */
+    void (*guess)(const pith_grid *g, const float *value, const float *variance, size_t n_blocks, pith_block_guesses to);
+    void (*guess_ends)(pith_ends e, bool min, const float *end, const float *m, float span, size_t n_blocks, int32_t *order);
+    void (*scales)(pith_ends e, bool min, const int32_t *order, const float *m, float span, size_t n_blocks, uint16_t *scale);
+    /** f16 to f32. */
+    void (*widen)(const uint16_t *half, size_t n, float *x);
+    /** Model of each number of n_blocks blocks with these d and m, and what its symbol is added to, or, counting down, taken from. */
+    void (*place)(const pith_grid *g, const float *value, const float *variance, const float *d, const float *m, size_t n_blocks, uint16_t *model, int16_t *zero);
+    /** A block's numbers 0..top from symbols, in place, given what `place` made; returns how many are escapes. */
     size_t (*settle)(const uint16_t *model, const int16_t *zero, int top, uint8_t *u);
 
     /** 32 cells as 16-bit numbers, (m + middle) * factor to the nearest, ties to even; pairs: of two rows of a group, side by side. */

@@ -146,52 +146,47 @@ static float f16_step(float x)
 }
 
 /* Bits that predictions of a block of 16 rows deserve. */
-static uint8_t predicted_bits(const pith_grid *g, const pith_grid_rows *rows, size_t row0, size_t n_rows, size_t b)
+static uint8_t predicted_bits(const pith_value_loops *loops, const pith_grid *g, const pith_grid_rows *rows, size_t row0, size_t n_rows, size_t b)
 {
-    float range = 0, variance = 0;
+    float span = 0, sum[PITH_TILE_COLS] = {0}, variance = 0;
     for (size_t r = 0; r < n_rows; r++) {
         size_t at = ((row0 + r) * rows->n_blocks + b) * PITH_TILE_COLS;
-        float low = 0, high = 0;
-        for (size_t c = 0; c < PITH_TILE_COLS; c++) {
-            low = PITH_MIN(low, rows->value[at + c]);
-            high = PITH_MAX(high, rows->value[at + c]);
-            variance += rows->variance[at + c];
-        }
-        range = PITH_MAX(range, g->has_min ? high - low : 2 * PITH_MAX(high, -low));
+        float low, high;
+        loops->range(rows->value + at, &low, &high);
+        low = PITH_MIN(low, 0);
+        high = PITH_MAX(high, 0);
+        for (size_t c = 0; c < PITH_TILE_COLS; c++) sum[c] += rows->variance[at + c];
+        span = PITH_MAX(span, g->has_min ? high - low : 2 * PITH_MAX(high, -low));
     }
-    float steps = range / (STEP_PER_ERROR * sqrtf(variance / (float)(n_rows * PITH_TILE_COLS)) + 1e-30f);
+    for (size_t c = 0; c < PITH_TILE_COLS; c++) variance += sum[c];
+    float steps = span / (STEP_PER_ERROR * sqrtf(variance / (float)(n_rows * PITH_TILE_COLS)) + 1e-30f);
     uint8_t bits = 2;
     while (bits < 8 && (float)(1 << bits) < steps + 1) bits++;
     return bits;
 }
 
 /* A row of a block quantised to `bits` bits. */
-static void quantise_row(const pith_grid *g, const float *x, unsigned bits, uint8_t u[PITH_TILE_COLS], uint16_t *scale, uint16_t *min)
+static void quantise_row(const pith_value_loops *loops, const pith_grid *g, const float *x, unsigned bits, uint8_t u[PITH_TILE_COLS], uint16_t *scale, uint16_t *min)
 {
-    float low = x[0], high = x[0], zero = g->has_min ? 0 : (float)(1 << (bits - 1)), top = (float)((1 << bits) - 1);
-    for (size_t c = 1; c < PITH_TILE_COLS; c++) {
-        low = PITH_MIN(low, x[c]);
-        high = PITH_MAX(high, x[c]);
-    }
+    float low, high, zero = g->has_min ? 0 : (float)(1 << (bits - 1)), top = (float)((1 << bits) - 1);
+    loops->range(x, &low, &high);
     float step = f16_step(g->has_min ? (high - low) / top : PITH_MAX(high, -low) / (zero - 0.5f));
     low = g->has_min ? pith_f16_to_f32(pith_f32_to_f16(low)) : 0;
     *scale = pith_f32_to_f16(step);
     *min = pith_f32_to_f16(low);
-    for (size_t c = 0; c < PITH_TILE_COLS; c++) {
-        float v = rintf((x[c] - low) / step) + zero;
-        u[c] = (uint8_t)(v > 0 ? PITH_MIN(v, top) : 0);
-    }
+    loops->steps(x, low, step, zero, top, u);
 }
 
 pith_status pith_pack_rows(pith_ctx *ctx, const pith_grid *g, const pith_grid_rows *rows, size_t n_cols, bool decoded, pith_packed *p)
 {
+    const pith_value_loops *loops = pith_value_loops_for(pith_ctx_cpu(ctx)->isa);
     size_t n_tiles = PITH_CEIL_DIV(rows->n_rows, PITH_TILE_ROWS), n_blocks = rows->n_blocks;
     *p = (pith_packed){0};
     uint8_t *bits = pith_array(ctx, n_tiles, n_blocks);
     if (!bits) return PITH_E_MEMORY;
     for (size_t i = 0; i < n_tiles * n_blocks; i++) {
         size_t row0 = i / n_blocks * PITH_TILE_ROWS;
-        bits[i] = decoded ? (uint8_t)g->bits : predicted_bits(g, rows, row0, PITH_MIN((size_t)PITH_TILE_ROWS, rows->n_rows - row0), i % n_blocks);
+        bits[i] = decoded ? (uint8_t)g->bits : predicted_bits(loops, g, rows, row0, PITH_MIN((size_t)PITH_TILE_ROWS, rows->n_rows - row0), i % n_blocks);
     }
     pith_status status = pith_qmat_new(ctx, rows->n_rows, n_cols, g->has_min ? PITH_QSCALE_BLOCK_MIN : PITH_QSCALE_BLOCK, bits, &p->m);
     for (size_t i = 0; i < n_tiles * n_blocks && status == PITH_OK; i++) {
@@ -201,7 +196,7 @@ pith_status pith_pack_rows(pith_ctx *ctx, const pith_grid *g, const pith_grid_ro
         for (size_t r = 0; r < PITH_MIN((size_t)PITH_TILE_ROWS, rows->n_rows - row0); r++) {
             size_t at = (row0 + r) * n_blocks + i % n_blocks;
             if (!decoded) {
-                quantise_row(g, rows->value + at * PITH_TILE_COLS, bits[i], u[r], &scale[r], &min[r]);
+                quantise_row(loops, g, rows->value + at * PITH_TILE_COLS, bits[i], u[r], &scale[r], &min[r]);
                 continue;
             }
             memcpy(u[r], rows->u + at * PITH_TILE_COLS, PITH_TILE_COLS);
