@@ -167,10 +167,6 @@ pith_grid_decoders *pith_grid_decoders_new(pith_ctx *ctx, const pith_grid_models
 
 /* ---- scales ----------------------------------------------------------------------------------- */
 
-/* Models are mostly made in bf16 and quantised from that: then both ends of a block are bf16 values, which have 8 bits where
- * f16 has 11, and d and m follow from them.  What is coded of a block is the order of an end among all values: of m, or of
- * the bf16 value that it is made of; and of d, or of the high end that it is made of. */
-
 /* An end that gives the scale.  false: none of the nearest three does. */
 static bool end_of(const pith_grid *g, pith_ends e, uint16_t scale, bool min, float m, int *order)
 {
