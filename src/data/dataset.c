@@ -108,7 +108,7 @@ static pith_status fill_request(pith_ctx *ctx, const pith_data_set *set, const c
     size_t quick = train ? set->n_quick : set->n_quick / 4;
     *r = (pith_data_request){
         .ctx = ctx, .set = set, .split = train ? PITH_SPLIT_TRAIN : test ? PITH_SPLIT_TEST : PITH_SPLIT_ALL,
-        .seed = o->seed ? o->seed : USUAL_SEED, .n = o->n ? o->n : o->quick ? quick : usual,
+        .seed = o->seed ? o->seed : USUAL_SEED, .n = o->n ? o->n : o->quick ? quick : usual, .or_fewer = o->or_fewer,
         .size = o->size ? o->size : set->size ? set->size : 32, .frames = o->frames ? o->frames : 16, .length = o->length, .pairs = o->pairs,
         .columns = o->columns, .text_size = o->text_size, .noise = o->noise,
     };
@@ -156,6 +156,13 @@ pith_status pith_dataset_open(pith_ctx *ctx, const char *name, const char *split
 }
 
 /* ---- making items ----------------------------------------------------------------------------- */
+
+pith_status pith_data_limit(const pith_data_request *r, pith_dataset *ds, size_t there)
+{
+    if (r->n > there && !r->or_fewer) return pith_fail(r->ctx, PITH_E_ARGUMENT, "%s: %zu items of \"%s\"; there are %zu", ds->name, r->n, ds->split, there);
+    ds->n = r->n ? PITH_MIN(r->n, there) : there;
+    return PITH_OK;
+}
 
 pith_rng pith_data_rng(const pith_data_request *r, uint64_t i)
 {

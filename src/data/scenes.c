@@ -162,7 +162,7 @@ static void make_factor(const pith_data_request *r, pith_dataset *ds, void *user
 pith_status pith_factors_open(const pith_data_request *r, pith_dataset *ds)
 {
     const size_t most = r->split == PITH_SPLIT_ALL ? N_COMBINATIONS : r->split == PITH_SPLIT_TEST ? N_HELD_OUT : N_COMBINATIONS - N_HELD_OUT;
-    if (ds->n > most) return pith_fail(r->ctx, PITH_E_ARGUMENT, "%s: %zu items of \"%s\"; there are %zu", ds->name, ds->n, ds->split, most);
+    PITH_TRY(pith_data_limit(r, ds, most));
     pith_field *image = pith_dataset_add(ds, "image", PITH_FIELD_U8, PITH_FIELD_SHAPE(3, r->size, r->size));
     pith_field *label = image ? pith_dataset_add(ds, "label", PITH_FIELD_U8, PITH_FIELD_SHAPE(N_FACTORS)) : NULL;
     size_t *order = label ? pith_array(r->ctx, N_COMBINATIONS, sizeof *order) : NULL;

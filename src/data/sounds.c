@@ -184,8 +184,7 @@ pith_status pith_spoken_open(const pith_data_request *r, pith_dataset *ds)
     size_t there = PER_TAKE * (r->split == PITH_SPLIT_TEST ? 1 : TAKES - 1), length = r->length ? r->length : SPOKEN_LENGTH, len;
     char path[PITH_DATA_PATH];
     if (!pith_data_locate(r->set->files, path)) return pith_data_missing(r, "recordings are");
-    if (r->n > there) return pith_fail(r->ctx, PITH_E_ARGUMENT, "%s: %zu items of \"%s\"; there are %zu", ds->name, r->n, ds->split, there);
-    ds->n = r->n ? r->n : there;
+    PITH_TRY(pith_data_limit(r, ds, there));
     pith_field *sound = pith_dataset_add(ds, "sound", PITH_FIELD_F32, PITH_FIELD_SHAPE(1, length));
     pith_field *label = sound ? pith_dataset_add(ds, "label", PITH_FIELD_I32, PITH_FIELD_SHAPE(2)) : NULL;
     if (!label || !pith_dataset_add(ds, "length", PITH_FIELD_I32, 0, NULL)) return PITH_E_MEMORY;

@@ -75,15 +75,18 @@ pith_status pith_run_data(pith_run *run, const pith_names *names, const char *sp
     if (!names->n) return pith_fail(run->ctx, PITH_E_ARGUMENT, "%s: its procedure '%s' reads data, and the card names none", run->card->file, run->card->procedure->name);
     pith_status status = PITH_E_IO;
     pith_dataset *opened = NULL;
+    pith_dataset_options wanted = options ? *options : (pith_dataset_options){0};
+    wanted.or_fewer = true;
     /* a set of which the other split is not there would be trained on one thing and measured on another */
     const char *other = strcmp(split, "train") == 0 ? "test" : "train";
     size_t n_tried = 0;
     for (; n_tried < names->n && status == PITH_E_IO; n_tried++) {
         status = probe(run->ctx, names->items[n_tried], other);
-        if (status == PITH_OK) status = pith_dataset_open(run->ctx, names->items[n_tried], split, options, &opened);
+        if (status == PITH_OK) status = pith_dataset_open(run->ctx, names->items[n_tried], split, &wanted, &opened);
     }
     if (status != PITH_OK) return status;
     status = pith_run_note(run, "data: %s %s, %zu items, %s; hash %016llx", opened->name, opened->split, opened->n, opened->source, (unsigned long long)pith_dataset_hash(opened));
+    if (opened->n < wanted.n && status == PITH_OK) status = pith_run_note(run, "data: the card asks for %zu items of %s %s; these are all there are", wanted.n, opened->name, opened->split);
     for (size_t i = 0; i + 1 < n_tried && status == PITH_OK; i++)
         status = pith_run_note(run, "data: %s is not here, and %s stands in for it (\"pith data info %s\" tells where it comes from)", names->items[i], opened->name, names->items[i]);
     if (status == PITH_OK) *ds = opened;

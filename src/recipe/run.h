@@ -60,7 +60,8 @@ pith_status pith_run_row(pith_run *run, const char *row, const char *measure, do
 /** A fact that readers of the result should know, once each: where the data came from, what fell back to what. */
 pith_status pith_run_note(pith_run *run, const char *format, ...) PITH_PRINTF(2, 3);
 
-/** Open a split of the first of these data sets of which training and test data are there (the ones before it have to be fetched first).  Which one, and where it came from, becomes a note.  options may be NULL.
+/** Open a split of the first of these data sets of which training and test data are there (the ones before it have to be fetched first).  Which one, and where it came from, becomes a note.  options may be NULL;
+ *  fewer items than options.n are taken, with a note, where there are no more.
  *  @return what pith_dataset_open returned for the last one */
 pith_status pith_run_data(pith_run *run, const pith_names *names, const char *split, const pith_dataset_options *options, pith_dataset **ds);
 /** Forget what was reported. */

@@ -213,6 +213,9 @@ static void test_factors(void **state)
     free(seen);
     pith_dataset *none = NULL;
     assert_int_equal(pith_dataset_open(ctx, "factors", "test", &(pith_dataset_options){.n = 5001}, &none), PITH_E_ARGUMENT);
+    pith_dataset *there = must_open(ctx, "factors", "test", &(pith_dataset_options){.n = 5001, .or_fewer = true, .size = 16});
+    assert_int_equal(there->n, 5000);
+    pith_dataset_free(there);
     pith_dataset_free(all);
     pith_dataset_free(train);
     pith_dataset_free(test);
