@@ -12,6 +12,7 @@
 #define ROWS_A_TASK ((size_t)48)        /* a multiple of the kernel's rows */
 #define PACK_FROM_ROWS ((size_t)24)     /* fewer rows do not pay for packing what could be read in place */
 #define DEPTH ((size_t)160)             /* of a transposed left side at a time: a panel of so many rows stays in the first cache */
+#define FEW_PLACES ((size_t)512)        /* values: rows so far apart, or a multiple, share few places of the first cache */
 #define TALLEST ((size_t)384)           /* rows of a task with such a left side, at most, and */
 #define PANELS_A_TASK ((size_t)8)       /* its panels: its part of the result stays in the second cache */
 #define WORK_A_TASK ((size_t)1 << 18)   /* multiply-adds; below, waking a thread costs more */
@@ -21,9 +22,9 @@ typedef struct product {
     pith_gemm_turned_fn *gemm_turned;
     size_t m, n, k, n_panels, panel_len; /* panel_len: values of a packed panel */
     pith_matrix a, b;
-    float *packed;                       /* b, or of a transposed a a panel a worker, [DEPTH, PANEL]; NULL: read in place */
+    float *packed;                       /* b, or of a transposed a for each worker a panel, [DEPTH, PANEL], and a task's rows, [DEPTH, slab_stride]; NULL: read in place */
     float *c, *edge;                     /* edge: [worker, rows_a_task, PANEL] */
-    size_t ldc, rows_a_task, row_blocks, step_a, step_b, step_c, panels_a_task;
+    size_t ldc, slab_stride, rows_a_task, row_blocks, step_a, step_b, step_c, panels_a_task;
     bool turn;                           /* the result is to be c transposed */
     const float *bias;                   /* by column; by row where turned */
 } product;
@@ -89,16 +90,18 @@ static void multiply_turned(const product *w, size_t matrix, size_t block, size_
 {
     size_t i = block * w->rows_a_task, rows = PITH_MIN(w->rows_a_task, w->m - i), k0 = 0;
     const float *a = w->a.data + matrix * w->step_a + i, *b = w->b.data + matrix * w->step_b;
-    float *panel = w->packed + (size_t)worker * DEPTH * PANEL, *edge = w->edge + (size_t)worker * w->rows_a_task * PANEL;
+    float *panel = w->packed + (size_t)worker * DEPTH * (PANEL + w->slab_stride), *slab = panel + DEPTH * PANEL, *edge = w->edge + (size_t)worker * w->rows_a_task * PANEL;
+    const bool copies = to - from > 1 && w->a.stride % FEW_PLACES == 0;
     do { /* also once when k is 0 */
         size_t depth = PITH_MIN(w->k - k0, DEPTH);
+        for (size_t r = 0; copies && r < depth; r++) memcpy(slab + r * w->slab_stride, a + (k0 + r) * w->a.stride, rows * sizeof *slab);
         for (size_t p = from; p < to; p++) {
             size_t j = p * PANEL, n = PITH_MIN(PANEL, w->n - j), width = padded(n);
             float *c = w->c + matrix * w->step_c + i * w->ldc + j, *to_c = width == n ? c : edge; /* only the last panel is narrow */
             size_t ldc = width == n ? w->ldc : width;
             pack_panel(w, b, p, k0, depth, panel);
             if (w->bias && k0 == 0) set_bias(w, to_c, ldc, rows, n, width, i, j);
-            w->gemm_turned(rows, width, depth, a + k0 * w->a.stride, w->a.stride, panel, width, to_c, ldc, w->bias || k0 > 0);
+            w->gemm_turned(rows, width, depth, copies ? slab : a + k0 * w->a.stride, copies ? w->slab_stride : w->a.stride, panel, width, to_c, ldc, w->bias || k0 > 0);
             if (width == n || k0 + depth < w->k) continue;
             for (size_t r = 0; r < rows; r++) memcpy(c + r * w->ldc, edge + r * width, n * sizeof(float));
         }
@@ -132,6 +135,7 @@ static void part(product *w, size_t n_matrices, size_t n_threads)
         w->panels_a_task = PITH_MAX((size_t)1, PITH_MIN(w->n_panels, WORK_A_TASK / work));
     }
     w->row_blocks = PITH_CEIL_DIV(w->m, w->rows_a_task);
+    w->slab_stride = PITH_ROUND_UP(w->rows_a_task, (size_t)32) + 16; /* an odd number of lines, so that rows use all places of the cache */
 }
 
 bool pith_product(pith_tape *tape, size_t n_matrices, size_t m, size_t n, size_t k, pith_matrix a, pith_matrix b, size_t step_a, size_t step_b, const float *bias, float *c)
@@ -154,7 +158,7 @@ bool pith_product(pith_tape *tape, size_t n_matrices, size_t m, size_t n, size_t
     part(&w, n_matrices, n_threads);
     bool whole = !w.a.transposed && (w.b.transposed || w.n % 16 || w.m >= PACK_FROM_ROWS);
     pith_block *packed = NULL, *edge = pith_op_take(tape, n_threads * w.rows_a_task * PANEL);
-    if (whole || w.a.transposed) packed = pith_op_take(tape, whole ? n_b * w.n_panels * w.panel_len : n_threads * DEPTH * PANEL);
+    if (whole || w.a.transposed) packed = pith_op_take(tape, whole ? n_b * w.n_panels * w.panel_len : n_threads * DEPTH * (PANEL + w.slab_stride));
     bool done = edge && (packed || !(whole || w.a.transposed));
     if (done) {
         w.edge = pith_op_floats(edge);
