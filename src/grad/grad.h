@@ -307,6 +307,11 @@ typedef struct pith_attention {
 /** q [n, heads, n_q, d], k and v [n, kv_heads, n_k, d] with heads a multiple of kv_heads (head h uses
  *  h / (heads / kv_heads)) -> [n, heads, n_q, d].  Queries and keys of different lengths: cross-attention. */
 pith_var *pith_var_attention(pith_var *q, pith_var *k, pith_var *v, const pith_attention *options);
+/** The same of heads side by side, as linear layers leave them, which are read in place: q [n, n_q, heads d], k and v
+ *  [n, n_k, kv_heads d] -> [n, n_q, heads d]. */
+pith_var *pith_var_attention_heads(pith_var *q, pith_var *k, pith_var *v, size_t heads, size_t kv_heads, const pith_attention *options);
+/** The same of one layer that makes all three: qkv [n, len, 3 heads d], queries first, then keys -> [n, len, heads d]. */
+pith_var *pith_var_attention_packed(pith_var *qkv, size_t heads, const pith_attention *options);
 
 /* ---- recurrence ------------------------------------------------------------------------------- */
 

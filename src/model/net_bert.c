@@ -77,7 +77,7 @@ static void build(pith_net *net, void *self)
 
 static pith_var *run_block(pith_net *net, const bert *m, const block *b, const pith_attention *seen, pith_var *x)
 {
-    pith_var *y = pith_heads_run(pith_linear_run(&b->query, x), pith_linear_run(&b->key, x), pith_linear_run(&b->value, x), m->n_heads, seen);
+    pith_var *y = pith_var_attention_heads(pith_linear_run(&b->query, x), pith_linear_run(&b->key, x), pith_linear_run(&b->value, x), m->n_heads, m->n_heads, seen);
     y = pith_net_dropout(net, pith_linear_run(&b->output, y), m->dropout);
     x = pith_norm_run(&b->norm1, pith_var_add(x, y));
     y = pith_linear_run(&b->down, pith_var_gelu(pith_linear_run(&b->up, x)));

@@ -19,7 +19,7 @@ pith_var *pith_attention_run(const pith_attention_layer *l, pith_var *x, pith_va
 {
     static const pith_attention all = {0};
     pith_var *q = pith_linear_run(&l->q, x), *k = pith_linear_run(&l->k, context), *v = pith_linear_run(&l->v, context);
-    return pith_linear_run(&l->out, pith_heads_run(q, k, v, l->n_heads, options ? options : &all));
+    return pith_linear_run(&l->out, pith_var_attention_heads(q, k, v, l->n_heads, l->n_heads, options ? options : &all));
 }
 
 pith_var *pith_to_tokens(pith_var *x)

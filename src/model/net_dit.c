@@ -119,9 +119,8 @@ static pith_var *modulated(const dit *m, pith_var *x, pith_var *says, size_t i)
 static pith_var *run_block(pith_net *net, const dit *m, const block *b, pith_var *x, pith_var *condition)
 {
     static const pith_attention all = {0};
-    pith_var *says = pith_linear_run(&b->modulation, condition), *qkv = pith_linear_run(&b->qkv, modulated(m, x, says, 0)), *of[3];
-    for (size_t i = 0; i < 3; i++) of[i] = pith_var_slice(qkv, -1, i * m->width, m->width);
-    pith_var *y = pith_linear_run(&b->proj, pith_heads_run(of[0], of[1], of[2], m->n_heads, &all));
+    pith_var *says = pith_linear_run(&b->modulation, condition);
+    pith_var *y = pith_linear_run(&b->proj, pith_var_attention_packed(pith_linear_run(&b->qkv, modulated(m, x, says, 0)), m->n_heads, &all));
     x = pith_var_add(x, pith_var_mul(part(m, says, 2), y));
     y = pith_linear_run(&b->fc2, pith_var_gelu_tanh(pith_linear_run(&b->fc1, modulated(m, x, says, 3))));
     return pith_net_depth(net, b->depth, pith_var_add(x, pith_var_mul(part(m, says, 5), y)));

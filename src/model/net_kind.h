@@ -224,9 +224,6 @@ typedef struct pith_text_encoder {
 void pith_text_encoder_build(pith_net *net, pith_text_encoder *e, const char *name, size_t n_vocab, size_t n_ctx, size_t width, size_t depth, size_t n_heads);
 pith_var *pith_text_encoder_run(const pith_text_encoder *e, const pith_net_input *in); /* ids [n, len] -> [n, len, width] */
 
-/** q [n, n_q, width], k, v [n, n_k, width] in heads, attended, and joined again: [n, n_q, width]. */
-pith_var *pith_heads_run(pith_var *q, pith_var *k, pith_var *v, size_t n_heads, const pith_attention *options);
-
 typedef enum pith_activation { PITH_ACT_RELU, PITH_ACT_GELU, PITH_ACT_SILU, PITH_ACT_TANH, PITH_ACT_NONE } pith_activation;
 #define PITH_ACTIVATIONS "relu|gelu|silu|tanh|none"
 /** Of a CHOICE of PITH_ACTIVATIONS. */

@@ -117,20 +117,6 @@ pith_var *pith_norm_run(const pith_norm_layer *l, pith_var *x)
 
 /* ---- without parameters ----------------------------------------------------------------------- */
 
-/* [n, len, width] -> [n, heads, len, width / heads] */
-static pith_var *split(pith_var *x, size_t n_heads)
-{
-    if (!x) return NULL;
-    if (x->n_dims != 3 || x->dims[2] % n_heads) return pith_op_fail(x->tape, PITH_E_SHAPE, "attention: %s in %zu heads", PITH_SHAPE(x), n_heads);
-    return pith_var_transpose(pith_var_reshape(x, PITH_DIMS(x->dims[0], x->dims[1], n_heads, x->dims[2] / n_heads)), 1, 2);
-}
-
-pith_var *pith_heads_run(pith_var *q, pith_var *k, pith_var *v, size_t n_heads, const pith_attention *options)
-{
-    pith_var *y = pith_var_attention(split(q, n_heads), split(k, n_heads), split(v, n_heads), options);
-    return y ? pith_var_reshape(pith_var_transpose(y, 1, 2), q->n_dims, q->dims) : NULL;
-}
-
 pith_var *pith_activate(pith_activation activation, pith_var *x)
 {
     switch (activation) {

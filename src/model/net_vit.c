@@ -73,9 +73,7 @@ static void build(pith_net *net, void *self)
 static pith_var *run_block(pith_net *net, const vit *m, const block *b, pith_var *x)
 {
     static const pith_attention all = {0};
-    pith_var *qkv = pith_linear_run(&b->qkv, pith_norm_run(&b->norm1, x)), *part[3];
-    for (size_t i = 0; i < 3; i++) part[i] = pith_var_slice(qkv, -1, i * m->width, m->width);
-    pith_var *y = pith_linear_run(&b->proj, pith_heads_run(part[0], part[1], part[2], m->n_heads, &all));
+    pith_var *y = pith_linear_run(&b->proj, pith_var_attention_packed(pith_linear_run(&b->qkv, pith_norm_run(&b->norm1, x)), m->n_heads, &all));
     x = pith_var_add(x, pith_net_dropout(net, y, m->dropout));
     y = pith_linear_run(&b->fc2, pith_var_gelu(pith_linear_run(&b->fc1, pith_norm_run(&b->norm2, x))));
     return pith_net_depth(net, b->depth, pith_var_add(x, pith_net_dropout(net, y, m->dropout)));

@@ -277,6 +277,17 @@ static void test_rows(void **state)
             for (size_t d = 0; d < 5; d++) assert_near((double)o->data[at * 5 + d], out[d] / sum, 1e-5);
         }
     }
+    /* heads side by side, and all in one, give the same bits */
+    pith_var *k4 = drawn(tape, 3, PITH_DIMS(2, 4, 50, 5)), *side[3], *packed[] = {q, k4, q};
+    for (int i = 0; i < 3; i++) packed[i] = pith_var_reshape(pith_var_transpose(packed[i], 1, 2), PITH_DIMS(2, 50, 20));
+    side[0] = packed[0];
+    side[1] = pith_var_reshape(pith_var_transpose(k, 1, 2), PITH_DIMS(2, 61, 10));
+    side[2] = pith_var_reshape(pith_var_transpose(v, 1, 2), PITH_DIMS(2, 61, 10));
+    pith_var *apart = pith_var_transpose(pith_var_attention(q, k, v, &(pith_attention){0}), 1, 2), *heads = pith_var_attention_heads(side[0], side[1], side[2], 4, 2, &(pith_attention){0});
+    assert_memory_equal(heads->data, apart->data, apart->count * sizeof(float));
+    apart = pith_var_transpose(pith_var_attention(q, k4, q, &(pith_attention){.causal = true}), 1, 2);
+    heads = pith_var_attention_packed(pith_var_concat(packed, 3, 2), 4, &(pith_attention){.causal = true});
+    assert_memory_equal(heads->data, apart->data, apart->count * sizeof(float));
     /* averages of a batch's statistics, and their use */
     float mean[3] = {0}, variance[3] = {0};
     pith_var *b = pith_var_affine(drawn(tape, 6, PITH_DIMS(400, 3)), 2, 5);
