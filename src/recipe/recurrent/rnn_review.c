@@ -19,8 +19,9 @@ typedef struct step_counts {
 typedef struct settings {
     pith_pairs runs;
     pith_names texts;
-    uint64_t n_train, n_test, width, window, recent, text_bytes, text_window, draws;
-    double ridge;
+    uint64_t n_train, n_test, width, window, recent, draws;
+    uint64_t text_bytes, text_window, text_width;
+    double ridge, text_rate;
     step_counts steps;
 } settings;
 
@@ -37,6 +38,8 @@ static const pith_key keys[] = {
     {"recent", PITH_KEY_COUNT, offsetof(settings, recent), .required = true, .min = 1, .max = 1000, .help = "steps that truncated backpropagation goes through"},
     {"text_bytes", PITH_KEY_COUNT, offsetof(settings, text_bytes), .required = true, .min = 1000, .max = 1e8, .help = "of text to train on; a tenth of it to measure on"},
     {"text_window", PITH_KEY_COUNT, offsetof(settings, text_window), .required = true, .min = 8, .max = 4096, .help = "characters of a training window; four times as many of a measured one"},
+    {"text_width", PITH_KEY_COUNT, offsetof(settings, text_width), .required = true, .min = 2, .max = 1024, .help = "width, for text"},
+    {"text_rate", PITH_KEY_NUMBER, offsetof(settings, text_rate), .required = true, .min = 1e-8, .max = 10, .help = "of learning text, at first; it falls to a hundredth by a cosine"},
     {"draws", PITH_KEY_COUNT, offsetof(settings, draws), .required = true, .min = 1, .max = 1000, .help = "networks drawn for the task gradient"},
     {"ridge", PITH_KEY_NUMBER, offsetof(settings, ridge), .required = true, .min = 1e-12, .max = 1e6, .help = "of the echo state network's read-out"},
     {"steps", PITH_KEY_GROUP, offsetof(settings, steps), .required = true, .fields = step_keys, .help = "training steps by task"},
@@ -79,6 +82,7 @@ typedef struct task_data {
     const settings *s;
     const task *task;
     uint64_t n_steps;
+    size_t width;                  /* of the LSTM that all follow */
     pith_dataset *sets[N_SETS];    /* NULL: text */
     uint8_t *text[2];              /* [n_text] symbols, train and test */
     size_t n_text[2];
@@ -122,7 +126,7 @@ static pith_status open_text(task_data *d)
 static pith_status open_task_data(pith_run *run, const task *t, task_data *d)
 {
     const settings *s = run->card->settings;
-    *d = (task_data){.run = run, .s = s, .task = t, .n_steps = *(const uint64_t *)((const char *)&s->steps + t->steps)};
+    *d = (task_data){.run = run, .s = s, .task = t, .n_steps = *(const uint64_t *)((const char *)&s->steps + t->steps), .width = t->kind == TEXT ? s->text_width : s->width};
     if (t->kind == GRADIENT) return PITH_OK;
     if (t->kind == TEXT) return open_text(d);
     const char *name = t->data;
@@ -313,6 +317,7 @@ static pith_status train(learner *l)
     role.loss = loss;
     o.user = l;
     o.n_steps = l->data->n_steps;
+    if (l->data->task->kind == TEXT) role.schedule = (pith_schedule){.kind = PITH_RATE_COSINE, .rate = (float)l->data->s->text_rate, .last_rate = (float)l->data->s->text_rate / 100};
     if (l->data->task->timed) {
         o.evaluate = evaluate;
         o.evaluate_every = PITH_MAX(o.n_steps / EVALUATIONS, (uint64_t)1);
@@ -361,7 +366,7 @@ done:
 /* Parameters of the LSTM that all others follow, with this much to read at a step. */
 static size_t lstm_values(const task_data *d, size_t n_in, size_t n_out)
 {
-    size_t w = d->s->width;
+    size_t w = d->width;
     return 4 * w * (n_in + w + 2) + n_out * (w + 1);
 }
 
@@ -372,7 +377,7 @@ static pith_status make_readers(learner *l, const char *kind)
     pith_reader_options o = {.kind = kind, .n_in = d->n_in, .n_out = d->n_out, .last = last, .window = d->s->window, .centred = d->task->centred, .seed = d->run->seed};
     o.n_values = lstm_values(d, d->n_in, d->n_out);
     if (d->task->kind != REVERSAL) return pith_reader_new(l->tape, &o, &l->reader);
-    size_t n_encoder = lstm_values(d, d->n_in, 0), n_decoder = lstm_values(d, d->n_in + d->s->width, d->n_out);
+    size_t n_encoder = lstm_values(d, d->n_in, 0), n_decoder = lstm_values(d, d->n_in + d->width, d->n_out);
     return pith_reversal_new(l->tape, kind, n_encoder, n_decoder, d->run->seed, &l->reversal);
 }
 
