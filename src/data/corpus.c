@@ -79,9 +79,8 @@ pith_status pith_corpus_open(const pith_data_request *r, pith_dataset *ds)
     if (status == PITH_OK && n_missing)
         pith_log(r->ctx, PITH_LOG_WARN, "text: %zu of %zu Debian files are not there, the text is smaller (\"pith data get text\" fetches them)", n_missing, n_missing + n_debian);
     if (status == PITH_OK) keep_split(&all, r->split == PITH_SPLIT_TEST);
-    if (status == PITH_OK && r->n > all.len) status = pith_fail(r->ctx, PITH_E_ARGUMENT, "text: %zu bytes of \"%s\"; there are %zu", r->n, ds->split, all.len);
+    if (status == PITH_OK) status = pith_data_limit(r, ds, all.len);
     if (status == PITH_OK) {
-        ds->n = r->n ? r->n : all.len;
         pith_field *text = pith_dataset_add(ds, "text", PITH_FIELD_U8, 0, NULL);
         if (!text) status = PITH_E_MEMORY;
         else if (ds->n) memcpy(text->data, all.text, ds->n);

@@ -73,7 +73,7 @@ typedef struct pith_dataset {
 typedef struct pith_dataset_options {
     uint64_t seed;                    /* of sets made by the program; 0: 7.  train and test never share a random number */
     size_t n;                         /* items wanted; 0: the usual number.  Sets that are files give their first n */
-    bool or_fewer;                    /* n, or all there are: else that is an error */
+    bool or_fewer;                    /* where there are fewer than n, all of them: without this that is an error */
     bool quick;                       /* with n 0: a fraction of the usual number, for tests */
     size_t size;                      /* height and width of images; 0: the set's usual one, 32 or as pith data says */
     size_t frames;                    /* of clips; 0: 16 */

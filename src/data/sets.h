@@ -64,7 +64,7 @@ extern const pith_data_file pith_photo_files[];
 /** A field [ds->n, dims…] of zeros, its memory the data set's.  NULL: memory (ctx has the sentence). */
 pith_field *pith_dataset_add(pith_dataset *ds, const char *name, pith_field_type type, int n_dims, const size_t *dims);
 #define PITH_FIELD_SHAPE(...) (int)PITH_COUNT(((const size_t[]){__VA_ARGS__})), (const size_t[]){__VA_ARGS__}
-/** Set ds->n: what is asked for of the items that are there.  @return PITH_E_ARGUMENT: there are fewer */
+/** Set ds->n: what is asked for of the items that are there.  @return PITH_E_ARGUMENT: there are fewer, and fewer will not do */
 pith_status pith_data_limit(const pith_data_request *request, pith_dataset *ds, size_t there);
 /** The random numbers of item i: a stream of its own for each set, split and seed; 2^20 of them. */
 pith_rng pith_data_rng(const pith_data_request *request, uint64_t i);

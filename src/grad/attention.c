@@ -182,12 +182,13 @@ static pith_var *for_heads(const attention_attr *a, pith_var *x)
     return pith_var_reshape(pith_var_broadcast(x, PITH_DIMS(a->n, a->kv_heads, group, a->n_k, a->d)), PITH_DIMS(a->n, a->heads, a->n_k, a->d));
 }
 
-/* One layout from the other, where heads are side by side: [n, len, heads d] from [n, heads, len, d]. */
+/* Where heads are side by side, [n, heads, len, d] from [n, len, heads d]. */
 static pith_var *apart(const attention_attr *a, pith_var *x, size_t heads, size_t len)
 {
     return a->lie == APART ? x : pith_var_transpose(pith_var_reshape(x, PITH_DIMS(a->n, len, heads, a->d)), 1, 2);
 }
 
+/* The way back. */
 static pith_var *joined(const attention_attr *a, pith_var *x, size_t heads, size_t len)
 {
     return a->lie == APART ? x : pith_var_reshape(pith_var_transpose(x, 1, 2), PITH_DIMS(a->n, len, heads * a->d));

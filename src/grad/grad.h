@@ -310,7 +310,7 @@ pith_var *pith_var_attention(pith_var *q, pith_var *k, pith_var *v, const pith_a
 /** The same of heads side by side, as linear layers leave them, which are read in place: q [n, n_q, heads d], k and v
  *  [n, n_k, kv_heads d] -> [n, n_q, heads d]. */
 pith_var *pith_var_attention_heads(pith_var *q, pith_var *k, pith_var *v, size_t heads, size_t kv_heads, const pith_attention *options);
-/** The same of one layer that makes all three: qkv [n, len, 3 heads d], queries first, then keys -> [n, len, heads d]. */
+/** The same of one layer that makes all three: qkv [n, len, 3 heads d], queries, keys and values in that order -> [n, len, heads d]. */
 pith_var *pith_var_attention_packed(pith_var *qkv, size_t heads, const pith_attention *options);
 
 /* ---- recurrence ------------------------------------------------------------------------------- */

@@ -313,14 +313,6 @@ static void to_bf16(const float *x, uint16_t *y, size_t n)
 
 /* ---- LSTM ------------------------------------------------------------------------------------- */
 
-/* n, a constant where this is called, is LANES or what is left. */
-INLINE vec get(const float *p, size_t n) { return n == LANES ? load(p) : load_some(p, n); }
-INLINE void put(float *p, vec v, size_t n)
-{
-    if (n == LANES) store(p, v);
-    else store_some(p, v, n);
-}
-
 INLINE vec gate_sum(const pith_lstm_row *r, size_t at, size_t n)
 {
     vec v = get(r->act + at, n) + get(r->gates + at, n);

@@ -28,7 +28,7 @@ typedef struct pith_lstm_row {
     bool forgets;
     const float *gates, *bias, *peep;    /* gates, bias: added to act, bias may be NULL; peep [gates but g, h], NULL: none */
     const float *c_before, *gh;          /* gh: backward, the gradient by y */
-    float *act;                          /* forward: the recurrent product, which becomes the gates behind their functions */
+    float *act;                          /* forward: the recurrent product, which becomes the gates after their functions */
     float *c, *tc, *y;                   /* the cell, its tanh, the state; backward: tc alone, read */
     float *gc, *g;                       /* backward: the gradient by the cell, then by the one before; by the gates */
 } pith_lstm_row;
@@ -57,6 +57,7 @@ typedef struct pith_loops {
     void (*adam)(float *w, const float *g, float *m, float *v, float factor, float beta1, float beta2, float rate, float root, float eps, float keep, size_t n);
     /* in place: m = momentum m + factor g + decay w; w -= rate m (nesterov: rate (g + momentum m)); m NULL: momentum 0 */
     void (*sgd)(float *w, const float *g, float *m, float factor, float momentum, bool nesterov, float rate, float decay, size_t n);
+    /* a step of a row of an LSTM; its gradients, from that by y and the one by the cell that a later step left */
     void (*lstm)(const pith_lstm_row *row);
     void (*lstm_back)(const pith_lstm_row *row);
     void (*blend)(float *y, const float *x, float t, size_t n);    /* y += t (x - y) */

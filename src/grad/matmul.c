@@ -22,9 +22,9 @@ typedef struct product {
     pith_gemm_turned_fn *gemm_turned;
     size_t m, n, k, n_panels, panel_len; /* panel_len: values of a packed panel */
     pith_matrix a, b;
-    float *packed;                       /* b, or of a transposed a for each worker a panel, [DEPTH, PANEL], and a task's rows, [DEPTH, slab_stride]; NULL: read in place */
+    float *packed;                       /* b; where a is transposed, for each worker a panel, [DEPTH, PANEL], and a task's rows, [DEPTH, slab_stride]; NULL: read in place */
     float *c, *edge;                     /* edge: [worker, rows_a_task, PANEL] */
-    size_t ldc, slab_stride, rows_a_task, row_blocks, step_a, step_b, step_c, panels_a_task;
+    size_t ldc, slab_stride /* 0: rows are read in place */, rows_a_task, row_blocks, step_a, step_b, step_c, panels_a_task;
     bool turn;                           /* the result is to be c transposed */
     const float *bias;                   /* by column; by row where turned */
 } product;
@@ -91,7 +91,7 @@ static void multiply_turned(const product *w, size_t matrix, size_t block, size_
     size_t i = block * w->rows_a_task, rows = PITH_MIN(w->rows_a_task, w->m - i), k0 = 0;
     const float *a = w->a.data + matrix * w->step_a + i, *b = w->b.data + matrix * w->step_b;
     float *panel = w->packed + (size_t)worker * DEPTH * (PANEL + w->slab_stride), *slab = panel + DEPTH * PANEL, *edge = w->edge + (size_t)worker * w->rows_a_task * PANEL;
-    const bool copies = to - from > 1 && w->a.stride % FEW_PLACES == 0;
+    const bool copies = w->slab_stride && to - from > 1;
     do { /* also once when k is 0 */
         size_t depth = PITH_MIN(w->k - k0, DEPTH);
         for (size_t r = 0; copies && r < depth; r++) memcpy(slab + r * w->slab_stride, a + (k0 + r) * w->a.stride, rows * sizeof *slab);
@@ -135,7 +135,8 @@ static void part(product *w, size_t n_matrices, size_t n_threads)
         w->panels_a_task = PITH_MAX((size_t)1, PITH_MIN(w->n_panels, WORK_A_TASK / work));
     }
     w->row_blocks = PITH_CEIL_DIV(w->m, w->rows_a_task);
-    w->slab_stride = PITH_ROUND_UP(w->rows_a_task, (size_t)32) + 16; /* an odd number of lines, so that rows use all places of the cache */
+    if (w->a.transposed && w->n_panels > 1 && w->a.stride % FEW_PLACES == 0)
+        w->slab_stride = PITH_ROUND_UP(w->rows_a_task, (size_t)32) + 16; /* an odd number of lines, so that rows use all places of the cache */
 }
 
 bool pith_product(pith_tape *tape, size_t n_matrices, size_t m, size_t n, size_t k, pith_matrix a, pith_matrix b, size_t step_a, size_t step_b, const float *bias, float *c)

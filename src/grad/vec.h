@@ -7,8 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Vectors are handed over only to functions that are inlined. */
-#pragma GCC diagnostic ignored "-Wpsabi"
+/* Vectors are handed over only to functions that are inlined, so -Wno-psabi. */
 
 #define LANES 16
 #define INLINE static inline __attribute__((always_inline))
@@ -22,6 +21,13 @@ INLINE void store(float *p, vec v) { *(vec_at *)p = v; }
 INLINE vec spread(float x) { return (vec){x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
 INLINE vec load_some(const float *p, size_t n) { vec v = {0}; memcpy(&v, p, n * sizeof(float)); return v; }
 INLINE void store_some(float *p, vec v, size_t n) { memcpy(p, &v, n * sizeof(float)); }
+/* n: LANES, a constant where these are called, or what is left */
+INLINE vec get(const float *p, size_t n) { return n == LANES ? load(p) : load_some(p, n); }
+INLINE void put(float *p, vec v, size_t n)
+{
+    if (n == LANES) store(p, v);
+    else store_some(p, v, n);
+}
 INLINE vec choose(mask m, vec yes, vec no) { return (vec)((m & (mask)yes) | (~m & (mask)no)); }
 INLINE vec vmax(vec a, vec b) { return choose(a >= b, a, b); }
 INLINE vec vmin(vec a, vec b) { return choose(a <= b, a, b); }

@@ -86,7 +86,7 @@ pith_status pith_run_data(pith_run *run, const pith_names *names, const char *sp
     }
     if (status != PITH_OK) return status;
     status = pith_run_note(run, "data: %s %s, %zu items, %s; hash %016llx", opened->name, opened->split, opened->n, opened->source, (unsigned long long)pith_dataset_hash(opened));
-    if (opened->n < wanted.n && status == PITH_OK) status = pith_run_note(run, "data: the card asks for %zu items of %s %s; these are all there are", wanted.n, opened->name, opened->split);
+    if (opened->n < wanted.n && status == PITH_OK) status = pith_run_note(run, "data: the card asks for %zu items of %s %s; there are %zu", wanted.n, opened->name, opened->split, opened->n);
     for (size_t i = 0; i + 1 < n_tried && status == PITH_OK; i++)
         status = pith_run_note(run, "data: %s is not here, and %s stands in for it (\"pith data info %s\" tells where it comes from)", names->items[i], opened->name, names->items[i]);
     if (status == PITH_OK) *ds = opened;

@@ -1060,6 +1060,9 @@ static void test_corpus(void **state)
     pith_dataset *train = must_open(ctx, "text", "train", NULL), *test = must_open(ctx, "text", "test", NULL);
     assert_non_null(strstr(train->source, "2 from PITH_DATA"));
     const char *a = data_of(train, "text"), *b = data_of(test, "text");
+    pith_dataset *there = must_open(ctx, "text", "test", &(pith_dataset_options){.n = (size_t)1 << 40, .or_fewer = true});
+    assert_int_equal(there->n, test->n);
+    pith_dataset_free(there);
     assert_true(test->n >= 1 << 16 && test->n < (1 << 16) + 40);
     size_t next_a = 0, next_b = 0;
     for (size_t i = 0; i < n_paragraphs; i++) {

@@ -76,6 +76,8 @@ EXPR(attention_windowed, pith_var_attention(x[0], x[1], x[2], &windowed))
 EXPR(attention_some, pith_var_attention(x[0], x[1], x[2], &some_keys))
 EXPR(attention_heads, pith_var_attention_heads(x[0], x[1], x[2], 4, 2, &full))
 EXPR(attention_packed, pith_var_attention_packed(x[0], 2, &causal))
+EXPR(attention_packed_windowed, pith_var_attention_packed(x[0], 2, &windowed))
+EXPR(attention_self, pith_var_attention_heads(x[0], x[0], x[0], 2, 2, &some_keys))
 EXPR(conv, pith_var_conv(x[0], x[1], x[2], &same))
 EXPR(conv_odd, pith_var_conv(x[0], x[1], NULL, &odd))
 EXPR(conv_transposed, pith_var_conv_transposed(x[0], x[1], x[2], &up))
@@ -172,12 +174,14 @@ static const check checks[] = {
     {"scan before", f_scan_before, 4, {S(1, 2, 33, 3), S(1, 2, 33, 3), S(1, 2, 33, 2), S(1, 2, 33, 3)}, .low = -1, .high = -0.1f},
     {"scan state", f_scan_state, 4, {S(2, 1, 4, 3), S(2, 2, 4, 2), S(2, 2, 4, 3), S(2, 2, 3, 2)}, .low = -1, .high = -0.1f}, {"rnn tanh", f_rnn_tanh, 4, {S(4, 2, 3), S(3, 3), S(3), S(2, 3)}}, {"rnn relu", f_rnn_relu, 2, {S(3, 2, 3), S(3, 3)}, .low = 0.1f, .high = 0.3f},
     {"lstm", f_lstm, 4, {S(4, 3, 8), S(8, 2), S(3, 2), S(3, 2)}}, {"lstm bias", f_lstm_bias, 3, {S(2, 17, 12), S(12, 3), S(12)}},
-    {"lstm 1997", f_lstm_1997, 4, {S(4, 3, 6), S(6, 2), S(3, 2), S(3, 2)}}, {"lstm peep", f_lstm_peep, 4, {S(4, 3, 8), S(8, 2), S(3, 2), S(3, 2)}},
+    {"lstm wide", f_lstm, 4, {S(2, 2, 76), S(76, 19), S(2, 19), S(2, 19)}}, {"lstm peep wide", f_lstm_peep, 4, {S(2, 1, 64), S(64, 16), S(3, 16), S(1, 16)}},
+    {"lstm 1997", f_lstm_1997, 4, {S(4, 3, 6), S(6, 2), S(3, 2), S(3, 2)}}, {"lstm 1997 wide", f_lstm_1997, 4, {S(2, 1, 57), S(57, 19), S(1, 19), S(1, 19)}}, {"lstm peep", f_lstm_peep, 4, {S(4, 3, 8), S(8, 2), S(3, 2), S(3, 2)}},
     {"lstm 1997 peep", f_lstm_1997_peep, 4, {S(4, 3, 6), S(6, 2), S(2, 2), S(3, 2)}}, {"lstm peep none", f_lstm_peep, 4, {S(0, 3, 8), S(8, 2), S(3, 2), S(3, 2)}},
     {"gru", f_gru, 4, {S(4, 2, 9), S(9, 3), S(9), S(2, 3)}}, {"gru none", f_gru, 4, {S(0, 2, 9), S(9, 3), S(9), S(2, 3)}},
     {"ctc", f_ctc, 1, {S(3, 6, 4)}}, {"ctc skip", f_ctc_skip, 1, {S(3, 3, 4)}}, {"ctc of one", f_ctc_empty, 1, {S(1, 1, 1)}}, {"ctc without labels", f_ctc_empty, 1, {S(2, 3, 3)}}, {"ctc without steps", f_ctc_empty, 1, {S(2, 0, 3)}}, {"ctc of no sequences", f_ctc_empty, 1, {S(0, 2, 3)}},
     {"checkpoint", f_checkpoint, 2, {S(3, 5), S(5)}},
     {"attention heads", f_attention_heads, 3, {S(2, 3, 20), S(2, 7, 10), S(2, 7, 10)}}, {"attention packed", f_attention_packed, 1, {S(2, 9, 18)}},
+    {"attention packed windowed", f_attention_packed_windowed, 1, {S(1, 52, 6)}}, {"attention to itself", f_attention_self, 1, {S(2, 4, 6)}},
     {"attention some keys", f_attention_some, 3, {S(2, 2, 5, 4), S(2, 1, 4, 4), S(2, 1, 4, 4)}},
     {"conv", f_conv, 3, {S(2, 3, 5, 6), S(4, 3, 3, 3), S(4)}}, {"conv 1d", f_conv, 3, {S(2, 3, 7), S(2, 3, 3), S(2)}}, {"conv 3d", f_conv, 3, {S(1, 2, 2, 3, 4), S(3, 2, 2, 1, 3), S(3)}}, {"conv odd", f_conv_odd, 2, {S(2, 4, 7, 9), S(6, 2, 3, 2)}}, {"conv nothing", f_conv, 3, {S(0, 3, 4, 4), S(2, 3, 3, 3), S(2)}},
     {"conv_transposed", f_conv_transposed, 3, {S(2, 3, 3, 4), S(3, 2, 3, 4), S(2)}}, {"max_pool", f_max_pool, 1, {S(2, 2, 4, 5)}, .low = -90, .high = 90, .tolerance = 5e-3}, {"avg_pool", f_avg_pool, 1, {S(2, 2, 4, 5)}},

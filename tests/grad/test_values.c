@@ -64,7 +64,7 @@ static void test_products(void **state)
 static void test_product_bias(void **state)
 {
     (void)state;
-    static const size_t sizes[][3] = {{3, 5, 1}, {50, 65, 33}, {100, 80, 400}, {6, 200, 170}, {4, 7, 0}};
+    static const size_t sizes[][3] = {{3, 5, 1}, {50, 65, 33}, {100, 80, 400}, {6, 200, 170}, {4, 7, 0}, {512, 130, 330}, {1024, 65, 161}};
     pith_ctx *ctx = test_ctx(2);
     pith_tape *tape;
     assert_ok(ctx, pith_tape_new(ctx, 7, &tape));
@@ -278,14 +278,14 @@ static void test_rows(void **state)
         }
     }
     /* heads side by side, and all in one, give the same bits */
-    pith_var *k4 = drawn(tape, 3, PITH_DIMS(2, 4, 50, 5)), *side[3], *packed[] = {q, k4, q};
+    pith_var *k4 = drawn(tape, 6, PITH_DIMS(2, 4, 50, 5)), *v4 = drawn(tape, 7, PITH_DIMS(2, 4, 50, 5)), *side[3], *packed[] = {q, k4, v4};
     for (int i = 0; i < 3; i++) packed[i] = pith_var_reshape(pith_var_transpose(packed[i], 1, 2), PITH_DIMS(2, 50, 20));
     side[0] = packed[0];
     side[1] = pith_var_reshape(pith_var_transpose(k, 1, 2), PITH_DIMS(2, 61, 10));
     side[2] = pith_var_reshape(pith_var_transpose(v, 1, 2), PITH_DIMS(2, 61, 10));
     pith_var *apart = pith_var_transpose(pith_var_attention(q, k, v, &(pith_attention){0}), 1, 2), *heads = pith_var_attention_heads(side[0], side[1], side[2], 4, 2, &(pith_attention){0});
     assert_memory_equal(heads->data, apart->data, apart->count * sizeof(float));
-    apart = pith_var_transpose(pith_var_attention(q, k4, q, &(pith_attention){.causal = true}), 1, 2);
+    apart = pith_var_transpose(pith_var_attention(q, k4, v4, &(pith_attention){.causal = true}), 1, 2);
     heads = pith_var_attention_packed(pith_var_concat(packed, 3, 2), 4, &(pith_attention){.causal = true});
     assert_memory_equal(heads->data, apart->data, apart->count * sizeof(float));
     /* averages of a batch's statistics, and their use */
@@ -310,7 +310,7 @@ static void test_recurrent(void **state)
     pith_tape *tape;
     assert_ok(ctx, pith_tape_new(ctx, 1, &tape));
     for (int round = 0; round < 2 * (PITH_CELL_LSTM_1997 + 1); round++) {
-        enum { LEN = 4, ROWS = 19, WIDTH = 5 };
+        enum { LEN = 4, ROWS = 19, WIDTH = 21 };
         int cell = round / 2;
         bool lstm = cell == PITH_CELL_LSTM || cell == PITH_CELL_LSTM_1997;
         size_t parts = cell == PITH_CELL_LSTM ? 4 : cell == PITH_CELL_GRU || lstm ? 3 : 1, last = parts - 1; /* parts of an LSTM: i, f or not, g, o */

@@ -307,13 +307,13 @@ static pith_status work(bed *b)
 {
     const settings *s = b->s;
     figures f = {0};
-    if (s->n_made > s->n_test) return pith_fail(b->run->ctx, PITH_E_ARGUMENT, "%s: %llu pictures are compared with %llu test images; make n_made at most n_test", b->run->card->file, (unsigned long long)s->n_made, (unsigned long long)s->n_test);
     PITH_TRY(pith_tape_new(b->run->ctx, b->run->seed, &b->tape));
     PITH_TRY(pith_latents_open(b->run, s->latents, b->tape, &b->latents));
     PITH_TRY(pith_bed_open(b->run, s->classifier, &b->classifier_bed));
     PITH_TRY(pith_bed_net(b->classifier_bed, b->tape, &b->classifier));
     PITH_TRY(open_split(b, true, &b->train));
     PITH_TRY(open_split(b, false, &b->test));
+    if (s->n_made > b->test.images.ds->n) return pith_fail(b->run->ctx, PITH_E_ARGUMENT, "%s: %llu pictures are compared with %zu test images; make n_made at most so many", b->run->card->file, (unsigned long long)s->n_made, b->test.images.ds->n);
     pith_tape_step(b->tape, 0);
     PITH_TRY(make_net(b));
     PITH_TRY(train(b));

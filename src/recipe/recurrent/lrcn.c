@@ -306,7 +306,7 @@ static pith_status other_lengths(const learner *l, const char *row)
         size_t frames = st->s->lengths.items[i];
         char measure[24];
         pith_dataset *ds;
-        PITH_TRY(pith_dataset_open(st->run->ctx, st->clips[TEST]->name, "test", &(pith_dataset_options){.n = st->s->n_test, .frames = frames}, &ds));
+        PITH_TRY(pith_dataset_open(st->run->ctx, st->clips[TEST]->name, "test", &(pith_dataset_options){.n = st->clips[TEST]->n, .frames = frames}, &ds));
         float *answers = pith_array(st->run->ctx, ds->n, N_CLASSES * sizeof *answers);
         pith_status status = answers ? answer(l, image_of(ds, 0), ds->n, frames, answers) : PITH_E_MEMORY;
         snprintf(measure, sizeof measure, "frames_%zu", frames);

@@ -38,8 +38,8 @@ static const pith_key keys[] = {
     {"recent", PITH_KEY_COUNT, offsetof(settings, recent), .required = true, .min = 1, .max = 1000, .help = "steps that truncated backpropagation goes through"},
     {"text_bytes", PITH_KEY_COUNT, offsetof(settings, text_bytes), .required = true, .min = 1000, .max = 1e8, .help = "of text to train on; a tenth of it to measure on"},
     {"text_window", PITH_KEY_COUNT, offsetof(settings, text_window), .required = true, .min = 8, .max = 4096, .help = "characters of a training window; four times as many of a measured one"},
-    {"text_width", PITH_KEY_COUNT, offsetof(settings, text_width), .required = true, .min = 2, .max = 1024, .help = "width, for text"},
-    {"text_rate", PITH_KEY_NUMBER, offsetof(settings, text_rate), .required = true, .min = 1e-8, .max = 10, .help = "of learning text, at first; it falls to a hundredth by a cosine"},
+    {"text_width", PITH_KEY_COUNT, offsetof(settings, text_width), .required = true, .min = 2, .max = 112, .help = "width, for text; of a wider one some readers do not have the parameters"},
+    {"text_rate", PITH_KEY_NUMBER, offsetof(settings, text_rate), .required = true, .min = 1e-8, .max = 10, .help = "of learning text, in place of the card's; it falls to a hundredth by a cosine"},
     {"draws", PITH_KEY_COUNT, offsetof(settings, draws), .required = true, .min = 1, .max = 1000, .help = "networks drawn for the task gradient"},
     {"ridge", PITH_KEY_NUMBER, offsetof(settings, ridge), .required = true, .min = 1e-12, .max = 1e6, .help = "of the echo state network's read-out"},
     {"steps", PITH_KEY_GROUP, offsetof(settings, steps), .required = true, .fields = step_keys, .help = "training steps by task"},
@@ -317,7 +317,11 @@ static pith_status train(learner *l)
     role.loss = loss;
     o.user = l;
     o.n_steps = l->data->n_steps;
-    if (l->data->task->kind == TEXT) role.schedule = (pith_schedule){.kind = PITH_RATE_COSINE, .rate = (float)l->data->s->text_rate, .last_rate = (float)l->data->s->text_rate / 100};
+    if (l->data->task->kind == TEXT) {
+        role.schedule.kind = PITH_RATE_COSINE;
+        role.schedule.rate = (float)l->data->s->text_rate;
+        role.schedule.last_rate = role.schedule.rate / 100;
+    }
     if (l->data->task->timed) {
         o.evaluate = evaluate;
         o.evaluate_every = PITH_MAX(o.n_steps / EVALUATIONS, (uint64_t)1);

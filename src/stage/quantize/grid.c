@@ -110,6 +110,8 @@ pith_status pith_grid_models_read(const uint8_t *src, size_t len, pith_grid_mode
         if (i <= last || i >= PITH_GRID_MODELS) return PITH_E_CORRUPT;
         PITH_TRY(pith_rans_model_read(src, len, &m->model[i], &n));
         if (m->model[i].kind != PITH_RANS_SYMBOLS) return PITH_E_CORRUPT;
+        for (int s = 16; i >= PITH_GRID_FIRST_NUMBER && i < PITH_GRID_FIRST_WIDE && s < 256; s++)
+            if (m->model[i].freq[s]) return PITH_E_CORRUPT; /* a narrow one has 15 */
         m->used[last = i] = true;
         src += n;
         len -= n;
@@ -327,13 +329,14 @@ static size_t make_symbols(const pith_grid *g, const pith_grid_rows *r, pith_isa
     uint32_t at[PARTS][PITH_GRID_MODELS];
     loops->place(g, r->value, r->variance, s->step, s->min, blocks, s->model, s->zero);
     count_numbers(r, s, at);
-    for (size_t i = 0; i < n; i++) {
-        const int model = s->model[i] & ~PITH_GRID_DOWN;
-        int symbol = s->model[i] & PITH_GRID_DOWN ? s->zero[i] - r->u[i] : r->u[i] - s->zero[i];
-        bool near = symbol >= 1 && symbol <= (model < PITH_GRID_FIRST_WIDE ? 15 : 255);
-        out[at[i / (n / PARTS)][model]++] = (uint8_t)(near ? symbol : PITH_GRID_ESCAPE);
-        if (!near) *escapes++ = r->u[i];
-    }
+    for (size_t k = 0; k < PARTS; k++)
+        for (size_t i = k * (n / PARTS); i < (k + 1) * (n / PARTS); i++) {
+            const int model = s->model[i] & ~PITH_GRID_DOWN;
+            int symbol = s->model[i] & PITH_GRID_DOWN ? s->zero[i] - r->u[i] : r->u[i] - s->zero[i];
+            bool near = symbol >= 1 && symbol <= (model < PITH_GRID_FIRST_WIDE ? 15 : 255);
+            out[at[k][model]++] = (uint8_t)(near ? symbol : PITH_GRID_ESCAPE);
+            if (!near) *escapes++ = r->u[i];
+        }
     return (size_t)(escapes - raw);
 }
 
@@ -396,27 +399,25 @@ static void put_symbols(const grid_scratch *s, size_t n, uint32_t at[PARTS][PITH
 }
 
 /* Numbers from symbols, in place. */
-static pith_status put_numbers(const pith_grid *g, const grid_scratch *s, size_t n, pith_isa isa, const uint8_t *escapes, const uint8_t *end, uint8_t *u)
+static pith_status put_numbers(const pith_grid *g, const pith_value_loops *loops, const grid_scratch *s, size_t n, const uint8_t *escapes, const uint8_t *end, uint8_t *u)
 {
-    const pith_value_loops *loops = pith_value_loops_for(isa);
     int top = g->n_levels - 1;
-    bool missing = false;
     for (size_t i = 0; i < n; i += BLOCK) {
         uint8_t symbol[BLOCK];
         memcpy(symbol, u + i, BLOCK);
         size_t n_escapes = loops->settle(s->model + i, s->zero + i, top, u + i);
-        if (n_escapes > (size_t)(end - escapes)) missing = true;
-        for (size_t k = 0; k < BLOCK && n_escapes > 0 && !missing; k++) {
+        if (n_escapes > (size_t)(end - escapes)) return PITH_E_CORRUPT;
+        for (size_t k = 0; k < BLOCK && n_escapes > 0; k++) {
             if (symbol[k] != PITH_GRID_ESCAPE) continue;
             u[i + k] = (uint8_t)pith_within(*escapes++, 0, top);
             n_escapes--;
         }
     }
-    return escapes == end && !missing ? PITH_OK : PITH_E_CORRUPT;
+    return escapes == end ? PITH_OK : PITH_E_CORRUPT;
 }
 
 /* The scales of all blocks from s->symbols, which are in coding order, and the guesses in s->end. */
-static pith_status put_scales(const pith_grid *g, grid_scratch *s, pith_ends e, bool min, size_t blocks, pith_isa isa, const uint8_t *low, const uint8_t **escapes, const uint8_t *end,
+static pith_status put_scales(const pith_grid *g, const pith_value_loops *loops, grid_scratch *s, pith_ends e, bool min, size_t blocks, const uint8_t *low, const uint8_t **escapes, const uint8_t *end,
                               uint16_t *scale)
 {
     const size_t n_low = low_bytes(e, blocks);
@@ -424,7 +425,7 @@ static pith_status put_scales(const pith_grid *g, grid_scratch *s, pith_ends e, 
         for (size_t k = 0; k < blocks; k++) s->end[s->order[k]] += ((int)s->symbols[k] - 128) * (1 << SCALE_SHIFT) + (int)get_low(low, k, n_low);
     else
         for (size_t k = 0; k < blocks; k++) s->end[s->order[k]] += (int)s->symbols[k] - 128;
-    pith_value_loops_for(isa)->scales(e, min, s->end, s->min, g->span, blocks, scale);
+    loops->scales(e, min, s->end, s->min, g->span, blocks, scale);
     for (const uint8_t *at = s->symbols, *last = at + blocks; (at = memchr(at, PITH_GRID_ESCAPE, (size_t)(last - at))) != NULL; at++) {
         if (end - *escapes < 2) return PITH_E_CORRUPT;
         scale[s->order[at - s->symbols]] = pith_le16(*escapes);
@@ -451,7 +452,7 @@ pith_status pith_grid_decode(const pith_grid *g, const pith_grid_rows *r, const 
         uint16_t *scale = min ? r->m : r->d;
         PITH_TRY(read_models(&reader, d, s, SCALES_OF(min), SCALES_OF(min) + PITH_GRID_SCALE_CLASSES, s->symbols));
         loops->guess_ends(kind, min, min ? s->guess.low : s->guess.high, s->min, g->span, blocks, s->end);
-        PITH_TRY(put_scales(g, s, kind, min, blocks, isa, low, &escapes, end, scale));
+        PITH_TRY(put_scales(g, loops, s, kind, min, blocks, low, &escapes, end, scale));
         loops->widen(scale, blocks, min ? s->min : s->step);
     }
     uint32_t at[PARTS][PITH_GRID_MODELS];
@@ -460,7 +461,7 @@ pith_status pith_grid_decode(const pith_grid *g, const pith_grid_rows *r, const 
     PITH_TRY(read_models(&reader, d, s, PITH_GRID_FIRST_NUMBER, PITH_GRID_MODELS, s->symbols));
     PITH_TRY(pith_rans_read_end(&reader));
     put_symbols(s, blocks * BLOCK, at, r->u);
-    return put_numbers(g, s, blocks * BLOCK, isa, escapes, end, r->u);
+    return put_numbers(g, loops, s, blocks * BLOCK, escapes, end, r->u);
 }
 
 double pith_grid_bits(double ratio)

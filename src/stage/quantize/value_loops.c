@@ -59,6 +59,26 @@ static void cells(const float *restrict z, const float *restrict factor, int32_t
 
 /* ---- packing ------------------------------------------------------------------------------------- */
 
+/* Of 32 values, by halves: h = 16, 8, 4, 2, 1 makes one value of i and i + h: the lesser, the greater, the sum. */
+static inline void halve(const float *restrict x, float *restrict low, float *restrict high)
+{
+    for (int i = 0; i < 16; i++) {
+        low[i] = x[i + 16] < x[i] ? x[i + 16] : x[i];
+        high[i] = x[i + 16] > x[i] ? x[i + 16] : x[i];
+    }
+}
+
+static inline void by_halves(float *restrict low, float *restrict high, float *restrict sum)
+{
+#pragma GCC unroll 4
+    for (int h = 8; h > 0; h /= 2)
+        for (int i = 0; i < h; i++) {
+            low[i] = low[i + h] < low[i] ? low[i + h] : low[i];
+            high[i] = high[i + h] > high[i] ? high[i + h] : high[i];
+            sum[i] += sum[i + h];
+        }
+}
+
 static void extent(const int32_t *restrict m, int32_t *all, int32_t *size)
 {
     int32_t a = 0, s = 0;
@@ -90,17 +110,9 @@ static size_t pack(const int32_t *restrict m, int shift, int low, int high, uint
 
 static void range(const float *restrict x, float *least, float *most)
 {
-    float low[16], high[16];
-    for (int i = 0; i < 16; i++) {
-        low[i] = x[i + 16] < x[i] ? x[i + 16] : x[i];
-        high[i] = x[i + 16] > x[i] ? x[i + 16] : x[i];
-    }
-#pragma GCC unroll 4
-    for (int h = 8; h > 0; h /= 2)
-        for (int i = 0; i < h; i++) {
-            low[i] = low[i + h] < low[i] ? low[i + h] : low[i];
-            high[i] = high[i + h] > high[i] ? high[i + h] : high[i];
-        }
+    float low[16], high[16], none[16] = {0};
+    halve(x, low, high);
+    by_halves(low, high, none);
     *least = low[0];
     *most = high[0];
 }
@@ -112,22 +124,13 @@ static void steps(const float *restrict x, float low, float step, float zero, fl
 
 /* ---- the exact layer ----------------------------------------------------------------------------- */
 
-/* Of 32 values, by halves: h = 16, 8, 4, 2, 1 makes one value of i and i + h.  Not inlined, or gcc 12 makes vectors of blocks. */
+/* Not inlined, or gcc 12 makes vectors of blocks. */
 static __attribute__((noinline)) void guess_block(const pith_grid *g, const float *restrict value, const float *restrict variance, float *least, float *most, uint8_t *class)
 {
     float low[16], high[16], sum[16];
-    for (int i = 0; i < 16; i++) {
-        low[i] = value[i + 16] < value[i] ? value[i + 16] : value[i];
-        high[i] = value[i + 16] > value[i] ? value[i + 16] : value[i];
-        sum[i] = variance[i] + variance[i + 16];
-    }
-#pragma GCC unroll 4
-    for (int h = 8; h > 0; h /= 2)
-        for (int i = 0; i < h; i++) {
-            low[i] = low[i + h] < low[i] ? low[i + h] : low[i];
-            high[i] = high[i + h] > high[i] ? high[i + h] : high[i];
-            sum[i] += sum[i + h];
-        }
+    halve(value, low, high);
+    for (int i = 0; i < 16; i++) sum[i] = variance[i] + variance[i + 16];
+    by_halves(low, high, sum);
     float first = g->has_min ? low[0] : 0, last = high[0];
     if (!g->has_min && -low[0] > high[0]) last = g->n_levels == 256 ? -low[0] : low[0];
     float d = (last - first) / g->span;

@@ -76,13 +76,15 @@ typedef struct pith_value_loops {
     size_t (*outside)(const int32_t *m, int bits);
     /** Cells without their lowest `shift` bits, held within low..high, from 0; returns how many had to be. */
     size_t (*pack)(const int32_t *m, int shift, int low, int high, uint8_t *values);
-    /** The least and the largest of 32 values; and they in steps above low, to the nearest, plus zero, held within 0..top. */
+    /** The least and the largest of 32 values; the values in steps above low, to the nearest, plus zero, held within 0..top. */
     void (*range)(const float *x, float *least, float *most);
     void (*steps)(const float *x, float low, float step, float zero, float top, uint8_t *u);
 
-    /** The guesses of n_blocks blocks; the order that they say an end has: of m, or, given m, of d; such ends as scales. */
+    /** Of n_blocks blocks what the predictions say. */
     void (*guess)(const pith_grid *g, const float *value, const float *variance, size_t n_blocks, pith_block_guesses to);
+    /** The order that a guessed end has: the low one, for m, or the high one, for d, given m. */
     void (*guess_ends)(pith_ends e, bool min, const float *end, const float *m, float span, size_t n_blocks, int32_t *order);
+    /** m, or, given m, d, from the orders of ends. */
     void (*scales)(pith_ends e, bool min, const int32_t *order, const float *m, float span, size_t n_blocks, uint16_t *scale);
     /** f16 to f32. */
     void (*widen)(const uint16_t *half, size_t n, float *x);

@@ -137,6 +137,8 @@ pith_status pith_pack_unit(pith_ctx *ctx, const pith_coded_tensor *t, pith_unit 
 
 /* ---- in the source's basis --------------------------------------------------------------------- */
 
+_Static_assert(PITH_TILE_COLS == 32, "the loops below are of so many values");
+
 #define STEP_PER_ERROR 0.2f        /* errors in the codec's basis are shaped to what matters, rounding here is not */
 
 /* A step that f16 has. */
