@@ -18,7 +18,7 @@ compile() { # name, source, flags
     $cc $flags $3 -c "$2" -o "$out/$1.o"
     objects="$objects $out/$1.o"
 }
-for f in src/base/*.c src/tensor/convert.c src/tensor/dtype.c src/tensor/gemm.c src/tensor/gemm_simd.c src/tensor/gemm_whole.c src/tensor/kern_ref.c src/tensor/kernels.c src/tensor/qmat.c; do
+for f in src/base/*.c src/tensor/dtype.c src/tensor/gemm.c src/tensor/gemm_simd.c src/tensor/gemm_whole.c src/tensor/kern_ref.c src/tensor/kernels.c src/tensor/qmat.c; do
     compile "$(basename "$f" .c)" "$f" ""
 done
 compile gemm16 src/tensor/gemm_whole_simd.c ""
