@@ -284,6 +284,31 @@ static void test_bed_of_run(void **state)
     pith_ctx_free(ctx);
 }
 
+static pith_status use_data(pith_run *run)
+{
+    const char *name = "factors";
+    pith_dataset *ds;
+    PITH_TRY(pith_run_data(run, &(pith_names){1, &name}, "test", &(pith_dataset_options){.n = 1 << 20, .size = 16}, &ds));
+    size_t n = ds->n;
+    pith_dataset_free(ds);
+    return pith_run_row(run, "ours", "acc", (double)n);
+}
+
+/* A card asks for at most so many items, and the result says where there were fewer. */
+static void test_fewer_items(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = test_ctx(2);
+    pith_procedure p;
+    pith_report *r;
+    assert_ok(ctx, pith_reproduce(ctx, card_of(ctx, CARD_HEAD CARD_ROWS CARD_TRAIN "claims: [ours.acc == 5000]\n", false, use_data, &p), &(pith_reproduce_options){0}, &r));
+    assert_true(pith_report_holds(r));
+    assert_int_equal(r->n_notes, 2);
+    assert_non_null(strstr(r->notes[1], "the card asks for 1048576 items of factors test; there are 5000"));
+    pith_report_free(r);
+    pith_ctx_free(ctx);
+}
+
 /* ---- built-in cards --------------------------------------------------------------------------- */
 
 static void run_quick(pith_ctx *ctx, const char *id, pith_report **r)
@@ -326,7 +351,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_report), cmocka_unit_test(test_wrong_reports), cmocka_unit_test(test_no_memory),
-        cmocka_unit_test(test_bed), cmocka_unit_test(test_bed_of_run), cmocka_unit_test(test_quick),
+        cmocka_unit_test(test_bed), cmocka_unit_test(test_bed_of_run), cmocka_unit_test(test_fewer_items), cmocka_unit_test(test_quick),
     };
     return cmocka_run_group_tests(tests, make_root, test_drop_folder);
 }
