@@ -27,13 +27,7 @@ static bool value_int(const pith_gguf_key *k, size_t i, int64_t *v)
     }
 }
 
-static float le_f32(const uint8_t *p)
-{
-    uint32_t u = pith_le32(p);
-    float f;
-    memcpy(&f, &u, 4);
-    return f;
-}
+static float le_f32(const uint8_t *p) { return pith_float_of(pith_le32(p)); }
 
 static double le_f64(const uint8_t *p)
 {

@@ -113,10 +113,8 @@ pith_status pith_gguf_put_u32(pith_gguf_writer *w, const char *key, uint32_t v)
 
 pith_status pith_gguf_put_f32(pith_gguf_writer *w, const char *key, float v)
 {
-    uint32_t bits;
-    memcpy(&bits, &v, 4);
     PITH_TRY(begin(w, key, strlen(key), PITH_GGUF_F32, 4));
-    add32(&w->keys, bits);
+    add32(&w->keys, pith_bits_of(v));
     return PITH_OK;
 }
 

@@ -58,12 +58,7 @@ static void put_u32(writer *w, uint32_t v)
     uint8_t *p = put(w, 4);
     if (p) pith_put32(p, v);
 }
-static void put_f32(writer *w, float v)
-{
-    uint32_t u;
-    memcpy(&u, &v, 4);
-    put_u32(w, u);
-}
+static void put_f32(writer *w, float v) { put_u32(w, pith_bits_of(v)); }
 /* LEB128 */
 static void put_varint(writer *w, uint64_t v)
 {
@@ -101,13 +96,7 @@ static uint32_t get_u32(cursor *c)
     const uint8_t *p = get(c, 4);
     return p ? pith_le32(p) : 0;
 }
-static float get_f32(cursor *c)
-{
-    uint32_t u = get_u32(c);
-    float f;
-    memcpy(&f, &u, 4);
-    return f;
-}
+static float get_f32(cursor *c) { return pith_float_of(get_u32(c)); }
 static uint64_t get_varint(cursor *c)
 {
     uint64_t v = 0;

@@ -1,6 +1,7 @@
 /* The inner loops, for the instruction set this file is built with (NAME is the table). */
 #include "grad/loops.h"
 #include "grad/vec.h"
+#include "tensor/tensor.h"
 
 
 #ifndef NAME
@@ -303,12 +304,7 @@ static void sgd(float *w, const float *g, float *m, float factor, float momentum
 
 static void to_bf16(const float *x, uint16_t *y, size_t n)
 {
-    for (size_t i = 0; i < n; i++) {
-        uint32_t u;
-        memcpy(&u, x + i, sizeof u);
-        uint32_t rounded = u + 0x7fff + (u >> 16 & 1), nan = (u & 0x7fffffff) > 0x7f800000;
-        y[i] = (uint16_t)(nan ? u >> 16 | 0x40 : rounded >> 16);
-    }
+    for (size_t i = 0; i < n; i++) y[i] = pith_f32_to_bf16(x[i]);
 }
 
 /* ---- LSTM ------------------------------------------------------------------------------------- */

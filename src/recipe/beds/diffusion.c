@@ -280,10 +280,18 @@ static pith_status measure(bed *b, figures *f)
 
 /* ---- all of it -------------------------------------------------------------------------------- */
 
+/* Pictures that are made are compared with as many test images. */
+static pith_status enough_tests(const bed *b, uint64_t n)
+{
+    if (b->s->n_made <= n) return PITH_OK;
+    return pith_fail(b->run->ctx, PITH_E_ARGUMENT, "%s: %llu pictures are compared with %llu test images; make n_made at most so many", b->run->card->file, (unsigned long long)b->s->n_made, (unsigned long long)n);
+}
+
 static pith_status open_split(bed *b, bool training, split *set)
 {
     const settings *s = b->s;
     PITH_TRY(pith_images_open(b->run, &s->images, training, training ? s->n_images : s->n_test, &set->images));
+    if (!training) PITH_TRY(enough_tests(b, set->images.ds->n));
     if (s->captions) {
         PITH_TRY(pith_images_are_scenes(b->run, &set->images));
         PITH_TRY(pith_images_field(b->run, &set->images, "words", &set->words));
@@ -307,13 +315,13 @@ static pith_status work(bed *b)
 {
     const settings *s = b->s;
     figures f = {0};
+    PITH_TRY(enough_tests(b, s->n_test)); /* before beds are trained */
     PITH_TRY(pith_tape_new(b->run->ctx, b->run->seed, &b->tape));
     PITH_TRY(pith_latents_open(b->run, s->latents, b->tape, &b->latents));
     PITH_TRY(pith_bed_open(b->run, s->classifier, &b->classifier_bed));
     PITH_TRY(pith_bed_net(b->classifier_bed, b->tape, &b->classifier));
     PITH_TRY(open_split(b, true, &b->train));
     PITH_TRY(open_split(b, false, &b->test));
-    if (s->n_made > b->test.images.ds->n) return pith_fail(b->run->ctx, PITH_E_ARGUMENT, "%s: %llu pictures are compared with %zu test images; make n_made at most so many", b->run->card->file, (unsigned long long)s->n_made, b->test.images.ds->n);
     pith_tape_step(b->tape, 0);
     PITH_TRY(make_net(b));
     PITH_TRY(train(b));

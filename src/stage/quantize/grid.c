@@ -44,6 +44,8 @@ static family family_of(int model)
     return (family){model / PITH_GRID_SCALE_CLASSES * PITH_GRID_SCALE_CLASSES, 1, PITH_GRID_SCALE_CLASSES};
 }
 
+static int last_symbol(int model) { return model >= PITH_GRID_FIRST_NUMBER && model < PITH_GRID_FIRST_WIDE ? 15 : 255; }
+
 /* The model that is used in place of one: itself, or the nearest class of its family that is, the lower of two; -1: none is. */
 static int stand_in(const bool used[PITH_GRID_MODELS], int model)
 {
@@ -110,8 +112,8 @@ pith_status pith_grid_models_read(const uint8_t *src, size_t len, pith_grid_mode
         if (i <= last || i >= PITH_GRID_MODELS) return PITH_E_CORRUPT;
         PITH_TRY(pith_rans_model_read(src, len, &m->model[i], &n));
         if (m->model[i].kind != PITH_RANS_SYMBOLS) return PITH_E_CORRUPT;
-        for (int s = 16; i >= PITH_GRID_FIRST_NUMBER && i < PITH_GRID_FIRST_WIDE && s < 256; s++)
-            if (m->model[i].freq[s]) return PITH_E_CORRUPT; /* a narrow one has 15 */
+        for (int s = last_symbol(i) + 1; s < 256; s++)
+            if (m->model[i].freq[s]) return PITH_E_CORRUPT;
         m->used[last = i] = true;
         src += n;
         len -= n;
@@ -333,7 +335,7 @@ static size_t make_symbols(const pith_grid *g, const pith_grid_rows *r, pith_isa
         for (size_t i = k * (n / PARTS); i < (k + 1) * (n / PARTS); i++) {
             const int model = s->model[i] & ~PITH_GRID_DOWN;
             int symbol = s->model[i] & PITH_GRID_DOWN ? s->zero[i] - r->u[i] : r->u[i] - s->zero[i];
-            bool near = symbol >= 1 && symbol <= (model < PITH_GRID_FIRST_WIDE ? 15 : 255);
+            bool near = symbol >= 1 && symbol <= last_symbol(model);
             out[at[k][model]++] = (uint8_t)(near ? symbol : PITH_GRID_ESCAPE);
             if (!near) *escapes++ = r->u[i];
         }

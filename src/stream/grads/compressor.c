@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "stage/code/rice.h"
+#include "tensor/tensor.h"
 
 #define BUCKET ((size_t)1024)
 #define MAX_RANK 4096
@@ -67,29 +68,18 @@ double pith_compressor_bytes(const pith_compressor *c, size_t rows, size_t cols)
 
 /* ---- floats in messages ----------------------------------------------------------------------- */
 
-static void put_float(uint8_t *dst, float x)
-{
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    pith_put32(dst, bits);
-}
+static void put_float(uint8_t *dst, float x) { pith_put32(dst, pith_bits_of(x)); }
 
 static bool get_float(const uint8_t *src, float *x)
 {
-    uint32_t bits = pith_le32(src);
-    memcpy(x, &bits, sizeof bits);
+    *x = pith_float_of(pith_le32(src));
     return isfinite(*x);
 }
 
 /* ---- the largest, and some at random ---------------------------------------------------------- */
 
 /* Magnitudes as whole numbers of the same order. */
-static uint32_t magnitude(float x)
-{
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return bits & 0x7fffffff;
-}
+static uint32_t magnitude(float x) { return pith_bits_of(x) & 0x7fffffff; }
 
 /* The k-th largest of a [n], 1 <= k <= n; a is put in another order.  Quickselect (Hoare, CACM 4, 1961). */
 static uint32_t kth_largest(uint32_t *a, size_t n, size_t k)
