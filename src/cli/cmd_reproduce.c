@@ -133,6 +133,7 @@ static pith_status run_card(pith_cli *cli, const reproduce_args *a, const char *
     } else if (status == PITH_OK) {
         status = print_text(cli, report, path);
     }
+    if (status == PITH_OK) pith_report_settle(report);
     if (!pith_report_holds(report)) *held = false;
     pith_free(cli->ctx, path);
     pith_report_free(report);
@@ -193,7 +194,8 @@ const pith_command pith_command_reproduce = {
     .name = "reproduce",
     .summary = "run a card's experiment and judge what it claims",
     .description = "Trains and measures what the card says, for each seed, ours and what stands beside it, and prints the rows, the spread over seeds, "
-                   "and whether each claim holds with the numbers on both sides. Beds that the card starts from are trained first, once.",
+                   "and whether each claim holds with the numbers on both sides. Beds that the card starts from are trained first, once. "
+                   "A full run that is interrupted keeps the rows that were measured; the same command goes on from there.",
     .positionals = positionals, .options = options, .examples = examples,
     .exit_notes = "1 also when a claim that was judged does not hold.",
     .args_size = sizeof(reproduce_args), .run = run,

@@ -15,53 +15,6 @@
 #include "recipe/run.h"
 
 #define RESULT "bed.json"
-#define MAX_DEPTH 8 /* beds that start from beds */
-
-/* Which of the card's data sets are there, and the user's folder of data: the first that is there is used. */
-static pith_status hash_data(pith_ctx *ctx, const pith_card *card, uint64_t *hash)
-{
-    const char *folder = getenv("PITH_DATA");
-    *hash = folder ? pith_hash(folder, strlen(folder)) : 0;
-    for (size_t i = 0, at; i < card->data.n; i++) {
-        pith_data_info info;
-        PITH_TRY(pith_data_find(ctx, card->data.items[i], &at));
-        PITH_TRY(pith_data_describe(ctx, at, &info));
-        uint64_t parts[3] = {*hash, pith_hash(info.name, strlen(info.name)), info.state};
-        *hash = pith_hash(parts, sizeof parts);
-    }
-    return PITH_OK;
-}
-
-/* What decides the result: the card, the procedure's code and pith's version, the data, the seed, and all that of the beds it
- * starts from, which must not go round in a circle. */
-static pith_status hash_of(pith_ctx *ctx, const pith_card *card, uint64_t seed, int depth, uint64_t *hash)
-{
-    uint64_t data, beds = 0;
-    if (depth > MAX_DEPTH) return pith_fail(ctx, PITH_E_ARGUMENT, "the bed '%s' starts from beds that start from beds, more than %d deep: one of them needs itself", card->id, MAX_DEPTH);
-    PITH_TRY(hash_data(ctx, card, &data));
-    for (size_t i = 0; i < card->beds.n; i++) {
-        pith_card *bed;
-        uint64_t parts[2] = {beds};
-        PITH_TRY(pith_card_load(ctx, card->beds.items[i], card->quick, &bed));
-        pith_status status = hash_of(ctx, bed, seed, depth + 1, &parts[1]);
-        pith_card_free(bed);
-        PITH_TRY(status);
-        beds = pith_hash(parts, sizeof parts);
-    }
-    uint64_t parts[7] = {pith_hash(card->text, card->text_len), pith_procedure_find(card->procedure->name)->code, pith_hash(PITH_VERSION, strlen(PITH_VERSION)), data, seed, card->quick, beds};
-    *hash = pith_hash(parts, sizeof parts);
-    if (pith_card_compresses(card)) {
-        const pith_channel_options *c = &card->train.channel;
-        double how[4] = {c->compressor.kind, c->compressor.param, c->feedback, (double)c->eta};
-        uint64_t sent[3] = {*hash, card->workers, pith_hash(how, sizeof how)};
-        *hash = pith_hash(sent, sizeof sent);
-    }
-    if (card->split) { /* sums of parts round otherwise, and batch norm sees other batches */
-        uint64_t split[2] = {*hash, card->split};
-        *hash = pith_hash(split, sizeof split);
-    }
-    return PITH_OK;
-}
 
 static bool is_trained(pith_ctx *ctx, const char *folder)
 {
@@ -75,7 +28,7 @@ pith_status pith_bed_path(pith_ctx *ctx, const pith_card *card, uint64_t seed, c
 {
     uint64_t hash;
     char *cache;
-    PITH_TRY(hash_of(ctx, card, seed, 0, &hash));
+    PITH_TRY(pith_run_hash(ctx, card, seed, &hash));
     PITH_TRY(pith_cache_path(ctx, "beds", &cache));
     *path = pith_format(ctx, "%s/%s-%016llx", cache, card->id, (unsigned long long)hash);
     pith_free(ctx, cache);
@@ -96,30 +49,13 @@ static bool add_workers(cJSON *json, const pith_workers *w)
     return ok;
 }
 
-static cJSON *result_json(const pith_run *run, double seconds)
-{
-    cJSON *json = cJSON_CreateObject(), *rows = cJSON_AddObjectToObject(json, "rows"), *notes = cJSON_AddArrayToObject(json, "notes");
-    bool ok = rows && notes && cJSON_AddStringToObject(json, "card", run->card->id) && cJSON_AddNumberToObject(json, "seed", (double)run->seed) &&
-              cJSON_AddBoolToObject(json, "quick", run->quick) && cJSON_AddNumberToObject(json, "seconds", seconds);
-    if (ok && run->workers.n) ok = add_workers(json, &run->workers);
-    for (size_t i = 0; ok && i < run->n_values; i++) {
-        const char *row = run->card->rows[run->values[i].row].name;
-        cJSON *of_row = cJSON_GetObjectItemCaseSensitive(rows, row);
-        if (!of_row) of_row = cJSON_AddObjectToObject(rows, row);
-        ok = of_row && cJSON_AddNumberToObject(of_row, run->card->measures[run->values[i].measure].name, run->values[i].value);
-    }
-    for (size_t i = 0; ok && i < run->n_notes; i++) {
-        cJSON *note = cJSON_CreateString(run->notes[i]);
-        ok = note && cJSON_AddItemToArray(notes, note);
-    }
-    if (ok) return json;
-    cJSON_Delete(json);
-    return NULL;
-}
-
 static pith_status write_result(const pith_run *run, double seconds)
 {
-    cJSON *json = result_json(run, seconds);
+    cJSON *json = pith_run_json(run, seconds);
+    if (json && run->workers.n && !add_workers(json, &run->workers)) {
+        cJSON_Delete(json);
+        json = NULL;
+    }
     char *file = pith_format(run->ctx, "%s/" RESULT, run->folder);
     pith_status status = json && file ? pith_json_write(run->ctx, file, json) : PITH_E_MEMORY;
     pith_free(run->ctx, file);
@@ -294,15 +230,6 @@ pith_status pith_bed_get(pith_ctx *ctx, const char *which, bool quick, uint64_t 
     return open_for(ctx, card, seed, (audience){0}, bed);
 }
 
-/* Notes of the bed's training become the run's, with "before: " where before is not NULL. */
-static pith_status take_notes(pith_run *run, const cJSON *result, const char *before)
-{
-    const cJSON *note;
-    cJSON_ArrayForEach(note, pith_json_get(result, "notes"))
-        if (cJSON_IsString(note)) PITH_TRY(pith_run_note(run, "%s%s%s", before ? before : "", before ? ": " : "", note->valuestring));
-    return PITH_OK;
-}
-
 pith_status pith_bed_open(pith_run *run, const char *id, pith_bed **out)
 {
     size_t i = 0;
@@ -314,7 +241,7 @@ pith_status pith_bed_open(pith_run *run, const char *id, pith_bed **out)
     PITH_TRY(pith_card_load(run->ctx, id, run->quick, &card));
     PITH_TRY(open_for(run->ctx, card, run->seed, (audience){.parent = run, .observe = run->observe, .user = run->observe_user}, &bed));
     pith_status status = read_result(bed, &result);
-    if (status == PITH_OK) status = take_notes(run, result, id);
+    if (status == PITH_OK) status = pith_run_take_notes(run, result, id);
     cJSON_Delete(result);
     if (status == PITH_OK) *out = bed;
     else pith_bed_close(bed);
@@ -325,11 +252,7 @@ pith_status pith_bed_report(const pith_bed *bed, pith_run *run)
 {
     cJSON *result = NULL;
     pith_status status = read_result(bed, &result);
-    const cJSON *row, *value;
-    cJSON_ArrayForEach(row, pith_json_get(result, "rows"))
-        cJSON_ArrayForEach(value, row)
-            if (status == PITH_OK && cJSON_IsNumber(value)) status = pith_run_row(run, row->string, value->string, value->valuedouble);
-    if (status == PITH_OK) status = take_notes(run, result, NULL);
+    if (status == PITH_OK) status = pith_run_take(run, result);
     cJSON_Delete(result);
     return status;
 }

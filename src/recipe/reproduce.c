@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "config.h"
 #include "recipe/commit.h"
@@ -59,10 +60,15 @@ static pith_status run_seed(pith_report *r, size_t index)
     char *folder;
     PITH_TRY(make_scratch(ctx, &folder));
     pith_run run = {.ctx = ctx, .card = r->card, .seed = r->first_seed + index, .quick = r->card->quick, .folder = folder};
-    pith_status status = r->card->kind == PITH_CARD_BED ? run_bed(&run) : r->card->procedure->run(&run);
+    bool is_bed = r->card->kind == PITH_CARD_BED; /* which has its own checkpoints */
+    pith_status status = is_bed || r->card->quick ? PITH_OK : pith_run_resume(&run, r->budget);
+    r->seconds += run.before_s;
+    if (status == PITH_OK) status = is_bed ? run_bed(&run) : r->card->procedure->run(&run);
+    if (status == PITH_E_CANCELLED && run.kept && run.n_parts) pith_log(ctx, PITH_LOG_WARN, "%s: what is measured so far is kept, and the same command goes on from there", r->card->id);
     for (size_t i = 0; i < run.n_values; i++) *pith_row_value_at(&r->values, run.values[i].row, run.values[i].measure, index) = run.values[i].value;
     if (status == PITH_OK) status = take_notes(r, &run);
     pith_run_clear(&run);
+    r->kept[index] = run.kept;
     if (status == PITH_OK) status = pith_folder_remove(ctx, folder);
     else if (pith_folder_remove(ctx, folder) != PITH_OK) pith_log(ctx, PITH_LOG_WARN, "%s: scratch stays behind", folder);
     pith_free(ctx, folder);
@@ -111,12 +117,13 @@ pith_status pith_reproduce(pith_ctx *ctx, pith_card *card, const pith_reproduce_
     }
     r->values.at = pith_array(ctx, n, sizeof *r->values.at);
     r->claims = pith_calloc(ctx, PITH_MAX(card->n_claims, 1), sizeof *r->claims);
-    if (!r->values.at || !r->claims) goto failed;
+    r->kept = pith_calloc(ctx, r->values.n_seeds, sizeof *r->kept);
+    if (!r->values.at || !r->claims || !r->kept) goto failed;
     for (size_t i = 0; i < n; i++) r->values.at[i] = NAN;
     if (r->budget != 1) pith_card_scale(card, r->budget);
     double start = pith_now_s();
     for (size_t i = 0; i < r->values.n_seeds; i++) PITH_GOTO(run_seed(r, i), failed);
-    r->seconds = pith_now_s() - start;
+    r->seconds += pith_now_s() - start;
     judge(r);
     *report = r;
     return PITH_OK;
@@ -129,11 +136,19 @@ void pith_report_free(pith_report *r)
 {
     if (!r) return;
     for (size_t i = 0; i < r->n_notes; i++) pith_free(r->ctx, r->notes[i]);
+    for (size_t i = 0; r->kept && i < r->values.n_seeds; i++) pith_free(r->ctx, r->kept[i]);
     pith_free(r->ctx, r->notes);
+    pith_free(r->ctx, r->kept);
     pith_free(r->ctx, r->values.at);
     pith_free(r->ctx, r->claims);
     pith_card_free(r->card);
     pith_free(r->ctx, r);
+}
+
+void pith_report_settle(const pith_report *r)
+{
+    for (size_t i = 0; i < r->values.n_seeds; i++)
+        if (r->kept[i] && unlink(r->kept[i]) != 0 && errno != ENOENT) pith_log(r->ctx, PITH_LOG_WARN, "%s: stays behind: %s", r->kept[i], strerror(errno));
 }
 
 bool pith_report_holds(const pith_report *r)

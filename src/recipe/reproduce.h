@@ -27,17 +27,20 @@ typedef struct pith_report {
     pith_judgement *claims;        /* [card->n_claims] */
     char **notes;
     size_t n_notes;
-    double seconds;
+    char **kept;                   /* [values.n_seeds] files of parts that outlast an interruption, or NULL */
+    double seconds;                /* with those of runs that were interrupted */
     char date[24];                 /* when it began: "2026-11-21T18:30:00Z" */
     char machine[96];              /* processor, threads */
     pith_ctx *ctx;
 } pith_report;
 
 /** Run a card, which the report takes over (also on error).  Beds that are missing are trained; so is the card itself when
- *  it is a bed, into the cache.
+ *  it is a bed, into the cache.  A full run that was interrupted is gone on with.
  *  @return what its procedure returned; PITH_E_ARGUMENT, PITH_E_CANCELLED, PITH_E_IO, PITH_E_MEMORY */
 pith_status pith_reproduce(pith_ctx *ctx, pith_card *card, const pith_reproduce_options *options, pith_report **report);
 void pith_report_free(pith_report *report); /* NULL is allowed */
+/** The report is where it belongs: nothing is kept any more for another run to go on from. */
+void pith_report_settle(const pith_report *report);
 /** Whether every claim that was judged holds. */
 bool pith_report_holds(const pith_report *report);
 /** All of it, with what rows and claims mean, so that it reads without the card.  NULL: memory. */

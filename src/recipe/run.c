@@ -18,8 +18,12 @@ pith_status pith_run_row(pith_run *run, const char *row, const char *measure, do
     if (r == card->n_rows) return undeclared(run, "row", row);
     if (m == card->n_measures) return undeclared(run, "measure", measure);
     if (!isfinite(value)) return pith_fail(run->ctx, PITH_E_NONFINITE, "%s: %s.%s is not finite", card->id, row, measure);
-    for (size_t i = 0; i < run->n_values; i++)
-        if (run->values[i].row == r && run->values[i].measure == m) return pith_fail(run->ctx, PITH_E_ARGUMENT, "%s: %s.%s was reported already", card->id, row, measure);
+    for (size_t i = 0; i < run->n_values; i++) {
+        if (run->values[i].row != r || run->values[i].measure != m) continue;
+        if (i >= run->n_resumed) return pith_fail(run->ctx, PITH_E_ARGUMENT, "%s: %s.%s was reported already", card->id, row, measure);
+        run->values[i].value = value; /* a part that the run before did not end */
+        return PITH_OK;
+    }
     if (run->n_values == run->n_values_room) {
         size_t room = PITH_MAX(32, 2 * run->n_values);
         pith_measurement *grown = pith_resize(run->ctx, run->values, room * sizeof *grown);
@@ -97,9 +101,12 @@ pith_status pith_run_data(pith_run *run, const pith_names *names, const char *sp
 void pith_run_clear(pith_run *run)
 {
     for (size_t i = 0; i < run->n_notes; i++) pith_free(run->ctx, run->notes[i]);
+    for (size_t i = 0; i < run->n_parts; i++) pith_free(run->ctx, run->parts[i].name);
     pith_free(run->ctx, run->notes);
+    pith_free(run->ctx, run->parts);
     pith_free(run->ctx, run->values);
     run->notes = NULL;
+    run->parts = NULL;
     run->values = NULL;
-    run->n_notes = run->n_values = run->n_values_room = 0;
+    run->n_notes = run->n_parts = run->n_values = run->n_values_room = run->n_resumed = 0;
 }

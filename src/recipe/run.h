@@ -28,6 +28,12 @@ typedef struct pith_measurement {
     double value;
 } pith_measurement;
 
+/* A part of a run that is done, with a number where it needs one. */
+typedef struct pith_part {
+    char *name;
+    double value;
+} pith_part;
+
 /* Who shared a training, and what each sent for its gradients. */
 typedef struct pith_workers {
     size_t n;                      /* 0: nobody */
@@ -47,6 +53,11 @@ struct pith_run {
     size_t n_values, n_values_room;
     char **notes;
     size_t n_notes;
+    /* what an interrupted run left, and this one leaves if it is interrupted (recipe/kept.c) */
+    pith_part *parts;
+    size_t n_parts, n_resumed;     /* n_resumed: of the values, which may be reported again */
+    char *kept;                    /* the file; NULL: nothing is kept */
+    double start_s, before_s;      /* when it began; seconds that the interrupted ones took */
     pith_group *group;             /* processes that share it, of which only the first writes files; NULL: this one alone */
     pith_workers workers;          /* of pith_run_train */
     const pith_run *parent;        /* the run for which this bed is trained; NULL */
@@ -64,8 +75,29 @@ pith_status pith_run_note(pith_run *run, const char *format, ...) PITH_PRINTF(2,
  *  fewer items than options.n are taken, with a note, where there are no more.
  *  @return what pith_dataset_open returned for the last one */
 pith_status pith_run_data(pith_run *run, const pith_names *names, const char *split, const pith_dataset_options *options, pith_dataset **ds);
-/** Forget what was reported. */
+/** Forget what was reported and which parts are done. */
 void pith_run_clear(pith_run *run);
+
+/** Make all rows, by `make`, of which not all is there from a run that was interrupted; each outlasts an interruption once it is
+ *  made.  @return what make returned for the first that failed; PITH_E_MEMORY */
+pith_status pith_run_each(pith_run *run, const pith_names *rows, pith_status (*make)(void *user, const char *row), void *user);
+/** The same for procedures of another shape: whether a part is there, with its number (value may be NULL) ... */
+bool pith_run_has_part(const pith_run *run, const char *part, double *value);
+/** ... and: it is, with what was reported so far.  @return PITH_E_NONFINITE, PITH_E_MEMORY */
+pith_status pith_run_part_done(pith_run *run, const char *part, double value);
+/** Take up what an interrupted run of the same card, seed, data, budget (a factor on its steps) and commit left, and leave the
+ *  same from here on; where there is no place for it the run goes on without, with a warning.  run->kept is the caller's, pith_free.
+ *  @return PITH_E_MEMORY, PITH_E_CANCELLED */
+pith_status pith_run_resume(pith_run *run, double budget);
+
+/** A hash of what decides a result: the card, the procedure's code and pith's version, which data is there, the seed, and all that of
+ *  the beds it starts from.  @return PITH_E_ARGUMENT: beds that start from each other */
+pith_status pith_run_hash(pith_ctx *ctx, const pith_card *card, uint64_t seed, uint64_t *hash);
+/** Rows and notes as JSON, and what the run was.  NULL: memory. */
+cJSON *pith_run_json(const pith_run *run, double seconds);
+/** Report all that is in such JSON; or its notes alone, with "before: " where before is not NULL. */
+pith_status pith_run_take(pith_run *run, const cJSON *json);
+pith_status pith_run_take_notes(pith_run *run, const cJSON *json, const char *before);
 
 /* A trained bed. */
 typedef struct pith_bed {
@@ -98,8 +130,7 @@ pith_status pith_bed_workers(const pith_bed *bed, pith_workers *workers);
 pith_status pith_bed_notes(const pith_bed *bed, cJSON **notes);
 /** The network it kept (pith_run_keep), its parameters on the tape. */
 pith_status pith_bed_net(const pith_bed *bed, pith_tape *tape, pith_net **net);
-/** Where a bed is or would be: ~/.cache/pith/beds/<id>-<hash of its card, its procedure's code, which data is there, the seed,
- *  and the same of the beds it starts from>.
+/** Where a bed is or would be: ~/.cache/pith/beds/<id>-<pith_run_hash>.
  *  @param path  the caller's, pith_free  @param there  whether it is trained */
 pith_status pith_bed_path(pith_ctx *ctx, const pith_card *card, uint64_t seed, char **path, bool *there);
 

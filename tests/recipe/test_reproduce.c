@@ -131,6 +131,96 @@ static void test_wrong_reports(void **state)
     pith_ctx_free(ctx);
 }
 
+/* ---- a run that is interrupted ---------------------------------------------------------------- */
+
+static const char *stops_at; /* the row at which it is interrupted; NULL: none */
+static char made[64];        /* the rows that were made, in order */
+
+static pith_status make_row(void *user, const char *row)
+{
+    pith_run *run = user;
+    PITH_TRY(pith_run_row(run, row, "acc", made[0] ? 0.5 : 0.25)); /* a row that was begun is made again */
+    if (stops_at && !strcmp(row, stops_at)) return pith_fail(run->ctx, PITH_E_CANCELLED, "stopped");
+    PITH_TRY(pith_run_note(run, "made %s", row));
+    snprintf(made + strlen(made), sizeof made - strlen(made), "%s ", row);
+    return pith_run_row(run, row, "bytes", 1.0 / 3 + (double)run->seed);
+}
+
+static pith_status in_parts(pith_run *run)
+{
+    static const char *rows[] = {"ours", "dense"};
+    double kept = 0;
+    PITH_TRY(pith_run_each(run, &(pith_names){.n = 2, .items = rows}, make_row, run));
+    if (!pith_run_has_part(run, "other", &kept)) kept = (double)strlen(made);
+    PITH_TRY(pith_run_part_done(run, "other", kept));
+    if (stops_at && !strcmp(stops_at, "other")) return pith_fail(run->ctx, PITH_E_CANCELLED, "stopped");
+    return pith_run_row(run, "other", "acc", kept);
+}
+
+static pith_status run_in_parts(pith_ctx *ctx, const char *stop, pith_report **report)
+{
+    static pith_procedure p; /* the report's card points at it */
+    stops_at = stop;
+    made[0] = 0;
+    return pith_reproduce(ctx, card_of(ctx, known_card, false, in_parts, &p), &(pith_reproduce_options){.n_seeds = 2}, report);
+}
+
+static void test_interrupted(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = test_ctx(1);
+    pith_report *r = NULL;
+    assert_int_equal(run_in_parts(ctx, "dense", &r), PITH_E_CANCELLED);
+    assert_string_equal(made, "ours ");
+    assert_int_equal(run_in_parts(ctx, "other", &r), PITH_E_CANCELLED);
+    assert_string_equal(made, "dense ");
+    assert_ok(ctx, run_in_parts(ctx, NULL, &r)); /* of seed 1 all is there but the last row's value */
+    assert_string_equal(made, "ours dense ");
+    assert_true(*pith_row_value_at(&r->values, 0, 1, 0) == 1.0 / 3 + 1); /* ours.bytes of seed 1, to the bit */
+    assert_true(*pith_row_value_at(&r->values, 1, 1, 1) == 1.0 / 3 + 2);
+    assert_true(*pith_row_value_at(&r->values, 2, 0, 0) == strlen("dense "));
+    assert_true(*pith_row_value_at(&r->values, 2, 0, 1) == strlen("ours dense "));
+    assert_true(r->seconds > 0);
+    bool told = false, noted = false;
+    for (size_t i = 0; i < r->n_notes; i++) {
+        told |= strstr(r->notes[i], "seed 1: 3 parts are of a run that was interrupted") != NULL;
+        noted |= !strcmp(r->notes[i], "made dense");
+    }
+    assert_true(told && noted);
+
+    /* until it is settled the next run has nothing to do */
+    pith_report *again;
+    assert_ok(ctx, run_in_parts(ctx, NULL, &again));
+    assert_string_equal(made, "");
+    assert_string_equal(again->kept[0], r->kept[0]);
+    assert_string_not_equal(r->kept[0], r->kept[1]);
+    pith_report_free(again);
+
+    /* what cannot be read is told, and the run begins anew */
+    for (int i = 0; i < 3; i++) {
+        static const char *const bad[] = {"{\"parts\": ", "{\"rows\": {}}", "{\"parts\": {}, \"seconds\": 1, \"rows\": {\"ours\": {\"speed\": 1}}}"};
+        test_write_text(r->kept[0], bad[i]);
+        assert_ok(ctx, run_in_parts(ctx, NULL, &again));
+        assert_string_equal(made, "ours dense ");
+        pith_report_free(again);
+    }
+    pith_report_settle(r);
+    assert_int_not_equal(access(r->kept[0], F_OK), 0);
+    assert_int_not_equal(access(r->kept[1], F_OK), 0);
+    pith_report_settle(r); /* nothing to do is no failure */
+
+    /* where nothing can be kept the run goes on */
+    const char *folder = test_path("pith/runs");
+    assert_ok(ctx, pith_folder_remove(ctx, folder));
+    test_write_text(folder, "");
+    assert_ok(ctx, run_in_parts(ctx, NULL, &again));
+    assert_null(again->kept[0]);
+    assert_int_equal(unlink(folder), 0);
+    pith_report_free(again);
+    pith_report_free(r);
+    pith_ctx_free(ctx);
+}
+
 static pith_status reproduce_known(pith_ctx *ctx, const void *user)
 {
     (void)user;
@@ -350,7 +440,7 @@ static void test_quick(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_report), cmocka_unit_test(test_wrong_reports), cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_report), cmocka_unit_test(test_wrong_reports), cmocka_unit_test(test_no_memory), cmocka_unit_test(test_interrupted),
         cmocka_unit_test(test_bed), cmocka_unit_test(test_bed_of_run), cmocka_unit_test(test_fewer_items), cmocka_unit_test(test_quick),
     };
     return cmocka_run_group_tests(tests, make_root, test_drop_folder);

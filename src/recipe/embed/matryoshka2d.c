@@ -491,8 +491,9 @@ static pith_status tune(work *w, int method)
     return method == BASE || method == PCA ? PITH_OK : train(w, n_steps);
 }
 
-static pith_status run_row(study *st, const char *row)
+static pith_status run_row(void *user, const char *row)
 {
+    study *st = user;
     const settings *s = settings_of(st);
     embedded e = {0};
     work w;
@@ -536,7 +537,7 @@ static pith_status run(pith_run *run)
     if (!fits) return pith_fail(run->ctx, PITH_E_ARGUMENT, "%s: sizes ascend to width, mid_size is at most width, mid_layers below depth, span below passage", run->card->file);
     pith_status status = read_texts(&st);
     if (status == PITH_OK) status = make_base(&st);
-    for (size_t i = 0; i < s->runs.n && status == PITH_OK; i++) status = run_row(&st, s->runs.items[i]);
+    if (status == PITH_OK) status = pith_run_each(run, &s->runs, run_row, &st);
     for (int i = 0; i < 2; i++) pith_ids_free(run->ctx, &st.tokens[i]);
     pith_free(run->ctx, st.base);
     return status;

@@ -348,7 +348,7 @@ static pith_status run_images(pith_run *run, images *at, const char *name, const
 
 /* ---- least squares ---------------------------------------------------------------------------- */
 
-static pith_status run_row(pith_run *run, const char *name)
+static pith_status run_squares(pith_run *run, const char *name)
 {
     const settings *s = run->card->settings;
     const char *under = strchr(name, '_'), *kind = under ? under + 1 : "";
@@ -389,20 +389,29 @@ static pith_status run_identities(pith_run *run)
     return status == PITH_OK ? pith_run_row(run, "identities", "off_sgd", fabs(c.x0 - d.x0)) : status;
 }
 
+/* What all rows share. */
+typedef struct study {
+    pith_run *run;
+    images at;
+} study;
+
+static pith_status run_row(void *user, const char *name)
+{
+    study *st = user;
+    const char *under = strchr(name, '_'), *kind = under ? under + 1 : "";
+    if (!strcmp(name, "identities")) return run_identities(st->run);
+    bool trained = !strcmp(kind, "logreg") || !strncmp(kind, "cnn", 3);
+    return trained ? run_images(st->run, &st->at, name, kind) : run_squares(st->run, name);
+}
+
 static pith_status run(pith_run *run)
 {
     const settings *s = run->card->settings;
     if (!s->rates.n || !s->etas.n) return pith_fail(run->ctx, PITH_E_ARGUMENT, "%s: rates and etas each need a number", run->card->file);
-    images at = {0};
-    pith_status status = PITH_OK;
-    for (size_t i = 0; i < s->runs.n && status == PITH_OK; i++) {
-        const char *name = s->runs.items[i], *under = strchr(name, '_'), *kind = under ? under + 1 : "";
-        if (!strcmp(name, "identities")) status = run_identities(run);
-        else if (!strcmp(kind, "logreg") || !strncmp(kind, "cnn", 3)) status = run_images(run, &at, name, kind);
-        else status = run_row(run, name);
-    }
-    pith_problem_free(at.logreg);
-    pith_problem_free(at.cnn);
+    study st = {.run = run};
+    pith_status status = pith_run_each(run, &s->runs, run_row, &st);
+    pith_problem_free(st.at.logreg);
+    pith_problem_free(st.at.cnn);
     return status;
 }
 

@@ -276,15 +276,43 @@ static pith_status read_row(work *w, const char *name, row *r)
     return pith_fail(w->run->ctx, PITH_E_ARGUMENT, "%s: '%s' in runs is no way (dense, uniform, lgreco, equal, accordion, both, greedy, random) with a compressor (power, qsgd, topk; of dense none) and a problem (cnn, lm)", w->run->card->file, name);
 }
 
+/* What lgreco found, for its rivals: kept as parts of its row, or taken from them (keep false). */
+static pith_status remember(work *w, const row *r, bool keep)
+{
+    found *f = &w->found[r->problem][r->compressor];
+    double there = f->there, diverged = f->diverged;
+    struct { const char *what; double *value; } const parts[] = {{"there", &there}, {"diverged", &diverged}, {"bytes", &f->bytes}, {"planned", &f->planned}, {"greedy", &f->greedy}, {"random", &f->random}};
+    for (size_t i = 0; i < PITH_COUNT(parts); i++) {
+        char part[80];
+        snprintf(part, sizeof part, "%s.%s", r->name, parts[i].what);
+        if (keep) PITH_TRY(pith_run_part_done(w->run, part, *parts[i].value));
+        else pith_run_has_part(w->run, part, parts[i].value);
+    }
+    f->there = there != 0;
+    f->diverged = diverged != 0;
+    return PITH_OK;
+}
+
+static pith_status make_row(void *user, const char *name)
+{
+    work *w = user;
+    row r;
+    PITH_TRY(read_row(w, name, &r));
+    PITH_TRY(run_row(&r));
+    return r.way == LGRECO ? remember(w, &r, true) : PITH_OK;
+}
+
 static pith_status run(pith_run *run)
 {
     work w = {.run = run, .s = run->card->settings};
     pith_status status = PITH_OK;
     for (size_t i = 0; i < w.s->runs.n && status == PITH_OK; i++) {
         row r;
+        if (!pith_run_has_part(run, w.s->runs.items[i], NULL)) continue;
         status = read_row(&w, w.s->runs.items[i], &r);
-        if (status == PITH_OK) status = run_row(&r);
+        if (status == PITH_OK && r.way == LGRECO) status = remember(&w, &r, false);
     }
+    if (status == PITH_OK) status = pith_run_each(run, &w.s->runs, make_row, &w);
     for (size_t i = 0; i < N_PROBLEMS; i++) pith_problem_free(w.problems[i]);
     return status;
 }

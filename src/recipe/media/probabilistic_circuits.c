@@ -221,8 +221,16 @@ static pith_status run_flow(pith_run *run, const char *row, const pith_pixels *p
     return status;
 }
 
-static pith_status run_row(pith_run *run, const char *row, images *all)
+/* What all rows share. */
+typedef struct study {
+    pith_run *run;
+    images *all;                   /* [N_KINDS] */
+} study;
+
+static pith_status run_row(void *user, const char *row)
 {
+    const study *st = user;
+    pith_run *run = st->run;
     const char *method = strchr(row, '_');
     int kind = 0;
     while (kind < N_KINDS && !(method && strlen(kind_names[kind]) == (size_t)(method - row) && !strncmp(row, kind_names[kind], (size_t)(method - row)))) kind++;
@@ -233,8 +241,8 @@ static pith_status run_row(pith_run *run, const char *row, images *all)
     bool png = !strcmp(method, "png"), webp = !strcmp(method, "webp"), cnn = !strcmp(method, "cnn"), vae = !strcmp(method, "vae"), flow = !strcmp(method, "flow");
     if (kind == N_KINDS || !(circuit || pixels || tree || png || webp || cnn || vae || flow))
         return pith_fail(run->ctx, PITH_E_ARGUMENT, "%s: '%s' in runs is no row: digits, patches or centre, '_', and k with 1 to %d states (k16), pixels, tree, png, webp, cnn, vae or flow", run->card->file, row, PITH_CIRCUIT_MAX_STATES);
-    PITH_TRY(open_images(run, kind, &all[kind]));
-    const pith_pixels *p = &all[kind].pixels;
+    PITH_TRY(open_images(run, kind, &st->all[kind]));
+    const pith_pixels *p = &st->all[kind].pixels;
     if (png || webp) return run_files(run, row, p, webp);
     if (cnn || vae) return run_net(run, row, p, cnn);
     if (flow) return run_flow(run, row, p);
@@ -245,8 +253,7 @@ static pith_status run(pith_run *run)
 {
     const settings *s = run->card->settings;
     images all[N_KINDS] = {0};
-    pith_status status = PITH_OK;
-    for (size_t i = 0; i < s->runs.n && status == PITH_OK; i++) status = run_row(run, s->runs.items[i], all);
+    pith_status status = pith_run_each(run, &s->runs, run_row, &(study){run, all});
     for (int k = 0; k < N_KINDS; k++) {
         pith_free(run->ctx, all[k].train);
         pith_free(run->ctx, all[k].test);

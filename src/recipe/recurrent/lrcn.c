@@ -486,8 +486,9 @@ static pith_status writer_row(study *st, const char *row, bool factored)
 
 /* ---- rows ------------------------------------------------------------------------------------- */
 
-static pith_status run_row(study *st, const char *row)
+static pith_status run_row(void *user, const char *row)
 {
+    study *st = user;
     if (!strcmp(row, "frame")) {
         PITH_TRY(need_frame(st, PIXEL));
         return report(&st->frame[PIXEL], row);
@@ -508,7 +509,7 @@ static pith_status run(pith_run *run)
     const settings *s = run->card->settings;
     study st = {.run = run, .s = s};
     pith_status status = open_clips(&st);
-    for (size_t i = 0; i < s->runs.n && status == PITH_OK; i++) status = run_row(&st, s->runs.items[i]);
+    if (status == PITH_OK) status = pith_run_each(run, &s->runs, run_row, &st);
     for (int i = 0; i < N_VIEWS; i++) {
         close_learner(&st.frame[i]);
         close_learner(&st.lstm[i]);

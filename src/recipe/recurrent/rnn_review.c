@@ -496,9 +496,14 @@ static pith_status row_of(const task_data *d, const char *row)
 static pith_status run_task(pith_run *run, const task *t, const char *rows)
 {
     task_data d;
-    char row[32];
+    char row[32], part[64];
     pith_status status = open_task_data(run, t, &d);
-    for (int len; status == PITH_OK && sscanf(rows, "%31s%n", row, &len) == 1; rows += len) status = row_of(&d, row);
+    for (int len; status == PITH_OK && sscanf(rows, "%31s%n", row, &len) == 1; rows += len) {
+        snprintf(part, sizeof part, "%s.%s", row, t->name);
+        if (pith_run_has_part(run, part, NULL)) continue;
+        status = row_of(&d, row);
+        if (status == PITH_OK) status = pith_run_part_done(run, part, 0);
+    }
     close_task_data(&d);
     return status;
 }

@@ -668,7 +668,7 @@ static const char *pca_row(const pith_names *runs, const char *plain)
     return NULL;
 }
 
-static pith_status run_row(row *r)
+static pith_status run_method(row *r)
 {
     const char *pca = r->method == PLAIN ? pca_row(&settings_of(r)->runs, r->name) : NULL;
     pith_status status = make_row(r);
@@ -679,26 +679,31 @@ static pith_status run_row(row *r)
     return status;
 }
 
+/* What all rows share. */
+typedef struct study {
+    pith_run *run;
+    images all[N_KINDS];
+} study;
+
+static pith_status run_row(void *user, const char *name)
+{
+    study *st = user;
+    row r;
+    int kind;
+    if (!strcmp(name, "toy_nested") || !strcmp(name, "toy_plain")) return run_toy(st->run, name);
+    PITH_TRY(parse_row(st->run, name, &r, &kind));
+    if (r.method == PCA) return PITH_OK; /* with the plain network */
+    PITH_TRY(open_images(st->run, kind, &st->all[kind]));
+    r.images = &st->all[kind];
+    return run_method(&r);
+}
+
 static pith_status run(pith_run *run)
 {
     const settings *s = run->card->settings;
-    images all[N_KINDS] = {0};
-    pith_status status = PITH_OK;
-    for (size_t i = 0; i < s->runs.n && status == PITH_OK; i++) {
-        const char *name = s->runs.items[i];
-        row r;
-        int kind;
-        if (!strcmp(name, "toy_nested") || !strcmp(name, "toy_plain")) {
-            status = run_toy(run, name);
-            continue;
-        }
-        status = parse_row(run, name, &r, &kind);
-        if (status != PITH_OK || r.method == PCA) continue; /* PCA: with the plain network */
-        status = open_images(run, kind, &all[kind]);
-        r.images = &all[kind];
-        if (status == PITH_OK) status = run_row(&r);
-    }
-    for (int i = 0; i < N_KINDS; i++) close_images(run->ctx, &all[i]);
+    study st = {.run = run};
+    pith_status status = pith_run_each(run, &s->runs, run_row, &st);
+    for (int i = 0; i < N_KINDS; i++) close_images(run->ctx, &st.all[i]);
     return status;
 }
 

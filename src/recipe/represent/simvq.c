@@ -216,10 +216,18 @@ static pith_status parse_row(task *t)
     return PITH_OK;
 }
 
-static pith_status run_row(pith_run *run, const char *row, const pith_dataset *train_set, const pith_dataset *test_set)
+/* What all rows share. */
+typedef struct study {
+    pith_run *run;
+    pith_dataset *train, *test;
+} study;
+
+static pith_status run_row(void *user, const char *row)
 {
+    const study *st = user;
+    pith_run *run = st->run;
     const settings *s = run->card->settings;
-    task t = {.run = run, .row = row, .train = train_set, .test = test_set};
+    task t = {.run = run, .row = row, .train = st->train, .test = st->test};
     char net[64];
     snprintf(net, sizeof net, "{\"latent\": %llu}", (unsigned long long)s->latent);
     PITH_TRY(parse_row(&t));
@@ -242,14 +250,12 @@ done:
 static pith_status run(pith_run *run)
 {
     const settings *s = run->card->settings;
-    pith_dataset *train_set = NULL, *test_set = NULL;
-    pith_status status;
-    PITH_GOTO(pith_run_data(run, &run->card->data, "train", &(pith_dataset_options){.n = s->images}, &train_set), done);
-    PITH_GOTO(pith_run_data(run, &run->card->data, "test", &(pith_dataset_options){.n = s->held_out}, &test_set), done);
-    for (size_t i = 0; i < s->runs.n; i++) PITH_GOTO(run_row(run, s->runs.items[i], train_set, test_set), done);
-done:
-    pith_dataset_free(train_set);
-    pith_dataset_free(test_set);
+    study st = {.run = run};
+    pith_status status = pith_run_data(run, &run->card->data, "train", &(pith_dataset_options){.n = s->images}, &st.train);
+    if (status == PITH_OK) status = pith_run_data(run, &run->card->data, "test", &(pith_dataset_options){.n = s->held_out}, &st.test);
+    if (status == PITH_OK) status = pith_run_each(run, &s->runs, run_row, &st);
+    pith_dataset_free(st.train);
+    pith_dataset_free(st.test);
     return status;
 }
 

@@ -182,7 +182,7 @@ static pith_status report(const row *r, const training *t, size_t width, const p
     return t->prune ? pith_run_row(r->run, r->name, "late", pith_prune_hash(t->prune) != t->final_masks) : PITH_OK;
 }
 
-static pith_status run_row(const row *r)
+static pith_status make_row(const row *r)
 {
     size_t width = full_width(r);
     bool is_pruned = r->method != DENSE && r->method != SMALL && r->method != EQUAL;
@@ -201,6 +201,20 @@ static pith_status run_row(const row *r)
     return status;
 }
 
+/* What all rows share. */
+typedef struct study {
+    pith_run *run;
+    pith_tasks *tasks;
+} study;
+
+static pith_status run_row(void *user, const char *name)
+{
+    const study *st = user;
+    row r;
+    PITH_TRY(parse_row(st->run, name, st->tasks, &r));
+    return make_row(&r);
+}
+
 static pith_status run(pith_run *run)
 {
     const settings *s = run->card->settings;
@@ -208,12 +222,7 @@ static pith_status run(pith_run *run)
     pith_task_options o = {.images = s->images, .texts = s->texts, .n_images = s->n_images, .text_bytes = s->text_bytes, .vocabulary = s->vocabulary};
     pith_tasks *tasks;
     PITH_TRY(pith_tasks_new(run, &o, &tasks));
-    pith_status status = PITH_OK;
-    row r;
-    for (size_t i = 0; i < s->runs.n && status == PITH_OK; i++) {
-        status = parse_row(run, s->runs.items[i], tasks, &r);
-        if (status == PITH_OK) status = run_row(&r);
-    }
+    pith_status status = pith_run_each(run, &s->runs, run_row, &(study){run, tasks});
     pith_tasks_free(tasks);
     return status;
 }

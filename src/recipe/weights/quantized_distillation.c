@@ -307,8 +307,9 @@ static size_t word(const char **at, const char *const *names, size_t n)
     return i;
 }
 
-static pith_status run_row(study *st, const char *name)
+static pith_status run_row(void *user, const char *name)
 {
+    study *st = user;
     const char *at = name + strcspn(name, "_");
     pith_task_kind task = pith_task_find(name, (size_t)(at - name));
     at += *at == '_';
@@ -333,8 +334,7 @@ static pith_status run(pith_run *run)
     pith_task_options o = {.images = s->images, .texts = s->texts, .n_images = s->n_images, .text_bytes = s->text_bytes, .vocabulary = s->vocabulary};
     study st = {.run = run};
     PITH_TRY(pith_tasks_new(run, &o, &st.tasks));
-    pith_status status = PITH_OK;
-    for (size_t i = 0; i < s->runs.n && status == PITH_OK; i++) status = run_row(&st, s->runs.items[i]);
+    pith_status status = pith_run_each(run, &s->runs, run_row, &st);
     for (int t = 0; t < N_TASKS; t++) {
         pith_task_net_free(st.teacher[t]);
         for (int k = 0; k < N_STUDENTS; k++) pith_task_net_free(st.distilled[t][k]);

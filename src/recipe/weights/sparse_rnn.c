@@ -304,7 +304,9 @@ static pith_status prune_cell(study *st, pith_cell cell)
         if (target == N_TARGETS) status = pith_fail(st->run->ctx, PITH_E_ARGUMENT, "%s: '%s' in targets is not i2h, h2h, both, random or dense", st->run->card->file, s->targets.items[i]);
         if (status != PITH_OK) break;
         snprintf(row, sizeof row, "%s_%s", cell_names[cell], s->targets.items[i]);
+        if (pith_run_has_part(st->run, row, NULL)) continue;
         status = target == DENSE ? dense_row(st, row, cell) : prune_row(&l, row, target, base);
+        if (status == PITH_OK) status = pith_run_part_done(st->run, row, 0);
     }
     pith_free(st->run->ctx, l.r.accuracy);
     close_layered(st, &l);
@@ -495,6 +497,16 @@ static pith_status property_rows(study *st, const double *x, const double *y, si
     return PITH_OK;
 }
 
+/* What graph i's network got right, measured now or before an interruption. */
+static pith_status graph_accuracy(study *st, pith_cell cell, const pith_graph *graph, size_t i, double *accuracy)
+{
+    char part[48];
+    snprintf(part, sizeof part, "graphs_%s.%zu", cell_names[cell], i);
+    if (pith_run_has_part(st->run, part, accuracy)) return PITH_OK;
+    PITH_TRY(train_graph(st, cell, graph, accuracy));
+    return pith_run_part_done(st->run, part, *accuracy);
+}
+
 /* x [n_cells n_graphs, N_FEATURES] and y, accuracy less its cell's mean. */
 static pith_status run_graphs(study *st, const pith_cell *cells, size_t n_cells, double *x, double *y)
 {
@@ -506,7 +518,7 @@ static pith_status run_graphs(study *st, const pith_cell *cells, size_t n_cells,
             pith_graph graph;
             PITH_TRY(draw_graph(st, i, &graph));
             pith_status status = pith_graph_measure(&graph, cx + i * N_FEATURES);
-            if (status == PITH_OK) status = train_graph(st, cells[c], &graph, &cy[i]);
+            if (status == PITH_OK) status = graph_accuracy(st, cells[c], &graph, i, &cy[i]);
             pith_graph_free(&graph);
             PITH_TRY(status);
             mean += cy[i] / (double)n;
@@ -527,7 +539,11 @@ static pith_status run_graphs(study *st, const pith_cell *cells, size_t n_cells,
 static pith_status run_cells(study *st, const pith_cell *cells, size_t n_cells)
 {
     const settings *s = settings_of(st);
-    for (size_t c = 0; c < n_cells; c++) PITH_TRY(prune_cell(st, cells[c]));
+    for (size_t c = 0; c < n_cells; c++) {
+        if (pith_run_has_part(st->run, cell_names[cells[c]], NULL)) continue;
+        PITH_TRY(prune_cell(st, cells[c]));
+        PITH_TRY(pith_run_part_done(st->run, cell_names[cells[c]], 0));
+    }
     if (!s->n_graphs) return PITH_OK;
     double *x = pith_calloc(st->run->ctx, n_cells * s->n_graphs, (N_FEATURES + 1) * sizeof *x);
     if (!x) return PITH_E_MEMORY;
