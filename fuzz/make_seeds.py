@@ -175,12 +175,12 @@ def text(s):
     return varint(len(s)) + s.encode()
 
 
-def pith_file(sections, packets):
+def pith_file(sections, packets, holds=0):
     body = b""
     for kind, data in sections:
         body += struct.pack("<IIQQQQ", kind, 0, len(data), len(data), 0, 0) + data + bytes(-len(data) % 8)
     tail = b"".join(struct.pack("<IIIfBBH", 0, unit, len(data), 0.5, level, kind, 0x7470) + data for unit, level, kind, data in packets)
-    head = b"PITH\r\n\x1a\n" + struct.pack("<IIQQQQQQ", 1, len(sections), 64 + len(body), 64 + len(body) + len(tail), 64 + len(body), 0, 0, 0)
+    head = b"PITH\r\n\x1a\n" + struct.pack("<IIQQQQQQ", 1, len(sections), 64 + len(body), 64 + len(body) + len(tail), 64 + len(body), 0, holds, 0)
     return head + body + tail
 
 
@@ -235,6 +235,163 @@ def pith():
         for _ in range(4):
             noisy[rng.randrange(64, len(noisy))] = rng.choice((0, 1, 127, 128, 255))
         yield bytes(noisy)
+    yield from stored(sections)
+
+
+# Files to the bit, as docs/format.md has them.
+
+def rans_stream(segments):
+    """segments: (bits of the sum of all frequencies, {symbol: frequency} in order, symbols); with one frequency nothing is stored."""
+    states, words = [1 << 16] * 32, []
+    for bits, freq, symbols in reversed(segments):
+        if len(freq) == 1:
+            continue
+        start = {s: sum(f for t, f in freq.items() if t < s) for s in freq}
+        for i in reversed(range(len(symbols))):
+            lane, f = i % 32, freq[symbols[i]]
+            if states[lane] >= f << (32 - bits):
+                words.append(states[lane] & 0xFFFF)
+                states[lane] >>= 16
+            states[lane] = (states[lane] // f << bits) + start[symbols[i]] + states[lane] % f
+    return b"" if states == [1 << 16] * 32 else struct.pack("<32I%dH" % len(words), *states, *reversed(words))
+
+
+def rans_model(freq):
+    """Of at most two symbols, as bytes; the upper one is above 15, whose slots are in order."""
+    low, high = min(freq), max(freq)
+    if low == high:
+        return bytes([0, low, high])
+    length = freq[low].bit_length()
+    bits, n = length | (freq[low] - (1 << (length - 1))) << 4, 4 + length - 1
+    zeros = high - low - 1
+    while zeros > 0:
+        bits, n, zeros = bits | (min(zeros, 16) - 1) << n + 4, n + 8, zeros - min(zeros, 16)
+    return bytes([0, low, high]) + bits.to_bytes((n + 7) // 8, "little")
+
+
+def fields(values, bits):
+    out, low = b"", 0
+    for plane in (16, 8, 4, 2, 1):
+        if not bits & plane:
+            continue
+        part = [v >> low & (1 << plane) - 1 for v in values]
+        if plane >= 8:
+            out += b"".join(v.to_bytes(plane // 8, "little") for v in part)
+        else:
+            h = (len(part) * plane + 7) // 8
+            out += bytes(sum(v << plane * k for k, v in enumerate(part[i::h])) for i in range(h))
+        low += plane
+    return out
+
+
+FLOATS = {0: (4, 20), 1: (2, 7), 30: (2, 4)}  # number of the type: bytes of a value, its low bits
+
+
+def float_run(number, values, row, zeros_apart=False):
+    """values: their bits.  All rows have the first one's level; the most frequent key has a symbol, others are escapes."""
+    size, low = FLOATS[number]
+    sign = 1 << 8 * size - 1
+    rows = [values[i:i + row] for i in range(0, len(values), row)]
+    kept = [v for v in values if v or not zeros_apart]
+    level = (kept[0] & ~sign) >> low + 1 if kept else 0
+    symbols = [200 + key - 2 * level if 0 < 200 + key - 2 * level < 256 else 0 for key in ((v & ~sign) >> low for v in kept)]
+    common = max(set(symbols), key=symbols.count)
+    symbols = [common if s == common else 0 for s in symbols]
+    freq = {common: 4096} if common == symbols[0] and len(set(symbols)) == 1 else {0: 1024, common: 3072}
+    models, segments = [(4 + level % 4, rans_model(freq))], [(12, freq, symbols)]
+    if zeros_apart:
+        density = min(64 * rows[0].count(0) // len(rows[0]), 63)
+        models += [(2, bytes([0, density, density])), (3, bytes([1, 63]) + bytes([128] * 64))]
+        segments = [(15, {0: 16384, 1: 16384}, [int(v == 0) for v in values])] + segments
+    models += [(1, bytes(3))] + ([(0, bytes(3))] if len(rows) > 1 else [])
+    stream = rans_stream(segments)
+    escapes = b"".join(struct.pack("<H", (v & ~sign) >> low) for v, s in zip(kept, symbols) if s == 0)
+    head = struct.pack("<BBHI", zeros_apart, sum(1 << i for i, _ in models), level, len(stream)) + b"".join(m for _, m in sorted(models)) + stream
+    signed = [v & (1 << low) - 1 | (v >= sign) << low for v in kept]
+    per_row, tails, at = [sum(1 for v in r if v or not zeros_apart) for r in rows], b"", 0
+    while per_row:  # rows are taken together up to 4096 values
+        n = per_row.pop(0)
+        while per_row and n + per_row[0] <= 4096:
+            n += per_row.pop(0)
+        tails, at = tails + fields(signed[at:at + n], low + 1), at + n
+    return head + escapes + tails
+
+
+def block_run(number, blocks):
+    """All scales are exceptions; numbers are of one class."""
+    has_min, content = number in (3, 7), b""
+    at = 4 if has_min else 2
+    end = float_run(1, [0x3C00] * len(blocks), 512)
+    numbers = [x for b in blocks for x in b[at:]] if number == 8 else []
+    freq = {min(numbers): 2048, max(numbers): 2048} if number == 8 else {8: 4096}
+    stream = rans_stream([(12, freq, numbers)])
+    for i, b in enumerate(blocks):
+        content += struct.pack("<I", i) + b[:4] if has_min else struct.pack("<I", i) + b[:2] + bytes(2)
+    model = rans_model(freq)
+    return struct.pack("<B5I", 0, len(blocks), len(end) if has_min else 0, len(end), 1, len(stream)) + content + end * (1 + has_min) + model + stream
+
+
+def zstd_frame(content):
+    """One block, as it is."""
+    return struct.pack("<IBB", 0xFD2FB528, 0x20, len(content)) + struct.pack("<I", len(content) << 3 | 1)[:3] + content
+
+
+def stored_file(files, holds=1, more=()):
+    """files: (name, stretches), a stretch being (bytes, type, row, bytes of a chunk, payloads)."""
+    table, packets = varint(len(files)), []
+    for name, stretches in files:
+        table += text(name) + varint(len(stretches))
+        for length, kind, row, chunk, payloads in stretches:
+            table += varint(length) + varint(kind) + varint(row) + varint(chunk)
+            packets += [(len(packets) + i, 0, 2, payload) for i, payload in enumerate(payloads)]
+    return pith_file([(1, b'{"made":{}}'), *more, (8, table)], packets, holds)
+
+
+def stored(model_sections):
+    plain = lambda content: (len(content), 0, 0, 1 << 22, [b"\0" + content])
+    packed = lambda content: (len(content), 0, 0, 1 << 22, [b"\1" + zstd_frame(content)])
+    rng = random.Random(6)
+    values = lambda number, n: [rng.choice((1, 1, 3, 3, 2)) << 8 * FLOATS[number][0] - 2 | rng.randrange(1 << FLOATS[number][1]) for _ in range(n)]
+    widths = {"F32": 0, "F16": 1, "BF16": 30}
+
+    def run(number, bits, row, rows_a_chunk=1 << 20, **more):
+        size, chunk = FLOATS[number][0], row * min(rows_a_chunk, -(-len(bits) // row))
+        parts = [bits[i:i + chunk] for i in range(0, len(bits), chunk)]
+        return size * len(bits), 1 + number, row, size * chunk, [b"\2" + float_run(number, part, row, **more) for part in parts]
+
+    floats = {name: values(number, 150) for name, number in widths.items()}
+    sparse = {name: [v if rng.randrange(3) else 0 for v in bits] for name, bits in floats.items()}
+    header, at = {}, 0
+    for name, number in widths.items():
+        header[name] = {"dtype": name, "shape": [2, 75], "data_offsets": [at, at + 150 * FLOATS[number][0]]}
+        at += 150 * FLOATS[number][0]
+    head = safetensors_file(header, b"")
+    model = ("model.safetensors", [plain(head)] + [run(number, floats[name], 75) for name, number in widths.items()])
+    q8 = [rng.randbytes(2) + bytes(rng.choice((1, 200)) for _ in range(32)) for _ in range(3)]
+    q4 = [bytes(4) + bytes([0x88] * 16) for _ in range(2)]
+    gguf_head = gguf_file([("general.architecture", STRING, "llama")], [("a", [32, 3], 8, b"".join(q8)), ("b", [64], 3, b"".join(q4))])
+    blocks = ("tiny.gguf", [packed(gguf_head[:-128 - 64]), (102, 9, 0, 34 * 4, [b"\2" + block_run(8, q8)]), packed(bytes(26)), (40, 4, 0, 40, [b"\2" + block_run(3, q4)]), packed(bytes(24))])
+    whole = stored_file([model])
+    yield whole
+    yield stored_file([blocks])
+    yield stored_file([("a/config.json", [packed(b"{}")]), ("a/empty", []), model, ("z/tiny.gguf", blocks[1])])
+    for number in widths.values():
+        name = {v: k for k, v in widths.items()}[number]
+        yield stored_file([("a", [run(number, sparse[name], 30, zeros_apart=True)])])
+        yield stored_file([("a", [run(number, floats[name], 1, 40), run(number, values(number, 5000), 4096)])])
+        yield stored_file([("a", [(8, 1 + number, row, 8, [b"\2" + float_run(number, [1] * (8 // FLOATS[number][0]), 4)]) for row in (0, 1, 4097)])])
+    for number, values_a_block, size in GGML_TYPES:
+        yield stored_file([("a", [(size, 1 + number, 0, size, [bytes([k]) + bytes(size)]) for k in range(3)])])
+    for name in ("../x", "/x", "a//b", "", ".", "a/../b", "a\0b", "n" * 4097):
+        yield stored_file([(name, [plain(b"x")])])
+    for fields_ in ((0, 0, 0, 1), (1, 0, 0, 0), (1, 0, 0, (1 << 24) + 1), ((1 << 64) - 1, 0, 0, 1 << 24), (1 << 40, 0, 0, 1), (1 << 21, 0, 0, 1 << 21), (6, 1, 1, 4), (4, 6, 0, 4)):
+        yield stored_file([("a", [(*fields_, [b"\0x"])])])
+    for more in (model_sections[1:], model_sections[2:3]):
+        for holds in (0, 1, 2):
+            yield stored_file([model], holds, more)
+    yield stored_file([model], 0)
+    for cut in (64, 104, len(whole) // 2, len(whole) - 1):
+        yield whole[:cut]
 
 
 # ---- the entropy coder ----

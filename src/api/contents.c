@@ -1,4 +1,5 @@
 #include "api/contents.h"
+#include "stream/weights/source.h"
 
 static pith_entry *add_entries(pith_contents_full *f, size_t n)
 {
@@ -16,7 +17,7 @@ static void set_entry(pith_entry *e, const char *name, const char *type, const p
     memcpy(e->dims, t->dims, sizeof e->dims);
 }
 
-static pith_status from_model_file(pith_contents_full *f)
+static pith_status from_model_file(pith_contents_full *f, uint64_t bytes)
 {
     static const char *const kinds[] = {"unknown", "GGUF", "safetensors", "pith"};
     pith_entry *entries = add_entries(f, f->file->n_tensors);
@@ -26,7 +27,7 @@ static pith_status from_model_file(pith_contents_full *f)
         set_entry(&entries[i], nt->name, pith_dtype_get((uint32_t)nt->t.dtype)->name, &nt->t, nt->len_bytes);
     }
     f->c.kind = kinds[f->file->kind];
-    f->c.file_bytes = f->file->file_bytes;
+    f->c.file_bytes = bytes;
     f->settings = &f->file->settings;
     f->vocab = &f->file->vocab;
     f->meta = f->file->meta;
@@ -58,8 +59,8 @@ static pith_status from_reader(pith_contents_full *f)
         e->bytes += PITH_PACKET_HEADER + p->len;
         e->n_packets++;
         e->kl_saved += p->gain;
-        if (p->kind == 0) e->n_levels = PITH_MAX(e->n_levels, (unsigned)p->level + 1);
-        e->exact |= p->kind == 1;
+        if (p->kind == PITH_PACKET_LEVEL) e->n_levels = PITH_MAX(e->n_levels, (unsigned)p->level + 1);
+        e->exact |= p->kind == PITH_PACKET_EXACT;
     }
     f->c.kind = "pith";
     f->c.file_bytes = r->file_bytes;
@@ -88,10 +89,12 @@ pith_status pith_contents_read(pith_ctx *ctx, const char *path, pith_contents **
     if (strcmp(path, "-") == 0 || pith_file_sniff(path) == PITH_FILE_PITH) {
         PITH_GOTO(pith_reader_open(ctx, path, 0, &f->reader), fail);
         f->is_pith = true;
+        if (f->reader.manifest.stored.n_files) PITH_GOTO(pith_fail(ctx, PITH_E_UNSUPPORTED, "%s: holds files to the bit, which are not read from a pipe; give the file's name", f->reader.path), fail);
         PITH_GOTO(from_reader(f), fail);
     } else {
-        PITH_GOTO(pith_model_file_open(ctx, path, &f->file), fail);
-        PITH_GOTO(from_model_file(f), fail);
+        uint64_t bytes;
+        PITH_GOTO(pith_source_open(ctx, path, &f->file, &bytes), fail);
+        PITH_GOTO(from_model_file(f, bytes), fail);
     }
     for (size_t i = 0; i < f->c.n_entries; i++) f->c.n_weights += f->c.entries[i].n_weights;
     *out = &f->c;

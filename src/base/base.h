@@ -165,6 +165,9 @@ pith_status pith_out_check(pith_ctx *ctx, const char *path, const char *source);
 
 /** With its parents; one that is there is fine.  @return PITH_E_IO, PITH_E_MEMORY */
 pith_status pith_folder_make(pith_ctx *ctx, const char *path);
+/** A new one for what lasts no longer than the work, in $TMPDIR or /tmp; free with pith_free once pith_folder_remove has it.
+ *  @return PITH_E_IO, PITH_E_MEMORY */
+pith_status pith_folder_scratch(pith_ctx *ctx, char **path);
 /** With all that is in it; one that is not there is fine.  @return PITH_E_IO */
 pith_status pith_folder_remove(pith_ctx *ctx, const char *path);
 /** The folder of caches, ${XDG_CACHE_HOME:-~/.cache}, is the one text and then the other.  @return false: neither is set */

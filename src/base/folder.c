@@ -41,6 +41,20 @@ pith_status pith_folder_make(pith_ctx *ctx, const char *path)
     return status;
 }
 
+pith_status pith_folder_scratch(pith_ctx *ctx, char **path)
+{
+    const char *base = getenv("TMPDIR");
+    char *folder = pith_format(ctx, "%s/pith-XXXXXX", base && base[0] ? base : "/tmp");
+    if (!folder) return PITH_E_MEMORY;
+    if (mkdtemp(folder)) {
+        *path = folder;
+        return PITH_OK;
+    }
+    pith_status status = pith_fail(ctx, PITH_E_IO, "%s: cannot make a folder for scratch: %s; set TMPDIR to another place", folder, strerror(errno));
+    pith_free(ctx, folder);
+    return status;
+}
+
 /* What is in the open folder, which is closed.  Links are removed, never followed. */
 static bool empty(int fd, int depth)
 {

@@ -1,18 +1,20 @@
 /* pith compress: a model file in, a .pith out. */
 #include <math.h>
+#include <sys/stat.h>
 
 #include "cli/cut_options.h"
+#include "stream/weights/lossless.h"
 
 typedef struct compress_args {
     const char *model, *output, *text;
     cut_args cut;
     int64_t seed;
     int exact;
-    bool no_measure;
+    bool no_measure, lossless;
 } compress_args;
 
 static const pith_positional positionals[] = {
-    {"MODEL", PITH_ARG_FILE, offsetof(compress_args, model), false, "a GGUF or safetensors file, or a model folder"},
+    {"MODEL", PITH_ARG_FILE, offsetof(compress_args, model), false, "a GGUF or safetensors file, or a model folder; with --lossless any file or folder"},
     {0},
 };
 
@@ -22,6 +24,7 @@ static const pith_arg options[] = {
     {"calibration", 'c', PITH_ARG_FILE, "FILE", offsetof(compress_args, text), .help = "text to learn from, of the kind that the model will see; by default the model writes its own"},
     {"exact", 0, PITH_ARG_CHOICE, "WHEN", offsetof(compress_args, exact), .choices = "if-smaller|always|never", .fallback = "if-smaller", .help = "a last layer with the exact values of a source that is itself quantised (Q4_0, Q4_1, Q5_0, Q5_1, Q8_0): if the whole file is then smaller than the source, always, or never"},
     {"seed", 0, PITH_ARG_INT, "N", offsetof(compress_args, seed), .fallback = "0", .min = 0, .max = 9e15, .help = "of the calibration"},
+    {"lossless", 0, PITH_ARG_FLAG, NULL, offsetof(compress_args, lossless), .help = "keep every bit: any file or folder, model or not, of which \"pith convert\" makes the same again. The result runs, but cannot be cut"},
     {"no-measure", 0, PITH_ARG_FLAG, NULL, offsetof(compress_args, no_measure), .help = "do not run the result (then --quality cannot be used on it)"},
     {0},
 };
@@ -29,6 +32,7 @@ static const pith_arg options[] = {
 static const pith_example examples[] = {
     {"pith compress model.gguf", "write model.pith, which can be cut to any size"},
     {"pith compress model.gguf --size 60MB -o small.pith", "at most 60,000,000 bytes"},
+    {"pith compress --lossless MiniLM/ -o MiniLM.pith", "every bit of all files in a folder"},
     {"pith compress model.gguf --quality kl=0.05", "the smallest that is within 0.05 nats a token of the source"},
     {0},
 };
@@ -36,9 +40,11 @@ static const pith_example examples[] = {
 static char *default_output(pith_ctx *ctx, const char *model)
 {
     size_t len = strlen(model);
+    struct stat st;
+    bool is_folder = stat(model, &st) == 0 && S_ISDIR(st.st_mode); /* whose dots are no ending's */
     while (len > 1 && model[len - 1] == '/') len--;
     const char *slash = memrchr(model, '/', len), *dot = memrchr(model, '.', len);
-    if (dot && dot > (slash ? slash : model)) len = (size_t)(dot - model);
+    if (!is_folder && dot && dot > (slash ? slash : model)) len = (size_t)(dot - model);
     char *name = pith_alloc(ctx, len + 6);
     if (!name) return NULL;
     memcpy(name, model, len);
@@ -84,9 +90,65 @@ static void print_text(const char *output, const pith_compress_result *r)
     for (size_t i = 0; i < r->n_measured; i++) printf("%12s %18.4f\n", pith_text_bytes(r->measured[i].bytes).s, r->measured[i].kl);
 }
 
+/* ---- to the bit ------------------------------------------------------------------------------- */
+
+static const char *type_name(uint32_t dtype) { return dtype ? pith_dtype_get(dtype - 1)->name : "other"; }
+static double percent(uint64_t part, uint64_t whole) { return whole ? 100 * (double)part / (double)whole : 100; }
+
+static pith_status print_lossless_json(pith_cli *cli, const char *output, const pith_lossless_result *r)
+{
+    cJSON *j = cJSON_CreateObject(), *types = cJSON_AddArrayToObject(j, "types");
+    cJSON_AddStringToObject(j, "output", output);
+    pith_json_number(j, "source_bytes", (double)r->source_bytes);
+    pith_json_number(j, "file_bytes", (double)r->file_bytes);
+    pith_json_number(j, "n_files", (double)r->n_files);
+    pith_json_number(j, "n_tensors", (double)r->n_tensors);
+    pith_json_number(j, "seconds", r->seconds);
+    for (size_t i = 0; i < r->n_types && types; i++) {
+        cJSON *type = cJSON_CreateObject();
+        cJSON_AddItemToArray(types, type);
+        cJSON_AddStringToObject(type, "type", type_name(r->types[i].dtype));
+        pith_json_number(type, "bytes", (double)r->types[i].bytes);
+        pith_json_number(type, "coded_bytes", (double)r->types[i].coded);
+    }
+    return pith_json_print(cli, j);
+}
+
+static pith_status print_lossless(pith_cli *cli, const char *output, const pith_lossless_result *r)
+{
+    printf("%s   %s, %.2f%% of %s, to the bit\n", output, pith_text_bytes(r->file_bytes).s, percent(r->file_bytes, r->source_bytes), pith_text_bytes(r->source_bytes).s);
+    printf("made of           %zu file%s, %zu tensors; every chunk was decoded and compared\n", r->n_files, r->n_files == 1 ? "" : "s", r->n_tensors);
+    printf("time              %s, %s a second\n\n", pith_text_duration(r->seconds).s, pith_text_bytes((uint64_t)((double)r->source_bytes / PITH_MAX(r->seconds, 1e-9))).s);
+    pith_table *t = pith_table_new(cli->ctx, "lrrr");
+    if (!t) return PITH_E_MEMORY;
+    pith_status status = pith_table_row(t, "type\tbytes\tbecame\tof it");
+    for (size_t i = 0; i < r->n_types && status == PITH_OK; i++)
+        status = pith_table_row(t, "%s\t%s\t%s\t%.2f%%", type_name(r->types[i].dtype), pith_text_bytes(r->types[i].bytes).s, pith_text_bytes(r->types[i].coded).s, percent(r->types[i].coded, r->types[i].bytes));
+    if (status == PITH_OK) return pith_table_print(t, stdout);
+    pith_table_free(t);
+    return status;
+}
+
+static pith_status run_lossless(pith_cli *cli, const compress_args *a, const char *output)
+{
+    pith_lossless_result r;
+    if (a->cut.size || a->cut.bits > 0 || a->cut.quality || a->text || a->exact || a->no_measure)
+        return pith_cli_usage(cli, "--lossless keeps every bit: it takes no --size, --bits, --quality, --calibration, --exact or --no-measure");
+    if (!strcmp(output, "-")) return pith_cli_usage(cli, "--lossless writes its header last, so it cannot go to a pipe; name a file with -o");
+    PITH_TRY(pith_lossless_compress(cli->ctx, a->model, output, &r));
+    pith_terminal_clear(cli->terminal);
+    return cli->globals.json ? print_lossless_json(cli, output, &r) : print_lossless(cli, output, &r);
+}
+
 static pith_status run(pith_cli *cli, void *args)
 {
     const compress_args *a = args;
+    if (a->lossless) {
+        char *made = a->output ? NULL : default_output(cli->ctx, a->model);
+        pith_status status = a->output || made ? run_lossless(cli, a, a->output ? a->output : made) : PITH_E_MEMORY;
+        pith_free(cli->ctx, made);
+        return status;
+    }
     pith_compress_options o = {.text = a->text, .seed = (uint64_t)a->seed, .no_measure = a->no_measure, .exact = (pith_exact_layer)a->exact};
     pith_compress_result r;
     PITH_TRY(pith_cut_options(cli, &a->cut, &o));
@@ -107,7 +169,10 @@ const pith_command pith_command_compress = {
     .description = "Runs the model on some text to learn what matters in it, then stores every matrix as a coarse layer and refinements, in packets "
                    "ordered over the whole model by quality gained per byte. Any prefix of the result is a working model. Without --size, --bits or "
                    "--quality the file holds all layers; \"pith cut\" makes smaller ones of it in no time.\n\n"
-                   "The result is measured against the source at several sizes, and the file remembers what was found.",
+                   "The result is measured against the source at several sizes, and the file remembers what was found.\n\n"
+                   "With --lossless any file or folder is stored to the bit, its tensors by coders made for their types; every chunk is decoded and compared "
+                   "before it is written. Names and contents are kept; times, permissions and empty folders are not, and links become what they lead to. Without -o "
+                   "a folder's name gets .pith, a file's ending becomes it.",
     .positionals = positionals, .options = options, .examples = examples,
     .args_size = sizeof(compress_args), .run = run,
 };

@@ -1,11 +1,14 @@
 /* pith convert: a model in another format or type, tensor by tensor. */
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include "cli/cli.h"
 #include "format/gguf.h"
 #include "format/safetensors.h"
 #include "format/settings.h"
+#include "stream/weights/lossless.h"
+#include "stream/weights/source.h"
 
 typedef struct convert_args {
     const char *in, *out;
@@ -21,8 +24,8 @@ static const struct { pith_dtype dtype; uint32_t ftype; } targets[] = {
 #define TYPES "same|F32|F16|BF16|Q8_0|Q4_0|Q4_1|Q5_0|Q5_1|Q2_K|Q3_K|Q4_K|Q5_K|Q6_K|IQ4_NL"
 
 static const pith_positional positionals[] = {
-    {"IN", PITH_ARG_FILE, offsetof(convert_args, in), false, "a GGUF file, a .safetensors file or a model folder"},
-    {"OUT", PITH_ARG_FILE, offsetof(convert_args, out), false, "the file to write: *.gguf or *.safetensors"},
+    {"IN", PITH_ARG_FILE, offsetof(convert_args, in), false, "a GGUF file, a .safetensors file or a model folder, or a .pith made with --lossless"},
+    {"OUT", PITH_ARG_FILE, offsetof(convert_args, out), false, "the file to write: *.gguf or *.safetensors; of such a .pith any name, also of a folder"},
     {0},
 };
 
@@ -38,6 +41,7 @@ static const pith_example examples[] = {
     {"pith convert SmolLM2-135M/ smollm2.gguf --type F16", "a model folder to GGUF"},
     {"pith convert model.gguf small.gguf --type Q4_K --embedding Q8_0", "4 bits, but 8 for the embedding table"},
     {"pith convert model.gguf model.safetensors --type F16", "GGUF to safetensors"},
+    {"pith convert MiniLM.pith MiniLM/", "the files that \"pith compress --lossless\" was given"},
     {0},
 };
 
@@ -300,15 +304,76 @@ static pith_status report(pith_cli *cli, const pith_model_file *file, const conv
     return pith_json_print(cli, j);
 }
 
+/* ---- files that were stored to the bit -------------------------------------------------------- */
+
+/* Whether files come out as they were: unless another format or type is asked for. */
+static bool wants_them_back(const convert_args *a, const pith_reader *r)
+{
+    const char *name = r->manifest.stored.files[0].name, *ending = strrchr(name, '.');
+    bool other_format = ends_with(a->out, ".gguf") || ends_with(a->out, ".safetensors");
+    return !a->type && !a->embedding && (!other_format || (!r->manifest.stored.is_folder && ending && ends_with(a->out, ending)));
+}
+
+static pith_status report_restored(pith_cli *cli, const char *target, const pith_stored *s, double seconds)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < s->n_files; i++) bytes += s->files[i].len;
+    pith_terminal_clear(cli->terminal);
+    if (!strcmp(target, "-")) return PITH_OK; /* the file went there */
+    if (!cli->globals.json) {
+        if (!cli->globals.quiet) printf("%s   %s in %zu file%s, every bit as it was, in %s\n", target, pith_text_bytes(bytes).s, s->n_files, s->n_files == 1 ? "" : "s", pith_text_duration(seconds).s);
+        return PITH_OK;
+    }
+    cJSON *j = cJSON_CreateObject();
+    cJSON_AddStringToObject(j, "file", target);
+    pith_json_number(j, "n_files", (double)s->n_files);
+    pith_json_number(j, "bytes", (double)bytes);
+    pith_json_number(j, "seconds", seconds);
+    return pith_json_print(cli, j);
+}
+
+/* Files out of an open .pith.  One that was no folder goes into a folder that is there under its own name. */
+static pith_status restore_all(pith_cli *cli, const convert_args *a, const pith_reader *r)
+{
+    const pith_stored *s = &r->manifest.stored;
+    struct stat st;
+    double start_s = pith_now_s();
+    bool into = !s->is_folder && stat(a->out, &st) == 0 && S_ISDIR(st.st_mode);
+    if (s->is_folder && !strcmp(a->out, "-")) return pith_cli_usage(cli, "%s holds a folder, which does not go to standard output; name one", a->in);
+    char *target = into ? pith_format(cli->ctx, "%s/%s", a->out, s->files[0].name) : pith_strdup(cli->ctx, a->out);
+    pith_status status = !target ? PITH_E_MEMORY : s->is_folder ? PITH_OK : pith_out_check(cli->ctx, target, a->in);
+    if (status == PITH_OK) status = pith_lossless_restore(cli->ctx, r, target);
+    if (status == PITH_OK) status = report_restored(cli, target, s, pith_now_s() - start_s);
+    pith_free(cli->ctx, target);
+    return status;
+}
+
+/* done: false when it is a conversion after all. */
+static pith_status restore(pith_cli *cli, const convert_args *a, bool *done)
+{
+    pith_reader r;
+    PITH_TRY(pith_reader_open(cli->ctx, a->in, 0, &r));
+    *done = pith_is_lossless(&r) && wants_them_back(a, &r);
+    pith_status status = *done ? restore_all(cli, a, &r) : PITH_OK;
+    pith_reader_close(cli->ctx, &r);
+    return status;
+}
+
 static pith_status run(pith_cli *cli, void *args)
 {
     const convert_args *a = args;
+    pith_file_kind kind = pith_file_sniff(a->in);
+    if (kind == PITH_FILE_STORED || kind == PITH_FILE_PITH) { /* a short one is not known to be which */
+        bool done;
+        PITH_TRY(restore(cli, a, &done));
+        if (done) return PITH_OK;
+    }
     bool to_gguf = ends_with(a->out, ".gguf");
     if (!to_gguf && !ends_with(a->out, ".safetensors")) return pith_cli_usage(cli, "%s: the output's name must end in .gguf or .safetensors", a->out);
     pith_model_file *file = NULL;
     sink out = {0};
     double start_s = pith_now_s();
-    PITH_TRY(pith_model_file_open(cli->ctx, a->in, &file));
+    PITH_TRY(pith_source_open(cli->ctx, a->in, &file, &(uint64_t){0}));
     pith_status status = PITH_OK;
     job *jobs = pith_calloc(cli->ctx, PITH_MAX(file->n_tensors, 1), sizeof *jobs);
     if (!jobs) {
@@ -332,11 +397,13 @@ done:
 
 const pith_command pith_command_convert = {
     .name = "convert",
-    .summary = "write a model as GGUF or safetensors, in another type if wanted",
+    .summary = "write a model as GGUF or safetensors, in another type if wanted; or files back out of a .pith that keeps every bit",
     .description = "Reads a GGUF file, a .safetensors file or a model folder and writes one file, tensor by tensor: memory does not grow with the "
                    "model. Tensors that keep their type are copied byte by byte. A matrix whose rows are not whole "
                    "blocks of the type gets the nearest type that fits, and that is said.\n\n"
-                   "Where the two formats disagree about the order of rows for rotary embedding (llama), rows are put in order.",
+                   "Where the two formats disagree about the order of rows for rotary embedding (llama), rows are put in order.\n\n"
+                   "Of a .pith made with --lossless the file comes back as it was, or all files of the folder, unless --type, --embedding or an output "
+                   "of the other format asks for a conversion.",
     .positionals = positionals, .options = options, .examples = examples,
     .args_size = sizeof(convert_args), .run = run,
 };

@@ -43,7 +43,7 @@ const pith_named_tensor *pith_model_file_find(const pith_model_file *file, const
 static pith_file_kind kind_of(const uint8_t *head, size_t n)
 {
     if (n >= 4 && memcmp(head, "GGUF", 4) == 0) return PITH_FILE_GGUF;
-    if (n >= 8 && memcmp(head, PITH_FILE_MAGIC, 8) == 0) return PITH_FILE_PITH;
+    if (n >= 8 && memcmp(head, PITH_FILE_MAGIC, 8) == 0) return n >= PITH_FILE_HEADER && pith_le64(head + 48) ? PITH_FILE_STORED : PITH_FILE_PITH;
     /* a JSON header's length (the format allows 100 MB), then the header */
     if (n >= 9 && head[8] == '{' && pith_le64(head) <= (uint64_t)100 << 20) return PITH_FILE_SAFETENSORS;
     return PITH_FILE_UNKNOWN;
@@ -70,7 +70,7 @@ pith_file_kind pith_file_sniff(const char *path)
     if (!S_ISREG(st.st_mode)) return PITH_FILE_UNKNOWN; /* reading would take bytes from a pipe */
     FILE *f = fopen(path, "rbe");
     if (!f) return PITH_FILE_UNKNOWN;
-    uint8_t head[16];
+    uint8_t head[PITH_FILE_HEADER];
     size_t n = fread(head, 1, sizeof head, f);
     fclose(f);
     return kind_of(head, n);
@@ -90,7 +90,8 @@ static pith_status open_file(pith_ctx *ctx, pith_model_file *file)
         file->kind = PITH_FILE_SAFETENSORS;
         pith_log(ctx, PITH_LOG_INFO, "%s: tensors alone; settings and tokenizer are read from a model folder", file->path);
         return pith_safetensors_parse(ctx, file->path, map->data, map->len, file);
-    case PITH_FILE_PITH: return pith_fail(ctx, PITH_E_FORMAT, "%s: is compressed already, and this takes a GGUF or safetensors file or a model folder", file->path);
+    case PITH_FILE_PITH:
+    case PITH_FILE_STORED: return pith_fail(ctx, PITH_E_FORMAT, "%s: is compressed already, and this takes a GGUF or safetensors file or a model folder", file->path);
     default: return pith_fail(ctx, PITH_E_FORMAT, "%s: neither a GGUF nor a safetensors file nor a model folder", file->path);
     }
 }

@@ -91,7 +91,8 @@ typedef struct pith_vocab {
     bool keep_unknown;              /* SPM: one unknown token a character, not one a run */
 } pith_vocab;
 
-typedef enum pith_file_kind { PITH_FILE_UNKNOWN, PITH_FILE_GGUF, PITH_FILE_SAFETENSORS, PITH_FILE_PITH } pith_file_kind;
+typedef enum pith_file_kind { PITH_FILE_UNKNOWN, PITH_FILE_GGUF, PITH_FILE_SAFETENSORS, PITH_FILE_PITH,
+    PITH_FILE_STORED /* a .pith that holds files to the bit */ } pith_file_kind;
 
 /* A key and its value as text, for inspect. */
 typedef struct pith_meta {

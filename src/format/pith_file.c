@@ -12,6 +12,7 @@
 #include <cjson/cJSON.h>
 #include <zstd.h>
 
+#include "format/bytes.h"
 #include "format/settings.h"
 #include "stage/quantize/embedded.h"
 
@@ -20,110 +21,6 @@
 #define ZSTD_LEVEL 19
 #define MAX_LEVEL 7
 #define META_SPARE 2048            /* of spaces, for results that are put in later */
-
-/* ---- bytes in a row --------------------------------------------------------------------------- */
-
-typedef struct writer {
-    pith_ctx *ctx;
-    uint8_t *data;
-    size_t len, cap;
-    bool failed;
-} writer;
-
-static uint8_t *put(writer *w, size_t n)
-{
-    if (w->failed) return NULL;
-    if (w->cap - w->len < n) {
-        size_t cap = PITH_MAX(w->cap * 2, w->len + n + 4096);
-        uint8_t *grown = pith_resize(w->ctx, w->data, cap);
-        if (!grown) {
-            w->failed = true;
-            return NULL;
-        }
-        w->data = grown;
-        w->cap = cap;
-    }
-    w->len += n;
-    return w->data + w->len - n;
-}
-
-static void put_bytes(writer *w, const void *data, size_t n)
-{
-    uint8_t *p = put(w, n);
-    if (p && n) memcpy(p, data, n);
-}
-static void put_u8(writer *w, uint8_t v) { put_bytes(w, &v, 1); }
-static void put_u32(writer *w, uint32_t v)
-{
-    uint8_t *p = put(w, 4);
-    if (p) pith_put32(p, v);
-}
-static void put_f32(writer *w, float v) { put_u32(w, pith_bits_of(v)); }
-/* LEB128 */
-static void put_varint(writer *w, uint64_t v)
-{
-    for (; v >= 0x80; v >>= 7) put_u8(w, (uint8_t)(v | 0x80));
-    put_u8(w, (uint8_t)v);
-}
-static void put_string(writer *w, const char *s, size_t len)
-{
-    put_varint(w, len);
-    put_bytes(w, s, len);
-}
-
-/* Reads fail by setting `bad`; what they return is then zero. */
-typedef struct cursor {
-    const uint8_t *p, *end;
-    bool bad;
-} cursor;
-
-static const uint8_t *get(cursor *c, size_t n)
-{
-    if (c->bad || (size_t)(c->end - c->p) < n) {
-        c->bad = true;
-        return NULL;
-    }
-    c->p += n;
-    return c->p - n;
-}
-static uint8_t get_u8(cursor *c)
-{
-    const uint8_t *p = get(c, 1);
-    return p ? *p : 0;
-}
-static uint32_t get_u32(cursor *c)
-{
-    const uint8_t *p = get(c, 4);
-    return p ? pith_le32(p) : 0;
-}
-static float get_f32(cursor *c) { return pith_float_of(get_u32(c)); }
-static uint64_t get_varint(cursor *c)
-{
-    uint64_t v = 0;
-    for (int shift = 0; shift < 64; shift += 7) {
-        uint8_t b = get_u8(c);
-        v |= (uint64_t)(b & 0x7f) << shift;
-        if (!(b & 0x80)) return v;
-    }
-    c->bad = true;
-    return 0;
-}
-static pith_str get_string(cursor *c)
-{
-    uint64_t len = get_varint(c);
-    const uint8_t *p = len <= SIZE_MAX ? get(c, (size_t)len) : NULL;
-    return (pith_str){p ? (const char *)p : "", p ? (size_t)len : 0};
-}
-/* A count of things of at least `each` bytes: no more than there can be. */
-static size_t get_count(cursor *c, size_t each)
-{
-    uint64_t n = get_varint(c);
-    if (n > (uint64_t)(c->end - c->p) / each) {
-        c->bad = true;
-        return 0;
-    }
-    return (size_t)n;
-}
 
 /* ---- settings as JSON ------------------------------------------------------------------------- */
 
@@ -436,8 +333,8 @@ static char *meta_text(const pith_manifest *m)
 {
     cJSON *o = m->meta ? cJSON_Parse(m->meta) : cJSON_CreateObject();
     cJSON_DeleteItemFromObjectCaseSensitive(o, "model");
-    cJSON *model = cJSON_AddObjectToObject(o, "model");
-    char *text = model && settings_to_json(&m->settings, model) ? cJSON_PrintUnformatted(o) : NULL;
+    cJSON *model = m->stored.n_files ? NULL : cJSON_AddObjectToObject(o, "model");
+    char *text = m->stored.n_files || (model && settings_to_json(&m->settings, model)) ? cJSON_PrintUnformatted(o) : NULL;
     cJSON_Delete(o);
     return text;
 }
@@ -446,12 +343,13 @@ static void make_header(const pith_manifest *m, uint32_t n_sections, uint8_t hea
 {
     memset(header, 0, PITH_FILE_HEADER);
     memcpy(header, PITH_FILE_MAGIC, 8);
-    pith_put32(header + 8, PITH_FILE_VERSION);
+    pith_put32(header + 8, m->stored.n_files ? PITH_FILE_VERSION : 1);
     pith_put32(header + 12, n_sections);
     pith_put64(header + 16, m->manifest_bytes);
     pith_put64(header + 24, m->total_bytes);
     pith_put64(header + 32, m->floor_bytes);
     pith_put64(header + 40, m->exact_bytes);
+    pith_put64(header + 48, !m->stored.n_files ? 0 : m->stored.is_folder ? 2 : 1);
     pith_put64(header + 56, pith_hash(header, 56));
 }
 
@@ -514,9 +412,11 @@ pith_status pith_manifest_write(pith_ctx *ctx, pith_out *out, pith_manifest *m)
     PITH_TRY(padded_meta(ctx, m, &m->meta_room, &meta));
     pith_status status = write_section(ctx, out, PITH_SECTION_META, meta, m->meta_room);
     pith_free(ctx, meta);
-    for (int kind = PITH_SECTION_VOCAB; kind <= PITH_SECTION_ROTATION && status == PITH_OK; kind++) {
+    const int first = m->stored.n_files ? PITH_SECTION_FILES : PITH_SECTION_VOCAB, last = m->stored.n_files ? PITH_SECTION_FILES : PITH_SECTION_ROTATION;
+    for (int kind = first; kind <= last && status == PITH_OK; kind++) {
         writer w = {.ctx = ctx};
         switch (kind) {
+        case PITH_SECTION_FILES: pith_stored_put(&w, &m->stored); break;
         case PITH_SECTION_VOCAB: put_vocab(&w, &m->vocab); break;
         case PITH_SECTION_TENSORS: put_tensors(&w, m); break;
         case PITH_SECTION_VECTORS: put_vectors(&w, m); break;
@@ -544,7 +444,7 @@ pith_status pith_manifest_patch(pith_ctx *ctx, pith_out *out, const pith_manifes
     PITH_TRY(padded_meta(ctx, m, &room, &meta));
     pith_status status = section_bytes(ctx, PITH_SECTION_META, meta, room, section, &packed, &len);
     pith_free(ctx, meta);
-    make_header(m, PITH_SECTION_ROTATION + (m->exact_models.len > 0), header);
+    make_header(m, m->stored.n_files ? 2 : PITH_SECTION_ROTATION + (m->exact_models.len > 0), header);
     if (status == PITH_OK) status = pith_out_patch(out, 0, header, sizeof header);
     if (status == PITH_OK) status = pith_out_patch(out, PITH_FILE_HEADER, section, sizeof section);
     if (status == PITH_OK) status = pith_out_patch(out, PITH_FILE_HEADER + SECTION_HEADER, packed, len);
@@ -647,11 +547,11 @@ static pith_status read_section(pith_ctx *ctx, pith_reader *r, uint64_t *offset,
     return PITH_OK;
 }
 
-static pith_status read_meta(pith_ctx *ctx, pith_reader *r, cursor *c)
+static pith_status read_meta(pith_ctx *ctx, pith_reader *r, bool stored, cursor *c)
 {
     pith_manifest *m = &r->manifest;
     cJSON *o = cJSON_ParseWithLength((const char *)c->p, (size_t)(c->end - c->p));
-    bool ok = o && settings_from_json(cJSON_GetObjectItemCaseSensitive(o, "model"), &m->settings);
+    bool ok = o && (stored || settings_from_json(cJSON_GetObjectItemCaseSensitive(o, "model"), &m->settings));
     cJSON_Delete(o);
     if (!ok) return pith_fail(ctx, PITH_E_CORRUPT, "%s: the settings in the manifest are damaged", r->path);
     m->meta = pith_strndup(ctx, (const char *)c->p, (size_t)(c->end - c->p));
@@ -678,6 +578,9 @@ static pith_status read_manifest(pith_ctx *ctx, pith_reader *r)
     m->total_bytes = pith_le64(h + 24);
     m->floor_bytes = pith_le64(h + 32);
     m->exact_bytes = pith_le64(h + 40);
+    const uint64_t form = pith_le64(h + 48); /* 0: a model; 1: a stored file, 2: a folder */
+    const bool stored = form > 0;
+    if (form > 2) return pith_fail(ctx, PITH_E_UNSUPPORTED, "%s: a kind of .pith that this program does not know", r->path);
     if (m->manifest_bytes > r->file_bytes)
         return pith_fail(ctx, PITH_E_FORMAT, "%s: cut within its manifest: %llu bytes are there, at least %llu are needed (%llu for a first layer of everything)", r->path,
                          (unsigned long long)r->file_bytes, (unsigned long long)m->manifest_bytes, (unsigned long long)m->floor_bytes);
@@ -687,15 +590,18 @@ static pith_status read_manifest(pith_ctx *ctx, pith_reader *r)
         cursor c = {0};
         PITH_TRY(read_section(ctx, r, &offset, &kind, &c));
         if (kind < 32 && seen >> kind & 1) return pith_fail(ctx, PITH_E_CORRUPT, "%s: section %u is there twice", r->path, kind);
+        if (stored ? kind >= PITH_SECTION_VOCAB && kind <= PITH_SECTION_EXACT : kind == PITH_SECTION_FILES)
+            return pith_fail(ctx, PITH_E_CORRUPT, "%s: section %u is of another kind of .pith than the header says", r->path, kind);
         if (kind < 32) seen |= 1u << kind;
         pith_status status = PITH_OK;
         switch (kind) {
-        case PITH_SECTION_META: status = read_meta(ctx, r, &c); break;
+        case PITH_SECTION_META: status = read_meta(ctx, r, stored, &c); break;
         case PITH_SECTION_VOCAB: status = get_vocab(ctx, m->arena, &c, &m->vocab); break;
         case PITH_SECTION_TENSORS: status = get_tensors(ctx, &c, m); break;
         case PITH_SECTION_VECTORS: status = get_vectors(ctx, &c, m); break;
         case PITH_SECTION_MODELS: m->models = (pith_bytes){(uint8_t *)(uintptr_t)c.p, (size_t)(c.end - c.p)}; break;
         case PITH_SECTION_ROTATION: status = get_rotation(ctx, &c, m); break;
+        case PITH_SECTION_FILES: status = pith_stored_get(ctx, m->arena, &c, &m->stored); break;
         case PITH_SECTION_EXACT: m->exact_models = (pith_bytes){(uint8_t *)(uintptr_t)c.p, (size_t)(c.end - c.p)}; break;
         default: pith_log(ctx, PITH_LOG_WARN, "%s: section %u is of a kind this program does not know; passed over", r->path, kind); break;
         }
@@ -706,8 +612,12 @@ static pith_status read_manifest(pith_ctx *ctx, pith_reader *r)
         if (t->scale && (t->scale > m->n_vectors || m->vectors[t->scale - 1].n != t->n_cols))
             return pith_fail(ctx, PITH_E_CORRUPT, "%s: %s names column scales that do not fit it", r->path, t->name);
     }
-    const uint32_t all = (2u << PITH_SECTION_ROTATION) - 2;
+    const uint32_t all = stored ? 1u << PITH_SECTION_META | 1u << PITH_SECTION_FILES : (2u << PITH_SECTION_ROTATION) - 2;
+    if (stored) m->n_units = m->stored.n_chunks;
+    m->stored.is_folder = form == 2;
     if ((seen & all) != all) return pith_fail(ctx, PITH_E_CORRUPT, "%s: the manifest lacks a section", r->path);
+    if (form == 1 && (m->stored.n_files > 1 || strchr(m->stored.files[0].name, '/')))
+        return pith_fail(ctx, PITH_E_CORRUPT, "%s: the header does not say what the manifest has", r->path);
     return PITH_OK;
 }
 
@@ -734,7 +644,8 @@ static bool parse_packet(const pith_reader *r, const uint8_t *h, uint64_t offset
     uint32_t gain = pith_le32(h + 12);
     *p = (pith_packet){.check = pith_le32(h), .unit = pith_le32(h + 4), .len = pith_le32(h + 8), .level = h[16], .kind = h[17], .offset = offset + PITH_PACKET_HEADER};
     memcpy(&p->gain, &gain, 4);
-    return pith_le16(h + 18) == 0x7470 && p->unit < r->manifest.n_units && p->level <= MAX_LEVEL && p->kind <= 1 && p->len <= r->manifest.total_bytes;
+    return pith_le16(h + 18) == 0x7470 && p->unit < r->manifest.n_units && p->level <= MAX_LEVEL && (p->kind == PITH_PACKET_CHUNK) == (r->manifest.stored.n_files > 0) && p->kind <= PITH_PACKET_CHUNK &&
+           p->len <= r->manifest.total_bytes;
 }
 
 /* After damage: the next place where a whole packet with a right checksum begins; file_bytes if none. */
@@ -776,7 +687,9 @@ static pith_status read_packets(pith_ctx *ctx, pith_reader *r)
             status = pith_fail(ctx, PITH_E_IO, "%s: cannot read at %llu", r->path, (unsigned long long)offset);
             break;
         }
-        if (!parse_packet(r, h, offset, &p)) {
+        bool whole = parse_packet(r, h, offset, &p);
+        if (!whole && r->manifest.stored.n_files) break; /* all chunks are needed */
+        if (!whole) {
             uint64_t next = resume(ctx, r, w, offset + 1);
             pith_log(ctx, PITH_LOG_WARN, "%s: damaged at byte %llu; %llu bytes passed over", r->path, (unsigned long long)offset, (unsigned long long)(next - offset));
             r->n_skipped += next - offset;

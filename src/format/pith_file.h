@@ -3,10 +3,10 @@
 #ifndef PITH_FILE_H
 #define PITH_FILE_H
 
-#include "format/model_file.h"
+#include "format/stored.h"
 
 #define PITH_FILE_MAGIC "PITH\r\n\x1a\n" /* 8 bytes */
-#define PITH_FILE_VERSION 1
+#define PITH_FILE_VERSION 2        /* of stored files; models that can be cut are version 1 */
 #define PITH_FILE_HEADER 64
 #define PITH_PACKET_HEADER 20
 
@@ -18,7 +18,8 @@ typedef enum pith_section_kind {
     PITH_SECTION_VECTORS = 4,  /* small tensors, by name */
     PITH_SECTION_MODELS = 5,   /* distributions of the entropy coder */
     PITH_SECTION_ROTATION = 6, /* the orthogonal basis of the residual stream */
-    PITH_SECTION_EXACT = 7     /* distributions of the exact layer; not there if the file has none */
+    PITH_SECTION_EXACT = 7,    /* distributions of the exact layer; not there if the file has none */
+    PITH_SECTION_FILES = 8     /* files that are stored to the bit, in place of all but META */
 } pith_section_kind;
 
 /* What was done to a matrix before it was quantised.  W is [rows, cols] as in the source. */
@@ -63,13 +64,20 @@ typedef struct pith_bytes {
     size_t len;
 } pith_bytes;
 
+/* Numbers are in files, for ever. */
+typedef enum pith_packet_kind {
+    PITH_PACKET_LEVEL,         /* of the embedded quantiser */
+    PITH_PACKET_EXACT,         /* exact values */
+    PITH_PACKET_CHUNK          /* of a stored file */
+} pith_packet_kind;
+
 /* A packet as its header says. */
 typedef struct pith_packet {
     uint32_t unit;
     uint32_t len;              /* payload bytes */
     float gain;                /* KL (nats a token) that it is expected to save */
     uint8_t level;
-    uint8_t kind;              /* 0: a level of the embedded quantiser; 1: exact values (see format.md) */
+    uint8_t kind;              /* pith_packet_kind */
     uint64_t offset;           /* of the payload in the file */
     uint32_t check;            /* low 32 bits of XXH3 over the header after this field, and the payload */
 } pith_packet;
@@ -85,6 +93,7 @@ typedef struct pith_manifest {
     pith_vector *vectors;
     pith_bytes models;         /* of the entropy coder, see stage/quantize/embedded.h */
     pith_bytes exact_models;   /* of the exact layer, see stage/quantize/grid.h; len 0: there is none */
+    pith_stored stored;        /* files to the bit; n_files 0: this is a model that can be cut.  With them there is nothing else but meta */
     uint32_t rotation_n;       /* 0: none */
     int16_t *rotation;         /* [n, n] row-major Q, in units of 2^-14 */
     uint64_t total_bytes;      /* of the whole file, uncut */

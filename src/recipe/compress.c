@@ -8,6 +8,7 @@
 #include "eval/eval.h"
 #include "recipe/job.h"
 #include "stage/quantize/grid.h"
+#include "stream/weights/source.h"
 
 #define UNIT_WEIGHTS ((size_t)1 << 18) /* a unit's values: big enough that a stream's own cost is small */
 #define START_OCTAVES (-0.75)          /* mean of log2(rms / step) at level 0: some 1.4 bits a weight */
@@ -763,7 +764,7 @@ pith_status pith_compress_study(pith_ctx *ctx, const char *source, const char *t
     double start = pith_now_s();
     pith_status status;
     PITH_GOTO(pith_out_check(ctx, target, source), done);
-    PITH_GOTO(pith_model_file_open(ctx, source, &file), done);
+    PITH_GOTO(pith_source_open(ctx, source, &file, &(uint64_t){0}), done);
     PITH_GOTO(pith_weights_open(ctx, source, NULL, &w), done);
     PITH_GOTO(pith_llama_new(ctx, w, &model), done);
     PITH_GOTO(pith_tokenizer_new(ctx, &file->vocab, &tok), done);

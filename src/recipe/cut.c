@@ -8,6 +8,7 @@
 #include <cjson/cJSON.h>
 
 #include "recipe/compress.h"
+#include "stream/weights/lossless.h"
 
 /* Bytes at which the measured KL falls to `kl`: between two measured cuts, log KL is taken as straight in bytes. */
 static pith_status bytes_for_kl(pith_ctx *ctx, const pith_reader *r, double kl, uint64_t *bytes)
@@ -87,7 +88,8 @@ pith_status pith_cut(pith_ctx *ctx, const char *source, const char *target, cons
     uint64_t end = 0;
     PITH_TRY(pith_out_check(ctx, target, source));
     PITH_TRY(pith_reader_open(ctx, source, 0, &r));
-    pith_status status = choose(ctx, &r, o, &end);
+    pith_status status = pith_is_lossless(&r) ? pith_fail(ctx, PITH_E_ARGUMENT, "%s: holds files to the bit, so there is nothing to leave out; \"pith convert\" makes them again, and \"pith compress\" a .pith that can be cut", source) :
+                                                choose(ctx, &r, o, &end);
     if (status == PITH_OK) status = pith_out_open(ctx, target, &out);
     if (status == PITH_OK) {
         status = copy_prefix(ctx, &r, out, end);

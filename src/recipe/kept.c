@@ -2,7 +2,7 @@
  * for the next one to go on from.
  *
  * A full run of a card takes an hour.  As its procedure ends each part (a row, mostly), what is measured so far goes into
- * <cache>/runs/<id>-<hash>.json; a run of the same card, seed, data, budget and commit takes it up and leaves the parts
+ * <cache>/runs/<id>-<hash>.json; a run of the same card, seed, data and budget by the same program takes it up and leaves the parts
  * that are done. */
 #include <math.h>
 #include <stdlib.h>
@@ -146,6 +146,7 @@ static pith_status keep_nothing(pith_run *run, pith_status status)
 {
     if (status == PITH_OK || status == PITH_E_MEMORY || status == PITH_E_CANCELLED) return status;
     pith_log(run->ctx, PITH_LOG_WARN, "%s; if this run is interrupted, the next one begins anew", pith_error(run->ctx));
+    if (run->kept) unlink(run->kept); /* or it would be taken up one day */
     pith_free(run->ctx, run->kept);
     run->kept = NULL;
     return PITH_OK;
@@ -162,6 +163,9 @@ pith_status pith_run_part_done(pith_run *run, const char *part, double value)
 
 pith_status pith_run_each(pith_run *run, const pith_names *rows, pith_status (*make)(void *user, const char *row), void *user)
 {
+    for (size_t i = 0; i < rows->n; i++)
+        for (size_t k = 0; k < i; k++)
+            if (!strcmp(rows->items[i], rows->items[k])) return pith_fail(run->ctx, PITH_E_ARGUMENT, "%s: the row %s is wanted twice", run->card->file, rows->items[i]);
     for (size_t i = 0; i < rows->n; i++) {
         if (pith_run_has_part(run, rows->items[i], NULL)) continue;
         PITH_TRY(make(user, rows->items[i]));
@@ -170,11 +174,22 @@ pith_status pith_run_each(pith_run *run, const pith_names *rows, pith_status (*m
     return PITH_OK;
 }
 
+/* Which program this is: rows of two do not go together, and a commit does not tell what was changed since. */
+static pith_status hash_program(pith_ctx *ctx, uint64_t *hash)
+{
+    pith_map map;
+    PITH_TRY(pith_map_open(ctx, "/proc/self/exe", &map));
+    *hash = pith_hash(map.data, map.len);
+    pith_map_close(ctx, &map);
+    return PITH_OK;
+}
+
 static pith_status kept_path(const pith_run *run, double budget, char **path)
 {
-    uint64_t parts[3] = {0, pith_hash(PITH_COMMIT, strlen(PITH_COMMIT)), pith_hash(&budget, sizeof budget)};
+    uint64_t parts[4] = {0, pith_hash(PITH_COMMIT, strlen(PITH_COMMIT)), pith_hash(&budget, sizeof budget)};
     char *cache;
     PITH_TRY(pith_run_hash(run->ctx, run->card, run->seed, &parts[0]));
+    PITH_TRY(hash_program(run->ctx, &parts[3]));
     PITH_TRY(pith_cache_path(run->ctx, "runs", &cache));
     pith_status status = pith_folder_make(run->ctx, cache);
     if (status == PITH_OK) {
@@ -199,8 +214,8 @@ static pith_status take_parts(pith_run *run, const cJSON *json)
 pith_status pith_run_resume(pith_run *run, double budget)
 {
     pith_ctx *ctx = run->ctx;
-    PITH_TRY(keep_nothing(run, kept_path(run, budget, &run->kept)));
     run->start_s = pith_now_s();
+    PITH_TRY(keep_nothing(run, kept_path(run, budget, &run->kept)));
     if (!run->kept || access(run->kept, F_OK) != 0) return PITH_OK;
     cJSON *json = NULL;
     pith_status status = pith_json_read(ctx, run->kept, &json);

@@ -2,6 +2,7 @@
 #include "eval/eval.h"
 #include "recipe/calibrate.h"
 #include "recipe/compress.h"
+#include "stream/weights/source.h"
 #include "text/tokenizer.h"
 
 /* Rates of the coder's layers, bits a weight, as they come out on SmolLM2-135M; a plan says "about". */
@@ -52,7 +53,7 @@ static pith_status time_model(pith_ctx *ctx, const char *source, double *prefill
 pith_status pith_plan_make(pith_ctx *ctx, const char *source, const pith_compress_options *o, pith_plan *plan)
 {
     *plan = (pith_plan){0};
-    PITH_TRY(pith_model_file_open(ctx, source, &plan->file));
+    PITH_TRY(pith_source_open(ctx, source, &plan->file, &(uint64_t){0}));
     const pith_model_file *f = plan->file;
     double coded = 0, prefill_s, decode_s;
     pith_status status = PITH_OK;

@@ -12,18 +12,6 @@
 
 /* ---- running ---------------------------------------------------------------------------------- */
 
-static pith_status make_scratch(pith_ctx *ctx, char **folder)
-{
-    const char *base = getenv("TMPDIR");
-    *folder = pith_format(ctx, "%s/pith-XXXXXX", base && base[0] ? base : "/tmp");
-    if (!*folder) return PITH_E_MEMORY;
-    if (mkdtemp(*folder)) return PITH_OK;
-    pith_status status = pith_fail(ctx, PITH_E_IO, "%s: cannot make a folder for scratch: %s; set TMPDIR to another place", *folder, strerror(errno));
-    pith_free(ctx, *folder);
-    *folder = NULL;
-    return status;
-}
-
 /* Notes of a run become the report's, once each. */
 static pith_status take_notes(pith_report *r, pith_run *run)
 {
@@ -58,7 +46,7 @@ static pith_status run_seed(pith_report *r, size_t index)
 {
     pith_ctx *ctx = r->ctx;
     char *folder;
-    PITH_TRY(make_scratch(ctx, &folder));
+    PITH_TRY(pith_folder_scratch(ctx, &folder));
     pith_run run = {.ctx = ctx, .card = r->card, .seed = r->first_seed + index, .quick = r->card->quick, .folder = folder};
     bool is_bed = r->card->kind == PITH_CARD_BED; /* which has its own checkpoints */
     pith_status status = is_bed || r->card->quick ? PITH_OK : pith_run_resume(&run, r->budget);

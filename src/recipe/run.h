@@ -85,7 +85,7 @@ pith_status pith_run_each(pith_run *run, const pith_names *rows, pith_status (*m
 bool pith_run_has_part(const pith_run *run, const char *part, double *value);
 /** ... and: it is, with what was reported so far.  @return PITH_E_NONFINITE, PITH_E_MEMORY */
 pith_status pith_run_part_done(pith_run *run, const char *part, double value);
-/** Take up what an interrupted run of the same card, seed, data, budget (a factor on its steps) and commit left, and leave the
+/** Take up what an interrupted run of the same card, seed, data and budget (a factor on its steps) by the same program left, and leave the
  *  same from here on; where there is no place for it the run goes on without, with a warning.  run->kept is the caller's, pith_free.
  *  @return PITH_E_MEMORY, PITH_E_CANCELLED */
 pith_status pith_run_resume(pith_run *run, double budget);

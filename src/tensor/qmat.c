@@ -249,6 +249,20 @@ void pith_block_numbers(const pith_block_format *f, const uint8_t *block, uint8_
     }
 }
 
+void pith_block_put_numbers(const pith_block_format *f, const uint8_t u[32], uint8_t *block)
+{
+    uint8_t *low = block + f->low_at;
+    uint32_t high = 0;
+    if (f->is_signed) {
+        for (int i = 0; i < 32; i++) low[i] = u[i] ^ 0x80;
+        return;
+    }
+    for (int i = 0; i < 16; i++) low[i] = (uint8_t)((u[i] & 15) | (u[i + 16] & 15) << 4);
+    if (!f->high_at) return;
+    for (int i = 0; i < 32; i++) high |= (uint32_t)(u[i] >> 4 & 1) << i;
+    pith_put32(block + f->high_at, high);
+}
+
 typedef struct from_blocks_job {
     pith_qmat *m;
     const uint8_t *data;

@@ -85,6 +85,8 @@ typedef struct pith_block_format {
 bool pith_block_format_of(pith_dtype dtype, pith_block_format *f);
 /** Its numbers, unsigned: with half the range added where they are signed. */
 void pith_block_numbers(const pith_block_format *f, const uint8_t *block, uint8_t u[32]);
+/** The reverse: the bytes of a block that hold numbers, from those. */
+void pith_block_put_numbers(const pith_block_format *f, const uint8_t u[32], uint8_t *block);
 
 /** From a GGUF tensor of Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 bit for bit (same values; nothing requantised).
  *  Sources: the block layouts of the GGUF documentation.  Leading dimensions are rows.

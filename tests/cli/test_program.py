@@ -693,6 +693,191 @@ class Compressing(unittest.TestCase):
         self.assertEqual(self.run_text(self.whole, "--strict")[0].returncode, 0)
 
 
+class Lossless(unittest.TestCase):
+    """compress --lossless, and convert back."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.packed = FOLDER / "bits.pith"
+        r = pith("compress", "--lossless", MODEL, "-o", cls.packed, "--json")
+        assert r.returncode == 0, r.stderr
+        cls.made = json.loads(r.stdout)
+
+    def setUp(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(dir=FOLDER))
+
+    def ok(self, *arguments, **more):
+        r = pith(*arguments, **more)
+        self.assertEqual(r.returncode, 0, r.stderr)
+        return r
+
+    def fails(self, part, *arguments, **more):
+        r = pith(*arguments, **more)
+        self.assertEqual((r.returncode, r.stdout), (1, ""), arguments)
+        self.assertIn("error: ", r.stderr)
+        self.assertIn(part, r.stderr)
+
+    def files(self, folder):
+        return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+    def make_folder(self):
+        """What a model folder may look like, and what else lies in it."""
+        source = self.folder / "net"
+        (source / "deep" / "er").mkdir(parents=True)
+        shutil.copy(MODEL, source)
+        header = json.dumps({"t": {"dtype": "BF16", "shape": [40, 50], "data_offsets": [0, 4000]}}).encode()
+        (source / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(range(250)) * 16)
+        (source / "deep" / "er" / "notes.txt").write_text("Notes. " * 100)
+        (source / "deep" / "empty").write_bytes(b"")
+        (source / "broken.gguf").write_bytes(MODEL.read_bytes()[:3000])
+        (source / "link.txt").symlink_to("deep/er/notes.txt")
+        return source
+
+    def test_file(self):
+        m = self.made
+        self.assertEqual(set(m), {"output", "source_bytes", "file_bytes", "n_files", "n_tensors", "seconds", "types"})
+        self.assertEqual((m["output"], m["n_files"], m["n_tensors"]), (str(self.packed), 1, len(read_gguf(MODEL))))
+        self.assertEqual((m["source_bytes"], m["file_bytes"]), (MODEL.stat().st_size, self.packed.stat().st_size))
+        self.assertEqual([t["type"] for t in m["types"]], ["F32", "other"])
+        self.assertEqual(sum(t["bytes"] for t in m["types"]), m["source_bytes"])
+        self.assertTrue(all(0 < t["coded_bytes"] < t["bytes"] for t in m["types"]))
+        self.assertTrue(m["seconds"] > 0 and m["file_bytes"] < 0.9 * m["source_bytes"])
+        for name in ("back.gguf", "back", "back.bin"):
+            target = self.folder / name
+            text = self.ok("convert", self.packed, target).stdout
+            self.assertIn(f"{target}   577 kB in 1 file, every bit as it was", text)
+            self.assertEqual(target.read_bytes(), MODEL.read_bytes())
+        self.assertEqual(self.ok("convert", self.packed, self.folder / "back", "-q").stdout, "")
+        j = json.loads(self.ok("convert", self.packed, self.folder / "back.gguf", "--json").stdout)
+        self.assertEqual((j["file"], j["n_files"], j["bytes"]), (str(self.folder / "back.gguf"), 1, MODEL.stat().st_size))
+
+    def test_folder(self):
+        source, packed = self.make_folder(), self.folder / "net.pith"
+        r = self.ok("compress", f"{source}/", "--lossless")   # written beside it
+        self.assertIn(f"{packed}   ", r.stdout)
+        self.assertIn("6 files, 21 tensors; every chunk was decoded and compared", r.stdout)
+        self.assertRegex(r.stdout, r"(?m)^BF16 +4.0 kB ")
+        self.assertIn("it is stored as bytes", r.stderr)
+        first = packed.read_bytes()
+        self.ok("compress", source, "--lossless", "-o", packed, "--threads", 1, "-q", env={"PITH_CPU": "scalar"})
+        self.assertEqual(packed.read_bytes(), first)
+        want = self.files(source)
+        self.assertEqual(len(want), 6)
+        for target in ("new", "with/parents/", "slash/"):
+            self.ok("convert", packed, f"{self.folder}/{target}")
+            self.assertEqual(self.files(self.folder / target), want, target)
+        (self.folder / "new" / "link.txt").write_text("other")
+        (self.folder / "new" / "more").write_text("stays")
+        self.ok("convert", packed, self.folder / "new")       # into a folder that is there
+        self.assertEqual(self.files(self.folder / "new"), want | {"more": b"stays"})
+        (self.folder / "file").write_text("old")
+        self.fails("file", "convert", packed, self.folder / "file")
+        self.assertEqual((self.folder / "file").read_text(), "old")
+
+    def test_one_in_a_folder(self):
+        (self.folder / "from").mkdir()
+        (self.folder / "from" / "only.txt").write_text("one")
+        self.ok("compress", "--lossless", self.folder / "from")
+        self.ok("convert", self.folder / "from.pith", self.folder / "to")
+        self.assertEqual(self.files(self.folder / "to"), {"only.txt": b"one"})
+
+    def test_to_a_pipe(self):
+        r = subprocess.run([PITH, "convert", self.packed, "-"], capture_output=True)
+        self.assertEqual((r.returncode, r.stderr), (0, b""))
+        self.assertTrue(r.stdout == MODEL.read_bytes(), len(r.stdout))
+
+    def test_usage(self):
+        target = self.folder / "never.pith"
+        for more in (["--size", "1MB"], ["--bits", "4"], ["--quality", "kl=0.1"], ["--calibration", TEXT], ["--exact", "always"], ["--exact", "never"], ["--no-measure"]):
+            r = pith("compress", "--lossless", MODEL, "-o", target, *more)
+            self.assertEqual((r.returncode, r.stdout), (2, ""), more)
+            self.assertIn("--lossless keeps every bit", r.stderr)
+        self.assertFalse(target.exists())
+
+    def test_as_a_model(self):
+        scratch = self.folder / "scratch"
+        scratch.mkdir()
+        env = {"TMPDIR": str(scratch)}
+        a, b = (json.loads(self.ok("inspect", path, "--json", "--values", env=env).stdout) for path in (MODEL, self.packed))
+        self.assertEqual((b["kind"], b["file_bytes"]), ("GGUF", self.packed.stat().st_size))
+        self.assertEqual((a["tensors"], a["settings"]), (b["tensors"], b["settings"]))
+        texts = [json.loads(self.ok("run", path, "--json", "--raw", "--temperature", 0, "-p", "Hello", "-n", 8, env=env).stdout)["text"] for path in (MODEL, self.packed)]
+        self.assertEqual(texts[0], texts[1])
+        j = json.loads(self.ok("eval", self.packed, "--text", TEXT, "--context", 64, "--chunks", 1, "--reference", MODEL, "--json", "--no-speed", env=env).stdout)
+        self.assertEqual((j["kl_mean"], j["file_bytes"]), (0, self.packed.stat().st_size))
+        for name, *more in (("x.safetensors",), ("x.safetensors", "--type", "F16"), ("x.gguf", "--type", "Q8_0")):
+            self.ok("convert", MODEL, self.folder / f"a-{name}", *more)
+            self.ok("convert", self.packed, self.folder / f"b-{name}", *more, env=env)
+            self.assertEqual((self.folder / f"a-{name}").read_bytes(), (self.folder / f"b-{name}").read_bytes(), name)
+        self.ok("plan", self.packed, env=env)
+        self.assertEqual(list(scratch.iterdir()), [])
+
+    def test_no_model(self):
+        target = self.folder / "never.pith"
+        for more in (["--size", "100kB"], ["--bits", "4"]):
+            self.fails("nothing to leave out", "cut", self.packed, *more, "-o", target)
+        self.fails("standard input", "run", "-", "-p", "x", stdin=self.packed.read_bytes())
+        self.fails("standard input", "inspect", "-", stdin=self.packed.read_bytes())
+        self.ok("compress", "--lossless", TEXT, "-o", self.folder / "text.pith")
+        for command in (["run", "-p", "x"], ["inspect"], ["convert", self.folder / "never.gguf"]):
+            self.fails("text.pith", command[0], self.folder / "text.pith", *command[1:])
+        self.assertEqual([p.name for p in self.folder.iterdir()], ["text.pith"])
+
+    def test_damage(self):
+        data = bytearray(self.packed.read_bytes())
+        bad, target = self.folder / "bad.pith", self.folder / "target.gguf"
+        for n in (10, 63, 64, 200, 2000, len(data) // 2, len(data) - 1):
+            bad.write_bytes(data[:n])
+            self.fails(f"{n} ", "convert", bad, target)       # how many bytes are there
+        data[len(data) // 2] ^= 1
+        bad.write_bytes(data)
+        for old in (None, "old"):
+            for arguments in (["convert", bad, target], ["run", bad, "-p", "x"], ["inspect", bad]):
+                self.fails("tiny.gguf", *arguments)
+            self.assertEqual(target.read_text() if target.exists() else None, old)
+            target.write_text("old")
+        self.assertEqual(sorted(p.name for p in self.folder.iterdir()), ["bad.pith", "target.gguf"])
+
+    def test_errors(self):
+        source = self.folder / "source.gguf"
+        shutil.copy(MODEL, source)
+        self.fails("/no/such/file", "compress", "--lossless", "/no/such/file")
+        self.fails("/no/such/x.pith", "compress", "--lossless", source, "-o", "/no/such/x.pith")
+        self.fails("the same file", "compress", "--lossless", source, "-o", source)
+        self.fails("the same file", "convert", self.packed, self.packed)
+        self.assertEqual([p.name for p in self.folder.iterdir()], ["source.gguf"])
+        self.assertEqual(source.read_bytes(), MODEL.read_bytes())
+
+    def stop(self, number, arguments, appears, **env):
+        """The program is told to end once a file that matches `appears` is there.  It runs with low priority, so that it is not done by then."""
+        child = subprocess.Popen(["nice", "-n", "19", PITH, *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ, **env))
+        while not list(self.folder.glob(appears)) and child.poll() is None:
+            time.sleep(0.001)
+        child.send_signal(number)
+        return child.wait(60)
+
+    def test_signals(self):
+        source, packed, target, scratch = (self.folder / name for name in ("large.safetensors", "large.pith", "target", "scratch"))
+        n = 48 << 20
+        header = json.dumps({"t": {"dtype": "F32", "shape": [n >> 12, 1024], "data_offsets": [0, n]}}).encode()
+        source.write_bytes(struct.pack("<Q", len(header)) + header + os.urandom(n))
+        compress = ["compress", "--lossless", source, "-o", packed, "-t", 1]
+        self.assertEqual(self.stop(signal.SIGKILL, compress, "*.partial"), -signal.SIGKILL)
+        self.assertFalse(packed.exists())
+        for left in self.folder.glob("*.partial"):
+            left.unlink()
+        packed.write_text("old")
+        self.assertEqual(self.stop(signal.SIGINT, compress, "*.partial"), 130)
+        self.assertEqual(packed.read_text(), "old")
+        self.assertEqual(sorted(p.name for p in self.folder.iterdir()), ["large.pith", "large.safetensors"])
+        self.ok(*compress)
+        self.assertEqual(self.stop(signal.SIGINT, ["convert", packed, target, "-t", 1], "*.partial"), 130)
+        scratch.mkdir()
+        self.assertEqual(self.stop(signal.SIGINT, ["inspect", packed, "-t", 1], "scratch/*/*.partial", TMPDIR=str(scratch)), 130)
+        self.assertEqual(list(scratch.iterdir()), [])
+        self.assertEqual(sorted(p.name for p in self.folder.iterdir()), ["large.pith", "large.safetensors", "scratch"])
+
+
 class Cards(unittest.TestCase):
     """recipes and reproduce; the cards themselves are tested in tests/recipe."""
 

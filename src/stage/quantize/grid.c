@@ -171,8 +171,7 @@ pith_grid_decoders *pith_grid_decoders_new(pith_ctx *ctx, const pith_grid_models
 
 /* ---- scales ----------------------------------------------------------------------------------- */
 
-/* An end that gives the scale.  false: none of the nearest three does. */
-static bool end_of(const pith_grid *g, pith_ends e, uint16_t scale, bool min, float m, int *order)
+bool pith_end_of(const pith_grid *g, pith_ends e, uint16_t scale, bool min, float m, int *order)
 {
     *order = pith_order_of(scale);
     if (e == PITH_ENDS_F16) return true;
@@ -193,7 +192,7 @@ static pith_ends ends_of(const pith_grid *g, const pith_grid_rows *r)
     for (size_t i = 0; i < n; i++) {
         int order;
         float m = minimum(g, r, i);
-        n_bf16 += (!g->has_min || end_of(g, PITH_ENDS_BF16, r->m[i], true, m, &order)) && end_of(g, PITH_ENDS_BF16, r->d[i], false, m, &order);
+        n_bf16 += (!g->has_min || pith_end_of(g, PITH_ENDS_BF16, r->m[i], true, m, &order)) && pith_end_of(g, PITH_ENDS_BF16, r->d[i], false, m, &order);
     }
     return n_bf16 >= n - n / 16 ? PITH_ENDS_BF16 : PITH_ENDS_F16;
 }
@@ -315,7 +314,7 @@ static size_t make_symbols(const pith_grid *g, const pith_grid_rows *r, pith_isa
         for (size_t k = 0; k < blocks; k++) {
             uint32_t i = s->order[k];
             int order;
-            bool near = end_of(g, e, scale[i], min, s->min[i], &order);
+            bool near = pith_end_of(g, e, scale[i], min, s->min[i], &order);
             int difference = order - s->end[i], high = (difference >> shift) + 128;
             near = near && high >= 1 && high <= 255;
             *out++ = (uint8_t)(near ? high : PITH_GRID_ESCAPE);

@@ -58,6 +58,9 @@ static inline uint16_t pith_scale_of(pith_ends e, int order, bool min, float m, 
     return pith_f32_to_f16(min ? x : (x - m) / span);
 }
 
+/** The order of an end that gives the scale; m: of the block, as f32, for d.  false: none of the nearest three does. */
+bool pith_end_of(const pith_grid *g, pith_ends e, uint16_t scale, bool min, float m, int *order);
+
 typedef struct pith_value_loops {
     /** Starting values from symbols and low bits, `bits` planes of 64 bytes; returns how many symbols are escapes. */
     size_t (*start)(const uint8_t *symbols, const uint8_t *planes, int bits, int32_t *m);

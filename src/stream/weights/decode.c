@@ -190,7 +190,7 @@ static void list_packets(job *j)
     memset(j->exact, 0xff, m->n_units * sizeof *j->exact);
     for (size_t i = 0; i < j->r->n_packets; i++) {
         const pith_packet *p = &j->r->packets[i];
-        if (p->kind == 0) j->packet[(size_t)p->unit * PITH_MAX_LEVELS + p->level] = (uint32_t)i;
+        if (p->kind == PITH_PACKET_LEVEL) j->packet[(size_t)p->unit * PITH_MAX_LEVELS + p->level] = (uint32_t)i;
         else if (m->exact_models.len) j->exact[p->unit] = (uint32_t)i;
         j->max_packet = PITH_MAX(j->max_packet, p->len);
     }

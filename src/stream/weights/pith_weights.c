@@ -3,6 +3,7 @@
  * model runs in its source's basis, as the source would. */
 #include "format/pith_file.h"
 #include "stream/weights/decode.h"
+#include "stream/weights/lossless.h"
 #include "stream/weights/weights.h"
 
 typedef struct pith_source {
@@ -124,6 +125,7 @@ static pith_status open_source(pith_ctx *ctx, const char *path, const pith_weigh
 {
     PITH_TRY(pith_reader_open(ctx, path, o ? o->max_bytes : 0, &s->r));
     const pith_manifest *m = &s->r.manifest;
+    if (pith_is_lossless(&s->r)) return pith_fail(ctx, PITH_E_UNSUPPORTED, "%s: holds files to the bit, which are not read from a pipe; give the file's name", s->r.path);
     s->w.settings = m->settings;
     s->w.vocab = &m->vocab;
     s->w.file_bytes = (size_t)s->r.file_bytes;

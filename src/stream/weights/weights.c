@@ -1,6 +1,7 @@
 /* Weights of a GGUF file, a safetensors file or a model folder.  The file stays open as long as the
  * weights, or an operator that reads it in place, are there. */
 #include "stream/weights/weights.h"
+#include "stream/weights/source.h"
 
 typedef struct shared_file {
     pith_model_file *file;
@@ -71,9 +72,10 @@ static void file_free(pith_ctx *ctx, pith_weights *w)
 
 static pith_status open_file(pith_ctx *ctx, const char *path, const pith_weights_options *options, pith_weights **w)
 {
+    uint64_t bytes = 0;
     file_weights *fw = pith_calloc(ctx, 1, sizeof *fw);
     shared_file *shared = pith_calloc(ctx, 1, sizeof *shared);
-    pith_status status = fw && shared ? pith_model_file_open(ctx, path, &shared->file) : PITH_E_MEMORY;
+    pith_status status = fw && shared ? pith_source_open(ctx, path, &shared->file, &bytes) : PITH_E_MEMORY;
     if (status != PITH_OK) {
         pith_free(ctx, shared);
         pith_free(ctx, fw);
@@ -83,7 +85,7 @@ static pith_status open_file(pith_ctx *ctx, const char *path, const pith_weights
     shared->n_users = 1;
     fw->shared = shared;
     fw->exact = options && options->exact;
-    fw->w = (pith_weights){.settings = file->settings, .vocab = &file->vocab, .file_bytes = file->file_bytes,
+    fw->w = (pith_weights){.settings = file->settings, .vocab = &file->vocab, .file_bytes = (size_t)bytes,
                            .matrix = file_matrix, .has = file_has, .vector = file_vector, .free = file_free};
     for (size_t i = 0; i < file->n_tensors; i++) fw->w.n_weights += pith_tensor_count(&file->tensors[i].t);
     *w = &fw->w;
