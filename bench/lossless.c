@@ -6,6 +6,7 @@
 
 #include "stage/code/blocks.h"
 #include "stage/code/floats.h"
+#include "stream/weights/lossless.h"
 
 typedef struct values {
     pith_dtype dtype;
@@ -39,13 +40,11 @@ static size_t chunk_len(const values *v, size_t i) { return PITH_MIN(v->chunk, v
 static pith_status load(pith_ctx *ctx, const char *path, const char *type, size_t row, values *v)
 {
     if (!type_of(type, &v->dtype) || row < 1 || row > PITH_FLOATS_MAX_ROW) return pith_fail(ctx, PITH_E_ARGUMENT, "%s: no type %s in rows of %zu", path, type, row);
-    const bool floats = pith_floats_has(v->dtype);
     v->row = row;
     v->item = pith_dtype_get((uint32_t)v->dtype)->block_bytes;
     PITH_TRY(pith_map_open(ctx, path, &v->map));
     if (!v->map.len || v->map.len % v->item) return pith_fail(ctx, PITH_E_ARGUMENT, "%s: %zu bytes are no whole number of values", path, v->map.len);
-    const size_t unit = floats ? row * v->item : v->item, wanted = (size_t)(floats ? 1 : 2) << 20;
-    v->chunk = PITH_MAX(wanted / unit, 1) * unit;
+    v->chunk = pith_lossless_chunk_bytes(v->dtype, row);
     v->n_chunks = PITH_CEIL_DIV(v->map.len, v->chunk);
     v->coded = pith_calloc(ctx, v->n_chunks, sizeof *v->coded);
     v->len = pith_calloc(ctx, v->n_chunks, sizeof *v->len);

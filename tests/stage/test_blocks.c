@@ -1,17 +1,14 @@
 /* The coder of GGUF's blocks: what goes in comes back bit for bit and in the same bytes on every instruction set, scales of
  * bf16 values and numbers near zero cost less, and damage is seen or does no harm. */
-#include "test.h"
-
 #include <math.h>
 
+#include "coders.h"
 #include "files.h"
 #include "format/model_file.h"
 #include "stage/code/blocks.h"
 #include "stage/code/floats.h"
 #include "stage/quantize/grid.h"
 
-#define FENCE 63                    /* odd, so that what is fenced begins at an odd address */
-#define PAINT 0xa5
 /* Of a run: ends, exceptions, bytes of the minima, of the scales, models, bytes of the stream. */
 enum { ENDS_AT, EXCEPTIONS_AT = 1, LOW_AT = 5, HIGH_AT = 9, MODELS_AT = 13, STREAM_AT = 17, HEAD = 21 };
 
@@ -20,58 +17,6 @@ static const pith_dtype types[] = {PITH_Q4_0, PITH_Q4_1, PITH_Q5_0, PITH_Q5_1, P
 static const char *type_name(pith_dtype dtype) { return pith_dtype_get((uint32_t)dtype)->name; }
 static size_t width(pith_dtype dtype) { return pith_dtype_get((uint32_t)dtype)->block_bytes; }
 static bool has_min(pith_dtype dtype) { return dtype == PITH_Q4_1 || dtype == PITH_Q5_1; }
-
-/* ---- contexts --------------------------------------------------------------------------------- */
-
-static pith_ctx *ctxs[4];           /* one for each instruction set that is here */
-static size_t n_ctxs;
-
-static int make_contexts(void **state)
-{
-    (void)state;
-    char *was = getenv("PITH_CPU") ? strdup(getenv("PITH_CPU")) : NULL;
-    pith_ctx *ctx = test_ctx(1);
-    for (pith_isa isa = PITH_ISA_SCALAR; isa <= PITH_ISA_AVX512; isa++) {
-        pith_cpu cpu;
-        if (pith_cpu_detect(ctx, pith_isa_name(isa), &cpu) != PITH_OK) continue;
-        setenv("PITH_CPU", pith_isa_name(isa), 1);
-        ctxs[n_ctxs] = test_ctx(1);
-        assert_int_equal(pith_ctx_cpu(ctxs[n_ctxs++])->isa, isa);
-    }
-    if (was) setenv("PITH_CPU", was, 1);
-    else unsetenv("PITH_CPU");
-    free(was);
-    pith_ctx_free(ctx);
-    return 0;
-}
-
-static int drop_contexts(void **state)
-{
-    (void)state;
-    while (n_ctxs) pith_ctx_free(ctxs[--n_ctxs]);
-    return 0;
-}
-
-/* ---- memory ----------------------------------------------------------------------------------- */
-
-/* Bytes at an odd address between painted ones. */
-static uint8_t *fenced(size_t len)
-{
-    uint8_t *all = malloc(len + 2 * FENCE);
-    assert_non_null(all);
-    memset(all, PAINT, len + 2 * FENCE);
-    return all + FENCE;
-}
-
-static bool painted(const uint8_t *p, size_t n)
-{
-    bool all = true;
-    for (size_t i = 0; i < n; i++) all &= p[i] == PAINT;
-    return all;
-}
-
-static bool fence_holds(const uint8_t *p, size_t len) { return painted(p - FENCE, FENCE) && painted(p + len, FENCE); }
-static void drop_fenced(uint8_t *p) { free(p - FENCE); }
 
 /* ---- blocks ----------------------------------------------------------------------------------- */
 

@@ -1,14 +1,11 @@
 /* The coder of floating-point values: what goes in comes back bit for bit and in the same bytes on every instruction set, sizes
  * stay near the entropy, and damage is seen or does no harm. */
-#include "test.h"
-
 #include <math.h>
 
+#include "coders.h"
 #include "files.h"
 #include "stage/code/floats.h"
 
-#define FENCE 63                    /* odd, so that what is fenced begins at an odd address */
-#define PAINT 0xa5
 #define HEAD 8                      /* of a run: flags, models, level, length of the stream */
 
 static const pith_dtype types[] = {PITH_F32, PITH_F16, PITH_BF16};
@@ -16,57 +13,6 @@ static const pith_dtype types[] = {PITH_F32, PITH_F16, PITH_BF16};
 static uint32_t low_bits(pith_dtype dtype) { return dtype == PITH_F32 ? 20 : dtype == PITH_F16 ? 7 : 4; } /* beside sign and key */
 static size_t width(pith_dtype dtype) { return pith_dtype_get((uint32_t)dtype)->block_bytes; }
 
-/* ---- contexts --------------------------------------------------------------------------------- */
-
-static pith_ctx *ctxs[4];           /* one for each instruction set that is here */
-static size_t n_ctxs;
-
-static int make_contexts(void **state)
-{
-    (void)state;
-    char *was = getenv("PITH_CPU") ? strdup(getenv("PITH_CPU")) : NULL;
-    pith_ctx *ctx = test_ctx(1);
-    for (pith_isa isa = PITH_ISA_SCALAR; isa <= PITH_ISA_AVX512; isa++) {
-        pith_cpu cpu;
-        if (pith_cpu_detect(ctx, pith_isa_name(isa), &cpu) != PITH_OK) continue;
-        setenv("PITH_CPU", pith_isa_name(isa), 1);
-        ctxs[n_ctxs] = test_ctx(1);
-        assert_int_equal(pith_ctx_cpu(ctxs[n_ctxs++])->isa, isa);
-    }
-    if (was) setenv("PITH_CPU", was, 1);
-    else unsetenv("PITH_CPU");
-    free(was);
-    pith_ctx_free(ctx);
-    return 0;
-}
-
-static int drop_contexts(void **state)
-{
-    (void)state;
-    while (n_ctxs) pith_ctx_free(ctxs[--n_ctxs]);
-    return 0;
-}
-
-/* ---- memory ----------------------------------------------------------------------------------- */
-
-/* Bytes at an odd address between painted ones. */
-static uint8_t *fenced(size_t len)
-{
-    uint8_t *all = malloc(len + 2 * FENCE);
-    assert_non_null(all);
-    memset(all, PAINT, len + 2 * FENCE);
-    return all + FENCE;
-}
-
-static bool painted(const uint8_t *p, size_t n)
-{
-    bool all = true;
-    for (size_t i = 0; i < n; i++) all &= p[i] == PAINT;
-    return all;
-}
-
-static bool fence_holds(const uint8_t *p, size_t len) { return painted(p - FENCE, FENCE) && painted(p + len, FENCE); }
-static void drop_fenced(uint8_t *p) { free(p - FENCE); }
 
 /* A copy at an odd address that ends where its memory ends. */
 static uint8_t *odd_copy(const void *bytes, size_t len)

@@ -201,19 +201,22 @@ static pith_status find_tensors(pith_ctx *ctx, pith_arena *arena, const source_f
     return status;
 }
 
+uint32_t pith_lossless_chunk_bytes(pith_dtype dtype, size_t row)
+{
+    const bool floats = pith_floats_has(dtype);
+    const size_t item = pith_dtype_get((uint32_t)dtype)->block_bytes * (floats ? row : 1), chunk = floats ? FLOATS_CHUNK : BLOCKS_CHUNK;
+    return (uint32_t)(PITH_MAX(chunk / item, 1) * item);
+}
+
 static pith_stretch stretch_of(const piece *p)
 {
     pith_stretch t = {.len = p->len, .chunk = BYTES_CHUNK};
     if (!p->t) return t;
     t.dtype = (uint32_t)p->t->dtype + 1;
     if (!is_coded(&t)) return (pith_stretch){.len = p->len, .chunk = BYTES_CHUNK};
-    size_t cols = pith_tensor_cols(p->t), item = pith_dtype_get((uint32_t)p->t->dtype)->block_bytes, chunk = BLOCKS_CHUNK;
-    if (pith_floats_has(p->t->dtype)) {
-        chunk = FLOATS_CHUNK;
-        t.row = (uint32_t)(cols >= LEAST_ROW && cols <= PITH_FLOATS_MAX_ROW ? cols : USUAL_ROW);
-        item *= t.row;
-    }
-    t.chunk = (uint32_t)(PITH_MAX(chunk / item, 1) * item);
+    size_t cols = pith_tensor_cols(p->t);
+    if (pith_floats_has(p->t->dtype)) t.row = (uint32_t)(cols >= LEAST_ROW && cols <= PITH_FLOATS_MAX_ROW ? cols : USUAL_ROW);
+    t.chunk = pith_lossless_chunk_bytes(p->t->dtype, t.row);
     return t;
 }
 

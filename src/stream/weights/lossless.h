@@ -30,6 +30,9 @@ typedef struct pith_lossless_result {
  *  PITH_E_MEMORY, PITH_E_CANCELLED */
 pith_status pith_lossless_compress(pith_ctx *ctx, const char *source, const char *target, pith_lossless_result *result);
 
+/** Bytes of the chunks that a tensor is coded in: of floats in rows of so many values, or of blocks. */
+uint32_t pith_lossless_chunk_bytes(pith_dtype dtype, size_t row);
+
 /** Whether an open .pith is such a one. */
 static inline bool pith_is_lossless(const pith_reader *r) { return r->manifest.stored.n_files > 0; }
 /** What it was made of: a file at `target`, or in a folder `target`, which is made, what was in the folder.  Files that are there are
