@@ -21,8 +21,7 @@ void pith_stored_put(struct pith_writer *w, const pith_stored *s)
     }
 }
 
-/* A name that stays within the folder that files are put in, and that can be printed. */
-static bool is_safe(pith_str name)
+bool pith_stored_name(pith_str name)
 {
     if (!name.len || name.len > MAX_NAME) return false;
     for (size_t i = 0; i < name.len; i++)
@@ -67,7 +66,7 @@ pith_status pith_stored_get(pith_ctx *ctx, pith_arena *arena, struct pith_cursor
         pith_stored_file *f = &s->files[i];
         pith_str name = get_string(c);
         *f = (pith_stored_file){.n_stretches = get_count(c, 4)};
-        if (c->bad || !is_safe(name)) return pith_fail(ctx, PITH_E_CORRUPT, "file %zu of the table has a name that cannot be one", i);
+        if (c->bad || !pith_stored_name(name)) return pith_fail(ctx, PITH_E_CORRUPT, "file %zu of the table has a name that cannot be one", i);
         char *copy = pith_arena_take(arena, name.len + 1);
         f->stretches = pith_arena_take(arena, PITH_MAX(f->n_stretches, 1) * sizeof *f->stretches);
         if (!copy || !f->stretches) return PITH_E_MEMORY;

@@ -29,6 +29,9 @@ typedef struct pith_stored {
     pith_stored_file *files;
 } pith_stored;
 
+/** Whether a file may have this name: one that stays within the folder that files are put in, and that can be printed. */
+bool pith_stored_name(pith_str name);
+
 struct pith_writer;
 struct pith_cursor;
 /** As a section, and back; what is read lies in the arena.  @return PITH_E_CORRUPT, PITH_E_MEMORY */

@@ -952,6 +952,22 @@ static bool stop(void *user)
     return true;
 }
 
+static void test_wrong_sources(void **state)
+{
+    (void)state;
+    pith_ctx *ctx = quiet_ctx(NULL);
+    pith_lossless_result result;
+    fresh(ctx);
+    assert_ok(ctx, pith_folder_make(ctx, in(out, "from")));
+    test_write_text(in(out, "from/a\x1b[31m"), "x");
+    assert_int_equal(pith_lossless_compress(ctx, in(out, "from"), packed, &result), PITH_E_ARGUMENT);
+    assert_says(ctx, "rename it");
+    assert_int_equal(mkfifo(in(out, "pipe"), 0600), 0);
+    assert_int_equal(pith_lossless_compress(ctx, in(out, "pipe"), packed, &result), PITH_E_IO);
+    assert_says(ctx, "neither a file nor a folder");
+    pith_ctx_free(ctx);
+}
+
 static void test_cancelled(void **state)
 {
     (void)state;
@@ -1041,7 +1057,7 @@ int main(void)
         cmocka_unit_test(test_all), cmocka_unit_test(test_one_file), cmocka_unit_test(test_one_in_a_folder), cmocka_unit_test(test_large_bytes), cmocka_unit_test(test_same_bytes), cmocka_unit_test(test_source_open),
         cmocka_unit_test(test_source_that_is_none), cmocka_unit_test(test_runs), cmocka_unit_test(test_no_pipe), cmocka_unit_test(test_no_cut), cmocka_unit_test(test_damaged_packets),
         cmocka_unit_test(test_damaged_file), cmocka_unit_test(test_damaged_manifest), cmocka_unit_test(test_cut_anywhere), cmocka_unit_test(test_header_kind), cmocka_unit_test(test_payloads),
-        cmocka_unit_test(test_no_source), cmocka_unit_test(test_no_target), cmocka_unit_test(test_full_disk), cmocka_unit_test(test_cancelled), cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_no_source), cmocka_unit_test(test_no_target), cmocka_unit_test(test_full_disk), cmocka_unit_test(test_wrong_sources), cmocka_unit_test(test_cancelled), cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, make_sources, test_drop_folder);
 }

@@ -99,6 +99,10 @@ typedef struct sources {
 
 static pith_status add_file(sources *s, const char *path, const char *name)
 {
+    if (!pith_stored_name((pith_str){name, strlen(name)})) {
+        const char *slash = strrchr(path, '/');
+        return pith_fail(s->ctx, PITH_E_ARGUMENT, "%.*s: a file in it has a name with control characters, or a very long one; rename it", (int)(slash ? slash - path : 0), path);
+    }
     if (s->n == s->cap) {
         size_t cap = s->cap ? 2 * s->cap : 16;
         source_file *grown = pith_resize(s->ctx, s->files, cap * sizeof *grown);
@@ -151,6 +155,7 @@ static pith_status add_source(sources *s, const char *path)
         if (s->n) qsort(s->files, s->n, sizeof *s->files, by_name);
         return s->n ? PITH_OK : pith_fail(s->ctx, PITH_E_IO, "%s: there is no file in it", path);
     }
+    if (!S_ISREG(st.st_mode)) return pith_fail(s->ctx, PITH_E_IO, "%s: neither a file nor a folder", path);
     const char *slash = strrchr(path, '/');
     return add_file(s, path, slash ? slash + 1 : path);
 }
