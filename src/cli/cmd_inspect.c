@@ -13,7 +13,7 @@ typedef struct inspect_args {
 } inspect_args;
 
 static const pith_positional positionals[] = {
-    {"FILE", PITH_ARG_FILE, offsetof(inspect_args, file), false, "a .pith or GGUF file, a .safetensors file or a model folder"},
+    {"FILE", PITH_ARG_FILE, offsetof(inspect_args, file), false, "a .pith or GGUF file, a .safetensors file or a model folder; of a .pith that keeps every bit also its files"},
     {0},
 };
 
@@ -211,12 +211,99 @@ static pith_status print_json(pith_cli *cli, const inspect_args *a, const pith_h
     return pith_json_print(cli, j);
 }
 
+/* ---- files that are stored to the bit --------------------------------------------------------- */
+
+/* What a file became: its packets are those of its chunks, which may be missing. */
+static uint64_t coded_bytes(const pith_reader *r, const pith_stored_file *f, uint64_t n_chunks)
+{
+    uint64_t bytes = 0;
+    for (uint64_t i = f->first_chunk; i < f->first_chunk + n_chunks && i < r->n_packets; i++) bytes += PITH_PACKET_HEADER + r->packets[i].len;
+    return bytes;
+}
+
+static uint64_t chunks_of(const pith_stored_file *f)
+{
+    const pith_stretch *last = f->n_stretches ? &f->stretches[f->n_stretches - 1] : NULL;
+    return last ? last->first_chunk + pith_stretch_chunks(last) - f->first_chunk : 0;
+}
+
+/* Whether there is one model among them, to be shown like any other. */
+static bool holds_model(const pith_stored *s)
+{
+    bool found = false;
+    for (size_t i = 0; i < s->n_files; i++) {
+        const char *name = s->files[i].name, *ending = strrchr(name, '.');
+        found |= s->is_folder ? !strcmp(name, "config.json") : ending && (!strcmp(ending, ".gguf") || !strcmp(ending, ".safetensors"));
+    }
+    return found;
+}
+
+static pith_status print_files(pith_cli *cli, const inspect_args *a, const pith_reader *r)
+{
+    const pith_stored *s = &r->manifest.stored;
+    pith_table *t = pith_table_new(cli->ctx, "lrrr");
+    uint64_t bytes = 0;
+    if (!t) return PITH_E_MEMORY;
+    pith_status status = pith_table_row(t, "file\tbytes\tbecame\tof it");
+    for (size_t i = 0; i < s->n_files && status == PITH_OK; i++) {
+        const pith_stored_file *f = &s->files[i];
+        uint64_t coded = coded_bytes(r, f, chunks_of(f));
+        bytes += f->len;
+        status = pith_table_row(t, "%s\t%s\t%s\t%.2f%%", f->name, pith_text_bytes(f->len).s, pith_text_bytes(coded).s, f->len ? 100 * (double)coded / (double)f->len : 100);
+    }
+    if (status != PITH_OK) {
+        pith_table_free(t);
+        return status;
+    }
+    printf("%s: %zu file%s to the bit, %s, %.2f%% of %s\n", a->file, s->n_files, s->n_files == 1 ? "" : "s", pith_text_bytes(r->file_bytes).s,
+           100 * (double)r->file_bytes / (double)PITH_MAX(bytes, 1), pith_text_bytes(bytes).s);
+    if (r->file_bytes < r->manifest.total_bytes) printf("cut: of %s, which are all needed\n", pith_text_bytes(r->manifest.total_bytes).s);
+    putchar('\n');
+    return pith_table_print(t, stdout);
+}
+
+static pith_status print_files_json(pith_cli *cli, const inspect_args *a, const pith_reader *r)
+{
+    const pith_stored *s = &r->manifest.stored;
+    cJSON *j = cJSON_CreateObject();
+    cJSON_AddStringToObject(j, "file", a->file);
+    cJSON_AddStringToObject(j, "kind", "files");
+    pith_json_number(j, "file_bytes", (double)r->file_bytes);
+    pith_json_number(j, "total_bytes", (double)r->manifest.total_bytes);
+    cJSON *files = cJSON_AddArrayToObject(j, "files");
+    for (size_t i = 0; i < s->n_files; i++) {
+        cJSON *f = cJSON_CreateObject();
+        cJSON_AddItemToArray(files, f);
+        cJSON_AddStringToObject(f, "name", s->files[i].name);
+        pith_json_number(f, "bytes", (double)s->files[i].len);
+        pith_json_number(f, "coded_bytes", (double)coded_bytes(r, &s->files[i], chunks_of(&s->files[i])));
+    }
+    return pith_json_print(cli, j);
+}
+
+/* The files; done: there is no more to show. */
+static pith_status inspect_stored(pith_cli *cli, const inspect_args *a, bool *done)
+{
+    pith_reader r;
+    PITH_TRY(pith_reader_open(cli->ctx, a->file, 0, &r));
+    *done = !holds_model(&r.manifest.stored) || r.file_bytes < r.manifest.total_bytes;
+    pith_status status = PITH_OK;
+    if (!cli->globals.json) status = print_files(cli, a, &r);
+    else if (*done) status = print_files_json(cli, a, &r);
+    if (status == PITH_OK && !*done && !cli->globals.json) putchar('\n');
+    pith_reader_close(cli->ctx, &r);
+    return status;
+}
+
 static pith_status run(pith_cli *cli, void *args)
 {
     const inspect_args *a = args;
     pith_ctx *ctx = cli->ctx;
     pith_contents *contents = NULL;
     double *values = NULL;
+    bool done = false;
+    if (pith_file_sniff(a->file) == PITH_FILE_STORED) PITH_TRY(inspect_stored(cli, a, &done));
+    if (done) return PITH_OK;
     PITH_TRY(pith_contents_read(ctx, a->file, &contents));
     pith_status status = PITH_OK;
     pith_html_page page = {.path = a->file, .file = pith_contents_inside(contents)};

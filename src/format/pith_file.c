@@ -392,7 +392,7 @@ static pith_status padded_meta(pith_ctx *ctx, const pith_manifest *m, size_t *ro
     char *text = meta_text(m);
     if (!text) return pith_fail(ctx, PITH_E_MEMORY, "out of memory for the manifest");
     size_t len = strlen(text);
-    if (!*room) *room = PITH_ROUND_UP(len + META_SPARE, 8);
+    if (!*room) *room = PITH_ROUND_UP(len + (m->stored.n_files ? 0 : META_SPARE), 8);
     pith_status status = PITH_OK;
     if (len > *room) status = pith_fail(ctx, PITH_E_LIMIT, "the manifest's text takes %zu bytes, %zu were kept for it", len, *room);
     else if (!(*padded = pith_alloc(ctx, *room))) status = PITH_E_MEMORY;

@@ -819,9 +819,27 @@ class Lossless(unittest.TestCase):
         self.fails("standard input", "run", "-", "-p", "x", stdin=self.packed.read_bytes())
         self.fails("standard input", "inspect", "-", stdin=self.packed.read_bytes())
         self.ok("compress", "--lossless", TEXT, "-o", self.folder / "text.pith")
-        for command in (["run", "-p", "x"], ["inspect"], ["convert", self.folder / "never.gguf"]):
+        for command in (["run", "-p", "x"], ["convert", self.folder / "never.gguf"]):
             self.fails("text.pith", command[0], self.folder / "text.pith", *command[1:])
         self.assertEqual([p.name for p in self.folder.iterdir()], ["text.pith"])
+
+    def test_inspect(self):
+        source, packed = self.make_folder(), self.folder / "net.pith"
+        self.ok("compress", "--lossless", source, "-o", packed)
+        want = {name: len(data) for name, data in self.files(source).items()}
+        j = json.loads(self.ok("inspect", packed, "--json").stdout)
+        self.assertEqual((j["kind"], j["file_bytes"], j["total_bytes"]), ("files", packed.stat().st_size, packed.stat().st_size))
+        self.assertEqual({f["name"]: f["bytes"] for f in j["files"]}, want)
+        coded = sum(f["coded_bytes"] for f in j["files"])
+        self.assertTrue(0.95 * j["file_bytes"] < coded < j["file_bytes"], coded)
+        text = self.ok("inspect", packed).stdout
+        self.assertIn(f"{packed}: 6 files to the bit, ", text)
+        self.assertRegex(text, r"(?m)^deep/er/notes.txt +700 B +\d+ B +\d")
+        packed.write_bytes(packed.read_bytes()[:-1])
+        self.assertIn("which are all needed", self.ok("inspect", packed).stdout)
+        text = self.ok("inspect", self.packed).stdout         # a model: its files, then it
+        self.assertIn(f"{self.packed}: 1 file to the bit, ", text)
+        self.assertIn(f"{self.packed}: GGUF, ", text)
 
     def test_damage(self):
         data = bytearray(self.packed.read_bytes())
@@ -832,7 +850,7 @@ class Lossless(unittest.TestCase):
         data[len(data) // 2] ^= 1
         bad.write_bytes(data)
         for old in (None, "old"):
-            for arguments in (["convert", bad, target], ["run", bad, "-p", "x"], ["inspect", bad]):
+            for arguments in (["convert", bad, target], ["run", bad, "-p", "x"], ["inspect", bad, "--json"]):
                 self.fails("tiny.gguf", *arguments)
             self.assertEqual(target.read_text() if target.exists() else None, old)
             target.write_text("old")
