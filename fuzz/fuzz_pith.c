@@ -59,7 +59,8 @@ static void walk_table(const pith_stored *s)
     for (size_t i = 0; i < s->n_files; i++) {
         const pith_stored_file *f = &s->files[i];
         uint64_t at = 0;
-        require(f->name[0] && f->name[0] != '/');
+        require(f->name[0] && f->name[0] != '/' && f->first_chunk == n_chunks);
+        require(i == 0 || strcmp(s->files[i - 1].name, f->name) < 0);
         for (size_t k = 0; k < f->n_stretches; k++) {
             const pith_stretch *t = &f->stretches[k];
             require(t->len > 0 && t->chunk > 0 && t->chunk <= PITH_CHUNK_MAX && t->at == at && t->first_chunk == n_chunks);

@@ -336,6 +336,10 @@ def zstd_frame(content):
     return struct.pack("<IBB", 0xFD2FB528, 0x20, len(content)) + struct.pack("<I", len(content) << 3 | 1)[:3] + content
 
 
+def chunk(kind, payload):
+    return bytes([kind]) + bytes(8) + payload  # a hash that is wrong: it is looked at last
+
+
 def stored_file(files, holds=1, more=()):
     """files: (name, stretches), a stretch being (bytes, type, row, bytes of a chunk, payloads)."""
     table, packets = varint(len(files)), []
@@ -348,16 +352,16 @@ def stored_file(files, holds=1, more=()):
 
 
 def stored(model_sections):
-    plain = lambda content: (len(content), 0, 0, 1 << 22, [b"\0" + content])
-    packed = lambda content: (len(content), 0, 0, 1 << 22, [b"\1" + zstd_frame(content)])
+    plain = lambda content: (len(content), 0, 0, 1 << 22, [chunk(0, content)])
+    packed = lambda content: (len(content), 0, 0, 1 << 22, [chunk(1, zstd_frame(content))])
     rng = random.Random(6)
     values = lambda number, n: [rng.choice((1, 1, 3, 3, 2)) << 8 * FLOATS[number][0] - 2 | rng.randrange(1 << FLOATS[number][1]) for _ in range(n)]
     widths = {"F32": 0, "F16": 1, "BF16": 30}
 
     def run(number, bits, row, rows_a_chunk=1 << 20, **more):
-        size, chunk = FLOATS[number][0], row * min(rows_a_chunk, -(-len(bits) // row))
-        parts = [bits[i:i + chunk] for i in range(0, len(bits), chunk)]
-        return size * len(bits), 1 + number, row, size * chunk, [b"\2" + float_run(number, part, row, **more) for part in parts]
+        size, step = FLOATS[number][0], row * min(rows_a_chunk, -(-len(bits) // row))
+        parts = [bits[i:i + step] for i in range(0, len(bits), step)]
+        return size * len(bits), 1 + number, row, size * step, [chunk(2, float_run(number, part, row, **more)) for part in parts]
 
     floats = {name: values(number, 150) for name, number in widths.items()}
     sparse = {name: [v if rng.randrange(3) else 0 for v in bits] for name, bits in floats.items()}
@@ -370,24 +374,26 @@ def stored(model_sections):
     q8 = [rng.randbytes(2) + bytes(rng.choice((1, 200)) for _ in range(32)) for _ in range(3)]
     q4 = [bytes(4) + bytes([0x88] * 16) for _ in range(2)]
     gguf_head = gguf_file([("general.architecture", STRING, "llama")], [("a", [32, 3], 8, b"".join(q8)), ("b", [64], 3, b"".join(q4))])
-    blocks = ("tiny.gguf", [packed(gguf_head[:-128 - 64]), (102, 9, 0, 34 * 4, [b"\2" + block_run(8, q8)]), packed(bytes(26)), (40, 4, 0, 40, [b"\2" + block_run(3, q4)]), packed(bytes(24))])
+    blocks = ("tiny.gguf", [packed(gguf_head[:-128 - 64]), (102, 9, 0, 34 * 4, [chunk(2, block_run(8, q8))]), packed(bytes(26)), (40, 4, 0, 40, [chunk(2, block_run(3, q4))]), packed(bytes(24))])
     whole = stored_file([model])
     yield whole
     yield stored_file([blocks])
-    yield stored_file([("a/config.json", [packed(b"{}")]), ("a/empty", []), model, ("z/tiny.gguf", blocks[1])])
+    yield stored_file([("a/config.json", [packed(b"{}")]), ("a/empty", []), model, ("z/tiny.gguf", blocks[1])], 2)
+    yield stored_file([model, model], 2)
+    yield stored_file([model, blocks])
     for number in widths.values():
         name = {v: k for k, v in widths.items()}[number]
         yield stored_file([("a", [run(number, sparse[name], 30, zeros_apart=True)])])
         yield stored_file([("a", [run(number, floats[name], 1, 40), run(number, values(number, 5000), 4096)])])
-        yield stored_file([("a", [(8, 1 + number, row, 8, [b"\2" + float_run(number, [1] * (8 // FLOATS[number][0]), 4)]) for row in (0, 1, 4097)])])
+        yield stored_file([("a", [(8, 1 + number, row, 8, [chunk(2, float_run(number, [1] * (8 // FLOATS[number][0]), 4))]) for row in (0, 1, 4097)])])
     for number, values_a_block, size in GGML_TYPES:
-        yield stored_file([("a", [(size, 1 + number, 0, size, [bytes([k]) + bytes(size)]) for k in range(3)])])
-    for name in ("../x", "/x", "a//b", "", ".", "a/../b", "a\0b", "n" * 4097):
-        yield stored_file([(name, [plain(b"x")])])
+        yield stored_file([("a", [(size, 1 + number, 0, size, [chunk(k, bytes(size))]) for k in range(3)])])
+    for name in ("../x", "/x", "a//b", "", ".", "a/../b", "a\0b", "a\nb", "n" * 4097):
+        yield stored_file([(name, [plain(b"x")])], 2)
     for fields_ in ((0, 0, 0, 1), (1, 0, 0, 0), (1, 0, 0, (1 << 24) + 1), ((1 << 64) - 1, 0, 0, 1 << 24), (1 << 40, 0, 0, 1), (1 << 21, 0, 0, 1 << 21), (6, 1, 1, 4), (4, 6, 0, 4)):
-        yield stored_file([("a", [(*fields_, [b"\0x"])])])
+        yield stored_file([("a", [(*fields_, [chunk(0, b"x")])])])
     for more in (model_sections[1:], model_sections[2:3]):
-        for holds in (0, 1, 2):
+        for holds in (0, 1, 2, 3):
             yield stored_file([model], holds, more)
     yield stored_file([model], 0)
     for cut in (64, 104, len(whole) // 2, len(whole) - 1):

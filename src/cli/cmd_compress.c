@@ -37,14 +37,16 @@ static const pith_example examples[] = {
     {0},
 };
 
-static char *default_output(pith_ctx *ctx, const char *model)
+/* Beside the model: .pith for its ending, or, of what is kept to the bit, behind its name, since any two files may differ in their endings
+ * alone.  A folder's dots are no ending's. */
+static char *default_output(pith_ctx *ctx, const char *model, bool lossless)
 {
     size_t len = strlen(model);
     struct stat st;
-    bool is_folder = stat(model, &st) == 0 && S_ISDIR(st.st_mode); /* whose dots are no ending's */
+    bool whole_name = lossless || (stat(model, &st) == 0 && S_ISDIR(st.st_mode));
     while (len > 1 && model[len - 1] == '/') len--;
     const char *slash = memrchr(model, '/', len), *dot = memrchr(model, '.', len);
-    if (!is_folder && dot && dot > (slash ? slash : model)) len = (size_t)(dot - model);
+    if (!whole_name && dot && dot > (slash ? slash : model)) len = (size_t)(dot - model);
     char *name = pith_alloc(ctx, len + 6);
     if (!name) return NULL;
     memcpy(name, model, len);
@@ -137,14 +139,18 @@ static pith_status run_lossless(pith_cli *cli, const compress_args *a, const cha
     if (!strcmp(output, "-")) return pith_cli_usage(cli, "--lossless writes its header last, so it cannot go to a pipe; name a file with -o");
     PITH_TRY(pith_lossless_compress(cli->ctx, a->model, output, &r));
     pith_terminal_clear(cli->terminal);
-    return cli->globals.json ? print_lossless_json(cli, output, &r) : print_lossless(cli, output, &r);
+    if (cli->globals.json) return print_lossless_json(cli, output, &r);
+    return cli->globals.quiet ? PITH_OK : print_lossless(cli, output, &r);
 }
 
 static pith_status run(pith_cli *cli, void *args)
 {
     const compress_args *a = args;
     if (a->lossless) {
-        char *made = a->output ? NULL : default_output(cli->ctx, a->model);
+        const char *slash = strrchr(a->model, '/'), *last = slash ? slash + 1 : a->model;
+        if (!strcmp(a->model, "-")) return pith_cli_usage(cli, "--lossless takes files and folders by name, not a pipe");
+        if (!a->output && (!strcmp(last, ".") || !strcmp(last, ".."))) return pith_cli_usage(cli, "name the output with -o");
+        char *made = a->output ? NULL : default_output(cli->ctx, a->model, true);
         pith_status status = a->output || made ? run_lossless(cli, a, a->output ? a->output : made) : PITH_E_MEMORY;
         pith_free(cli->ctx, made);
         return status;
@@ -153,7 +159,7 @@ static pith_status run(pith_cli *cli, void *args)
     pith_compress_result r;
     PITH_TRY(pith_cut_options(cli, &a->cut, &o));
     if (o.kl > 0 && a->no_measure) return pith_cli_usage(cli, "--quality needs the result to be measured: leave out --no-measure");
-    char *made = a->output ? NULL : default_output(cli->ctx, a->model);
+    char *made = a->output ? NULL : default_output(cli->ctx, a->model, false);
     const char *output = a->output ? a->output : made;
     pith_status status = output ? pith_compress(cli->ctx, a->model, output, &o, &r) : PITH_E_MEMORY;
     pith_terminal_clear(cli->terminal);
@@ -172,7 +178,7 @@ const pith_command pith_command_compress = {
                    "The result is measured against the source at several sizes, and the file remembers what was found.\n\n"
                    "With --lossless any file or folder is stored to the bit, its tensors by coders made for their types; every chunk is decoded and compared "
                    "before it is written. Names and contents are kept; times, permissions and empty folders are not, and links become what they lead to. Without -o "
-                   "a folder's name gets .pith, a file's ending becomes it.",
+                   ".pith is put behind the name.",
     .positionals = positionals, .options = options, .examples = examples,
     .args_size = sizeof(compress_args), .run = run,
 };

@@ -362,6 +362,7 @@ static pith_status restore(pith_cli *cli, const convert_args *a, bool *done)
 static pith_status run(pith_cli *cli, void *args)
 {
     const convert_args *a = args;
+    if (!strcmp(a->in, "-")) return pith_cli_usage(cli, "convert takes a file or folder by its name, not a pipe");
     pith_file_kind kind = pith_file_sniff(a->in);
     if (kind == PITH_FILE_STORED || kind == PITH_FILE_PITH) { /* a short one is not known to be which */
         bool done;

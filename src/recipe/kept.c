@@ -228,6 +228,7 @@ pith_status pith_run_resume(pith_run *run, double budget)
         return PITH_OK;
     }
     run->n_resumed = run->n_values;
-    pith_log(ctx, PITH_LOG_WARN, "%s, seed %llu: %zu parts are there from a run that was interrupted after %.0f min; remove %s to begin anew", run->card->id, (unsigned long long)run->seed, run->n_parts, run->before_s / 60, run->kept);
+    pith_log(ctx, PITH_LOG_WARN, "%s, seed %llu: %zu parts are there from a run that was interrupted after %.*f %s; remove %s to begin anew", run->card->id, (unsigned long long)run->seed, run->n_parts,
+             run->before_s < 120 ? 0 : 1, run->before_s < 120 ? run->before_s : run->before_s / 60, run->before_s < 120 ? "s" : "min", run->kept);
     return pith_run_note(run, "seed %llu: %zu parts are of a run that was interrupted", (unsigned long long)run->seed, run->n_parts);
 }

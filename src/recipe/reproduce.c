@@ -52,7 +52,8 @@ static pith_status run_seed(pith_report *r, size_t index)
     pith_status status = is_bed || r->card->quick ? PITH_OK : pith_run_resume(&run, r->budget);
     r->seconds += run.before_s;
     if (status == PITH_OK) status = is_bed ? run_bed(&run) : r->card->procedure->run(&run);
-    if (status == PITH_E_CANCELLED && run.kept && run.n_parts) pith_log(ctx, PITH_LOG_WARN, "%s: what is measured so far is kept, and the same command goes on from there", r->card->id);
+    if (status == PITH_E_CANCELLED && run.kept)
+        pith_log(ctx, PITH_LOG_WARN, run.n_parts ? "%s: what is measured so far is kept, and the same command goes on from there" : "%s: no part was done yet, so the next run begins anew", r->card->id);
     for (size_t i = 0; i < run.n_values; i++) *pith_row_value_at(&r->values, run.values[i].row, run.values[i].measure, index) = run.values[i].value;
     if (status == PITH_OK) status = take_notes(r, &run);
     pith_run_clear(&run);

@@ -781,10 +781,31 @@ class Lossless(unittest.TestCase):
         self.ok("convert", self.folder / "from.pith", self.folder / "to")
         self.assertEqual(self.files(self.folder / "to"), {"only.txt": b"one"})
 
+    def test_default_names(self):
+        for name in ("a.txt", "a.md"):                        # which differ in their endings alone
+            (self.folder / name).write_text(name)
+            self.assertEqual(self.ok("compress", "--lossless", self.folder / name, "-q").stdout, "")
+        for name in ("a.txt", "a.md"):
+            self.ok("convert", self.folder / f"{name}.pith", self.folder / "back")
+            self.assertEqual((self.folder / "back").read_text(), name)
+        for arguments in (["compress", "--lossless", "."], ["compress", "--lossless", "-"], ["convert", "-", "x.gguf"]):
+            self.assertEqual(pith(*arguments, cwd=self.folder).returncode, 2, arguments)
+
+    def test_into_a_folder(self):
+        """One file goes into a folder that is there under its own name."""
+        (self.folder / "there").mkdir()
+        text = self.ok("convert", self.packed, self.folder / "there").stdout
+        self.assertIn(f"{self.folder}/there/tiny.gguf   577 kB in 1 file", text)
+        self.assertEqual(self.files(self.folder), {"there/tiny.gguf": MODEL.read_bytes()})
+
     def test_to_a_pipe(self):
         r = subprocess.run([PITH, "convert", self.packed, "-"], capture_output=True)
         self.assertEqual((r.returncode, r.stderr), (0, b""))
         self.assertTrue(r.stdout == MODEL.read_bytes(), len(r.stdout))
+        self.ok("compress", "--lossless", self.make_folder(), "-o", self.folder / "net.pith")
+        r = pith("convert", self.folder / "net.pith", "-")
+        self.assertEqual((r.returncode, r.stdout), (2, ""))
+        self.assertIn("holds a folder", r.stderr)
 
     def test_usage(self):
         target = self.folder / "never.pith"

@@ -28,7 +28,7 @@ static char net[128];                             /* a model folder */
 static char scratch[128];                         /* what is TMPDIR */
 
 /* In the order of a .pith. */
-static const char *const mixed_names[] = {".hidden", "README.md", "a/b/c/notes.txt", "a/empty", "broken.safetensors", "cut.gguf", "link.md", "model.gguf", "noise.bin", "q4.gguf", "weights.safetensors"};
+static const char *const mixed_names[] = {".hidden", "README.md", "a.txt", "a/b/c/notes.txt", "a/empty", "broken.safetensors", "cut.gguf", "link.md", "model.gguf", "noise.bin", "q4.gguf", "weights.safetensors"};
 static const char *const small_names[] = {"a/text.txt", "m.gguf", "nothing", "t.safetensors", "z.bin"};
 
 static const char *in(const char *folder, const char *name)
@@ -135,6 +135,7 @@ static void make_mixed(pith_ctx *ctx)
     test_write_text(in(mixed, "README.md"), "What this is.\nWhat this is not.\n");
     test_write_text(in(mixed, "a/b/c/notes.txt"), "notes");
     test_write_text(in(mixed, ".hidden"), "?");
+    test_write_text(in(mixed, "a.txt"), "before all that is in a");
     test_write_text(in(mixed, "a/empty"), "");
     write_noise(in(mixed, "noise.bin"), 5000);
     assert_int_equal(symlink("README.md", in(mixed, "link.md")), 0);
@@ -178,27 +179,28 @@ static int make_sources(void **state)
 
 /* ---- results ---------------------------------------------------------------------------------- */
 
-static int n_seen;
+static int n_seen, n_folders;
 static int see(const char *path, const struct stat *st, int kind, struct FTW *f)
 {
-    (void)path, (void)st, (void)f;
+    (void)path, (void)st;
     n_seen += kind == FTW_F || kind == FTW_SL;
+    n_folders += kind == FTW_D && f->level > 0;
     return 0;
 }
 
 /* Files below a folder. */
 static int n_files(const char *folder)
 {
-    n_seen = 0;
+    n_seen = n_folders = 0;
     assert_int_equal(nftw(folder, see, 8, FTW_PHYS), 0);
     return n_seen;
 }
 
+/* And folders. */
 static int n_entries(const char *folder)
 {
-    struct stat st;
-    assert_int_equal(stat(folder, &st), 0);
-    return (int)st.st_nlink - 2 + n_files(folder);
+    int n = n_files(folder);
+    return n + n_folders;
 }
 
 static void fresh(pith_ctx *ctx)
@@ -262,6 +264,12 @@ static void quiet(void *user, pith_log_level level, const char *line)
 {
     (void)level;
     if (user && strstr(line, "it is stored as bytes")) ++*(int *)user;
+}
+
+static void collect(void *user, pith_log_level level, const char *line)
+{
+    (void)level;
+    strncat(user, line, 1023 - strlen(user));
 }
 
 static pith_ctx *quiet_ctx(int *n_warnings)
@@ -952,6 +960,27 @@ static bool stop(void *user)
     return true;
 }
 
+/* What is not kept is told. */
+static void test_left_out(void **state)
+{
+    (void)state;
+    char said[1024] = "", from[128];
+    pith_ctx *ctx;
+    assert_int_equal(pith_ctx_new(&(pith_options){.n_threads = 1, .log_level = PITH_LOG_WARN, .log = collect, .user = said}, &ctx), PITH_OK);
+    fresh(ctx);
+    strcpy(from, in(out, "from"));
+    assert_ok(ctx, pith_folder_make(ctx, in(from, "void")));
+    test_write_text(in(from, "file"), "x");
+    assert_int_equal(mkfifo(in(from, "pipe"), 0600), 0);
+    compress(ctx, from, packed);
+    assert_non_null(strstr(said, "void: an empty folder is not kept"));
+    assert_non_null(strstr(said, "pipe: neither a file nor a folder"));
+    assert_ok(ctx, restore(ctx, packed, back));
+    assert_same_file(in(from, "file"), in(back, "file"));
+    assert_int_equal(n_entries(back), 1);
+    pith_ctx_free(ctx);
+}
+
 static void test_wrong_sources(void **state)
 {
     (void)state;
@@ -1057,7 +1086,7 @@ int main(void)
         cmocka_unit_test(test_all), cmocka_unit_test(test_one_file), cmocka_unit_test(test_one_in_a_folder), cmocka_unit_test(test_large_bytes), cmocka_unit_test(test_same_bytes), cmocka_unit_test(test_source_open),
         cmocka_unit_test(test_source_that_is_none), cmocka_unit_test(test_runs), cmocka_unit_test(test_no_pipe), cmocka_unit_test(test_no_cut), cmocka_unit_test(test_damaged_packets),
         cmocka_unit_test(test_damaged_file), cmocka_unit_test(test_damaged_manifest), cmocka_unit_test(test_cut_anywhere), cmocka_unit_test(test_header_kind), cmocka_unit_test(test_payloads),
-        cmocka_unit_test(test_no_source), cmocka_unit_test(test_no_target), cmocka_unit_test(test_full_disk), cmocka_unit_test(test_wrong_sources), cmocka_unit_test(test_cancelled), cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_no_source), cmocka_unit_test(test_no_target), cmocka_unit_test(test_full_disk), cmocka_unit_test(test_left_out), cmocka_unit_test(test_wrong_sources), cmocka_unit_test(test_cancelled), cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, make_sources, test_drop_folder);
 }

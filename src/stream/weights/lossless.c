@@ -525,6 +525,7 @@ pith_status pith_lossless_restore(pith_ctx *ctx, const pith_reader *r, const cha
             *slash = '/';
         }
         if (status == PITH_OK) status = restore_file(ctx, &b, &s->files[i], path);
+        if (status != PITH_OK && i > 0) pith_log(ctx, PITH_LOG_WARN, "%s: %zu of %zu files are there", target, i, s->n_files);
         pith_free(ctx, path);
     }
     free_batch(&b);

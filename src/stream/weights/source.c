@@ -37,7 +37,7 @@ pith_status pith_source_open(pith_ctx *ctx, const char *path, pith_model_file **
     if (status == PITH_OK) {
         pith_log(ctx, PITH_LOG_INFO, "%s: holds files to the bit, which are put in %s for as long as they are read", path, folder);
         status = open_restored(ctx, &r, folder, file);
-        if (status != PITH_OK && status != PITH_E_MEMORY && status != PITH_E_CANCELLED) status = pith_fail_at(ctx, status, "%s", path);
+        if (status != PITH_OK && strncmp(pith_error(ctx), path, strlen(path))) status = pith_fail_at(ctx, status, "%s", path);
         remove_scratch(ctx, folder, status);
         pith_free(ctx, folder);
     }
