@@ -233,6 +233,7 @@ static pith_status cut_file(pith_ctx *ctx, pith_arena *arena, const source_file 
     PITH_TRY(find_tensors(ctx, arena, f, &pieces, &n));
     *to = (pith_stored_file){.name = f->name, .len = f->map.len, .first_chunk = s->n_chunks, .stretches = pith_arena_take(arena, (2 * n + 1) * sizeof *to->stretches)};
     if (!to->stretches) return PITH_E_MEMORY;
+    if (!f->map.len) return PITH_OK;
     const uint8_t *at = f->map.data, *end = at + f->map.len;
     pith_stretch *last = NULL;
     for (size_t i = 0; i <= n; i++) {
