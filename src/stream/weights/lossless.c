@@ -385,7 +385,7 @@ static pith_status write_chunks(sources *s, const pith_stored *stored, pith_out 
             for (; i == 0 && &s->files[first_open] < f; first_open++) close_source(s, &s->files[first_open]);
             status = map_again(s, f, file);
             c->map = &f->map;
-            c->raw = (uint8_t *)(uintptr_t)(f->map.data + at);
+            if (status == PITH_OK) c->raw = (uint8_t *)(uintptr_t)(f->map.data + at);
             if (status == PITH_OK && !grow(ctx, &c->coded, &c->coded_cap, bound(c->t, c->len))) status = PITH_E_MEMORY;
         }
         if (status != PITH_OK) break;
