@@ -338,7 +338,7 @@ static pith_status restore_all(pith_cli *cli, const convert_args *a, const pith_
     const pith_stored *s = &r->manifest.stored;
     struct stat st;
     double start_s = pith_now_s();
-    bool into = !s->is_folder && stat(a->out, &st) == 0 && S_ISDIR(st.st_mode);
+    bool into = !s->is_folder && strcmp(a->out, "-") && stat(a->out, &st) == 0 && S_ISDIR(st.st_mode);
     if (s->is_folder && !strcmp(a->out, "-")) return pith_cli_usage(cli, "%s holds a folder, which does not go to standard output; name one", a->in);
     char *target = into ? pith_format(cli->ctx, "%s/%s", a->out, s->files[0].name) : pith_strdup(cli->ctx, a->out);
     pith_status status = !target ? PITH_E_MEMORY : s->is_folder ? PITH_OK : pith_out_check(cli->ctx, target, a->in);
